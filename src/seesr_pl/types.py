@@ -1,0 +1,28 @@
+"""Values that cross a boundary between two floors."""
+
+from typing import NamedTuple, TypedDict
+
+from torch import Tensor
+
+
+class Batch(TypedDict):
+    """What a data loader yields, before anything is moved to a device.
+
+    Images are uint8 RGB with the channel last, (b, h, w, 3); `lq` is a quarter of `hq` on each side.
+    """
+
+    hq: Tensor
+    lq: Tensor
+    key: list[str]
+    sample_id: Tensor
+    epoch: Tensor
+    severity: Tensor
+    tags: list[str]
+
+
+class MissingFile(NamedTuple):
+    """A file or folder that only the user can provide, where it is published, and how to point to it."""
+
+    path: str
+    origin: str
+    fix: str

@@ -1,0 +1,29 @@
+"""Fixtures that several floors use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of tensors recorded from the official code; skips where it is absent."""
+    return _folder("SEESR_GOLDEN", ROOT.parent / "shared" / "golden")
+
+
+@pytest.fixture(scope="session")
+def benchmarks() -> Path:
+    """The folder of benchmark images (holds `realsr/`); skips where it is absent."""
+    return _folder("SEESR_BENCHMARKS", ROOT.parent / "shared" / "benchmarks")
+
+
+def _folder(variable: str, default: Path) -> Path:
+    folder = Path(os.environ.get(variable, default))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} does not exist; set {variable} to the folder")
+    return folder
