@@ -1,0 +1,87 @@
+"""PSNR and SSIM: identities, closed forms, and the values published for a real set."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from seesr_pl.evaluation import PSNRY, SSIMY, psnr_rgb, psnr_y, ssim_y
+from seesr_pl.evaluation.metrics import luma
+
+
+def _photo(seed: int, size: int = 48) -> np.ndarray:
+    noise = np.random.default_rng(seed).uniform(0, 255, (size, size, 3)).astype(np.float32)
+    return np.clip(cv2.GaussianBlur(noise, (0, 0), 2) * 4 - 380, 0, 255).astype(np.uint8)
+
+
+def test_equal_images_have_infinite_psnr_and_unit_ssim():
+    image = _photo(0)
+    assert psnr_y(image, image) == psnr_rgb(image, image) == float("inf")
+    assert ssim_y(image, image) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_luma_spans_the_limited_range():
+    black_and_white = np.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)
+    np.testing.assert_allclose(luma(black_and_white), [[16, 235]])
+
+
+@pytest.mark.parametrize("step", [1, 7, 40])
+def test_psnr_of_a_constant_grey_offset_has_the_closed_form(step):
+    grey = np.full((16, 16, 3), 100, dtype=np.uint8)
+    assert psnr_rgb(grey + np.uint8(step), grey) == pytest.approx(20 * np.log10(255 / step))
+    assert psnr_y(grey + np.uint8(step), grey) == pytest.approx(20 * np.log10(255 * 255 / (219 * step)))
+
+
+def test_limited_range_luma_lies_1_32_db_above_full_range_luma():
+    sr, hr = _photo(1), _photo(2)
+    weights = np.array([0.299, 0.587, 0.114])
+    full = 10 * np.log10(255**2 / np.mean((sr @ weights - hr @ weights) ** 2))
+    assert psnr_y(sr, hr) - full == pytest.approx(20 * np.log10(255 / 219), abs=1e-3)
+
+
+def test_ssim_equals_an_independent_implementation_where_no_term_is_clamped():
+    hr = _photo(3)
+    sr = np.clip(hr.astype(np.int16) + np.random.default_rng(0).integers(-4, 5, hr.shape), 0, 255).astype(np.uint8)
+    _, values = structural_similarity(
+        np.round(luma(sr)), np.round(luma(hr)), data_range=255, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, full=True,
+    )  # fmt: skip
+    assert ssim_y(sr, hr) == pytest.approx(values[5:-5, 5:-5].mean(), abs=1e-6)
+
+
+def test_metric_objects_average_over_images_whatever_the_batches():
+    sr, hr = [np.stack([_photo(i + offset) for i in range(3)]) for offset in (0, 10)]
+    for metric, function in ((PSNRY(), psnr_y), (SSIMY(), ssim_y)):
+        metric.update(torch.from_numpy(sr[:1]), torch.from_numpy(hr[:1]))
+        metric.update(torch.from_numpy(sr[1:]), torch.from_numpy(hr[1:]))
+        expected = np.mean([function(a, b) for a, b in zip(sr, hr, strict=True)])
+        assert float(metric.compute()) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sr", "message"),
+    [
+        (np.zeros((20, 24, 3), np.uint8), "sr is 24x20 and hr is 20x20"),
+        (np.zeros((20, 20, 3), np.float32), "sr must be a uint8 RGB array HxWx3, got float32"),
+        (np.zeros((20, 20), np.uint8), "sr must be a uint8 RGB array"),
+    ],
+)
+def test_images_that_cannot_be_compared_are_named(sr, message):
+    with pytest.raises(ValueError, match=message):
+        psnr_y(sr, np.zeros((20, 20, 3), np.uint8))
+
+
+def test_ssim_of_an_image_smaller_than_its_window_is_refused():
+    with pytest.raises(ValueError, match="at least 11 pixels"):
+        ssim_y(np.zeros((10, 40, 3), np.uint8), np.zeros((10, 40, 3), np.uint8))
+
+
+@pytest.mark.slow
+def test_published_numbers_of_realsr_are_met_to_four_decimals(benchmarks):
+    scores = []
+    for path in sorted((benchmarks / "realsr" / "results_osediff").glob("*.png")):
+        sr, hr = (cv2.imread(str(p))[..., ::-1] for p in (path, benchmarks / "realsr" / "test_HR" / path.name))
+        scores.append((psnr_y(sr, hr), ssim_y(sr, hr)))
+    assert len(scores) == 100
+    assert np.mean(scores, axis=0).round(4).tolist() == [25.1511, 0.7341]
