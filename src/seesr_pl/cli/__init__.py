@@ -1,1 +1,30 @@
-"""."""
+"""The console script `seesr`: shards, tags, restoration, conversion, a check of the installation, a demo page."""
+
+import os
+import sys
+
+import typer
+
+from seesr_pl.cli import convert, shards
+from seesr_pl.cli.demo import demo
+from seesr_pl.cli.doctor import doctor
+from seesr_pl.cli.photos import photos
+from seesr_pl.cli.restore import restore
+from seesr_pl.cli.tag import tag
+
+commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+commands.add_typer(shards.app, name="shards")
+commands.add_typer(convert.app, name="convert")
+for command in (tag, restore, demo, doctor, photos):
+    commands.command()(command)
+
+
+def app() -> None:
+    """Run the command line; an error that the user can mend is one message and exit code 1, not a traceback."""
+    try:
+        commands()
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("SEESR_FULL_ERROR") == "1":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

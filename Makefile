@@ -1,0 +1,28 @@
+# make demo: a trained toy, restored photographs and a report. make test: the unit suite. Both build .venv first.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test venv check clean
+
+demo: venv
+	$(BIN)/python scripts/demo.py $(if $(QUICK),--quick,)
+
+test: venv
+	$(BIN)/python -m pytest
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+venv: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv outputs shards

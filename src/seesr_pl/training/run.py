@@ -1,0 +1,81 @@
+"""A run folder: what it records of itself, and how the same command finds its way back into it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning import Callback, LightningModule, Trainer
+
+Resume = Literal["auto", "force", "never"]
+# May differ between the two halves of a run: none of these changes what is learned from which sample.
+FREE_KEYS = (
+    "resume", "paths", "trainer", "callbacks", "logger",
+    "data.num_workers", "data.micro_batch_size", "data.validation_sources", "data.prefetch_factor",
+    "data.cache_dir", "data.cache_size", "data.max_bad_fraction",
+)  # fmt: skip
+
+
+class RunRecord(Callback):
+    """Writes `config.yaml` into the run folder and carries its text in every checkpoint.
+
+    Args:
+        folder: the run folder.
+        config: the composed config as YAML text, interpolations kept.
+    """
+
+    def __init__(self, folder: str | Path, *, config: str) -> None:
+        self.path = Path(folder) / "config.yaml"
+        self.config = config
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the file once, on rank 0."""
+        if trainer.is_global_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(self.config)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Part of the checkpoint."""
+        return {"config": self.config}
+
+
+def resume_checkpoint(
+    folder: str | Path, *, now: Mapping[str, Any], before: Mapping[str, Any], resume: Resume
+) -> Path | None:
+    """The checkpoint to continue from, or None for a fresh run.
+
+    Args:
+        folder: the run folder.
+        now: the composed config as plain dicts.
+        before: the config that the folder records, {} if it records none.
+        resume: `auto` refuses a config that would change what is learned, `force` does not, `never` refuses any.
+
+    Raises ValueError where continuing would mix two different runs.
+    """
+    checkpoint = Path(folder) / "checkpoints" / "last.ckpt"
+    if not checkpoint.is_file():
+        return None
+    if resume == "never":
+        raise ValueError(f"{folder} holds a run already (resume=never); choose another run_name or remove the folder")
+    changes = [] if resume == "force" else list(config_changes(before, now))
+    if changes:
+        lines = [f"{folder} holds a run with another config:", *(f"  {line}" for line in changes)]
+        lines.append("choose another run_name, or continue with the new config all the same by resume=force")
+        raise ValueError("\n".join(lines))
+    return checkpoint
+
+
+def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Each key outside FREE_KEYS whose value differs, as `key: old -> new`."""
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    for name in sorted(old.keys() | new.keys()):
+        free = any(name == key or name.startswith(f"{key}.") for key in FREE_KEYS)
+        if not free and old.get(name) != new.get(name):
+            yield f"{name}: {old.get(name)} -> {new.get(name)}"
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for name, child in value.items():
+            yield from _leaves(child, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, value

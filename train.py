@@ -1,0 +1,47 @@
+"""Train DAPE or SeeSR: `python train.py experiment=dape`. The same command again resumes."""
+
+import functools
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from seesr_pl import config
+
+CONFIG_DIR = Path(__file__).resolve().parent / "conf"
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Check the composed config, build what it names, fit."""
+    with config.user_errors():
+        config.enter_run(cfg)
+        config.check(cfg)
+        config.preflight(cfg)
+        fit = prepare(cfg)
+    fit()
+
+
+def prepare(cfg: DictConfig) -> functools.partial[None]:
+    """Instantiate data, module and trainer, and find the checkpoint to continue from; what returns starts the run."""
+    from lightning import seed_everything
+
+    from seesr_pl.training.run import RunRecord, resume_checkpoint
+
+    now, before = config.plain(cfg), config.recorded(cfg.paths.run)
+    checkpoint = resume_checkpoint(cfg.paths.run, now=now, before=before, resume=cfg.resume)
+    seed_everything(cfg.seed)
+    record = RunRecord(cfg.paths.run, config=OmegaConf.to_yaml(cfg))
+    parts = instantiate({name: cfg[name] for name in ("callbacks", "logger", "data", "module")}, _convert_="all")
+    callbacks, loggers = [record, *parts["callbacks"].values()], list(parts["logger"].values())
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, _convert_="all")
+    trainer.accumulate_grad_batches = parts["data"].accumulation(trainer.world_size)
+    return functools.partial(trainer.fit, parts["module"], datamodule=parts["data"], ckpt_path=checkpoint)
+
+
+if __name__ == "__main__":
+    with config.user_errors():
+        sys.argv[1:] = config.overrides(sys.argv[1:], CONFIG_DIR, "train")
+    main()
