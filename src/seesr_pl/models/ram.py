@@ -1,0 +1,187 @@
+"""RAM, the image tagger whose tokens guide SeeSR, as a transformers Swin, a BLIP tagging head and a peft LoRA."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from jaxtyping import Bool, Float
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from seesr_pl.models import ram_files, ram_official
+from seesr_pl.models.ram_networks import RAMConfig, tagging_head, visual_encoder
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class RAM(nn.Module):
+    """The tagger: pixels -> representation (the soft prompt) -> one logit per tag.
+
+    Starts in eval mode. `tags` are the names of the classes, `thresholds` the probability above which each is on.
+    """
+
+    def __init__(self, config: RAMConfig, tags: Sequence[str], thresholds: Sequence[float]) -> None:
+        super().__init__()
+        if len(tags) != len(thresholds):
+            raise ValueError(f"{len(tags)} tags but {len(thresholds)} thresholds: give the two lists of the same model")
+        self.config = config
+        self.tag_names = list(tags)
+        # A plain attribute, as upstream (ram_lora.py:154): a buffer would be rounded by .to(torch.bfloat16).
+        self.thresholds = torch.tensor(list(thresholds), dtype=torch.float32, device="cpu")
+        self.lora_rank: int | None = None
+        self.visual_encoder = visual_encoder(config)
+        self.image_proj = nn.Linear(self.visual_encoder.num_features, config.representation_dim)
+        self.label_embed = nn.Parameter(torch.zeros(len(tags), config.representation_dim))
+        self.wordvec_proj = nn.Linear(config.representation_dim, config.head_hidden_size)
+        self.tagging_head = tagging_head(config)
+        self.fc = nn.Linear(config.head_hidden_size, 1)
+        self.eval()
+
+    @classmethod
+    def from_official(
+        cls,
+        ram_path: str | Path,
+        dape_path: str | Path | None = None,
+        *,
+        tag_list: str | Path | None = None,
+        thresholds: str | Path | None = None,
+    ) -> Self:
+        """RAM from the published files (or from what `seesr convert` made of them), in eval mode.
+
+        `tag_list` and `thresholds` default to `ram_tag_list.txt` and `ram_tag_list_threshold.txt` beside `ram_path`.
+        Raises FileNotFoundError or ValueError with what was found instead.
+        """
+        folder = Path(ram_path).parent
+        state = ram_files.read_ram(ram_path)
+        config = RAMConfig(**ram_official.sizes(state))
+        tags = ram_files.read_tags(tag_list or folder / ram_files.TAG_LIST)
+        ram = cls(config, tags, ram_files.read_thresholds(thresholds or folder / ram_files.THRESHOLDS))
+        ram_official.load_ram(ram, state)
+        if dape_path is not None:
+            ram_official.load_dape(ram, ram_files.read_dape(dape_path))
+        return ram
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """RAM from a folder that `save_pretrained` wrote, LoRA included, in eval mode."""
+        config = json.loads((Path(folder) / "config.json").read_text())
+        rank = config.pop("lora_rank")
+        tags = ram_files.read_tags(Path(folder) / ram_files.TAG_LIST)
+        ram = cls(RAMConfig(**config), tags, ram_files.read_thresholds(Path(folder) / ram_files.THRESHOLDS))
+        if rank is not None:
+            ram.add_lora(rank)
+        ram.load_state_dict(load_file(Path(folder) / "model.safetensors"), strict=True)
+        return ram
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json, the tag and threshold lists and model.safetensors (LoRA included) into `folder`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = dataclasses.asdict(self.config) | {"lora_rank": self.lora_rank}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (folder / ram_files.TAG_LIST).write_text("\n".join(self.tag_names) + "\n")
+        (folder / ram_files.THRESHOLDS).write_text("".join(f"{value:.9g}\n" for value in self.thresholds.tolist()))
+        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.label_embed.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' type."""
+        return self.label_embed.dtype
+
+    def representation(self, pixel_values: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b n d"]:
+        """The representation embedding: the average token, then the grid row by row (ram_lora.py:176).
+
+        `pixel_values` come from `ram_pixel_values`. At full size (b, 3, 384, 384) -> (b, 145, 512).
+        Raises ValueError on another side: a Swin would pad and answer with something else.
+        """
+        size = self.config.image_size
+        if pixel_values.shape[-2:] != (size, size):
+            raise ValueError(f"pixel_values are {tuple(pixel_values.shape)}, must be (b, 3, {size}, {size})")
+        output = self.visual_encoder(pixel_values)
+        tokens = torch.cat([output.pooler_output[:, None], output.last_hidden_state], dim=1)
+        return self.image_proj(tokens)
+
+    def tag_logits(self, representation: Float[Tensor, "b n d"]) -> Float[Tensor, "b k"]:
+        """One logit per tag; tags are queries that see the image and never each other (ram_lora.py:200-216)."""
+        queries = functional.relu(self.wordvec_proj(self.label_embed)).expand(len(representation), -1, -1)
+        hidden = self.tagging_head(queries, encoder_hidden_states=representation).last_hidden_state
+        return self.fc(hidden).squeeze(-1)
+
+    def tag_mask(self, logits: Float[Tensor, "b k"]) -> Bool[Tensor, "b k"]:
+        """Which tags are on: probability strictly above the tag's own threshold (ram_lora.py:212-215)."""
+        return logits.float().sigmoid() > self.thresholds.to(logits.device)
+
+    def tags(self, logits: Float[Tensor, "b k"]) -> list[list[str]]:
+        """The names of the tags that are on, in the order of the tag list, per picture."""
+        rows = self.tag_mask(logits).cpu()
+        return [[self.tag_names[index] for index in row.nonzero().flatten().tolist()] for row in rows]
+
+    def add_lora(self, rank: int = 8) -> None:
+        """Add the LoRA that makes a DAPE: Swin query and value, head cross-attention query and key; freeze the rest.
+
+        `lora_alpha` is 1, loralib's default, so the scale is 1 / rank (swin_transformer_lora.py:114, bert_lora.py:163).
+        """
+        if self.lora_rank is not None:
+            raise ValueError(f"this RAM has a LoRA of rank {self.lora_rank} already")
+        targets = r"visual_encoder\..*\.attention\.(q|v)_proj|tagging_head\..*\.crossattention\.self\.(query|key)"
+        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=1, target_modules=targets), self)
+        self.lora_rank = rank
+
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """Inside, this is plain RAM, the teacher; `requires_grad` of the LoRA is as before afterwards."""
+        layers = [module for module in self.modules() if isinstance(module, BaseTunerLayer)]
+        active = [layer for layer in layers if not layer.disable_adapters]
+        # peft switches requires_grad along with the adapter, which would thaw a frozen DAPE.
+        trainable = {parameter: parameter.requires_grad for layer in active for parameter in layer.parameters()}
+        for layer in active:
+            layer.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for layer in active:
+                layer.enable_adapters(True)
+            for parameter, flag in trainable.items():
+                parameter.requires_grad_(flag)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute each block of backbone and head in the backward pass: less memory, about a third more time."""
+        for module in self.modules():
+            # A stage holds blocks that are checkpointed themselves; once is enough.
+            if isinstance(module, GradientCheckpointingLayer) and not hasattr(module, "blocks"):
+                module.gradient_checkpointing = True
+                recompute = functools.partial(checkpoint, use_reentrant=False)
+                module._gradient_checkpointing_func = recompute  # type: ignore[assignment]
+
+
+def ram_pixel_values(
+    images: Float[Tensor, "b 3 h w"],
+    *,
+    size: int = 384,
+    mode: Literal["bilinear", "bicubic"] = "bilinear",
+    antialias: bool = False,
+) -> Float[Tensor, "b 3 s s"]:
+    """RAM's input from float images in [0, 1]: resized to a square, aspect ratio not kept, normalised.
+
+    Bilinear without antialias is what torchvision 0.15 did for tensors (test_seesr.py:39-49, dape_dataset.py:46-50);
+    bicubic, then clamped, is what SeeSR's training does (paired_dataset.py:88-90).
+    """
+    resized = functional.interpolate(images, (size, size), mode=mode, align_corners=False, antialias=antialias)
+    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return (resized.clamp(0, 1) - mean) / std
