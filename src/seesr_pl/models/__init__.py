@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seesr_pl.models.ram import RAM, RAMConfig
+    from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
+    from seesr_pl.models.stack import SeeSRStack
 
-__all__ = ["RAM", "RAMConfig"]
-_MODULES = {"RAM": "ram", "RAMConfig": "ram"}
+__all__ = ["RAM", "RAMConfig", "SeeSRControlNet", "SeeSRStack", "SeeSRUNet"]
+_MODULES = {"RAM": "ram", "RAMConfig": "ram", "SeeSRControlNet": "seesr", "SeeSRStack": "stack", "SeeSRUNet": "seesr"}
 
 
 def __getattr__(name: str) -> Any:

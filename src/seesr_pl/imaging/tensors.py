@@ -1,0 +1,25 @@
+"""Pictures between files and networks: uint8 (b, h, w, 3) on one side, float (b, 3, h, w) in [0, 1] on the other."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+def to_float(images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
+    """uint8 pictures as float32 in [0, 1], contiguous."""
+    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+def to_uint8(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w 3"]:
+    """Pictures in [0, 1] as uint8, clamped and rounded to the nearest level."""
+    levels = images.float().clamp(0, 1).mul_(255).round_()
+    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def resize_bicubic(images: Float[Tensor, "b 3 h w"], size: tuple[int, int]) -> Float[Tensor, "b 3 h2 w2"]:
+    """Bicubic resize to `size` = (height, width), clamped to [0, 1]; as the official training pairs are enlarged.
+
+    Without antialiasing and with half-pixel centres (utils_data/make_paired_data.py, F.interpolate).
+    """
+    return F.interpolate(images, size=size, mode="bicubic", align_corners=False).clamp_(0, 1)

@@ -1,0 +1,119 @@
+"""Picture files in and out."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seesr_pl.imaging.io import Picture, read_picture, read_rgb, write_image, write_picture
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def rgb() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("ending", ["png", "webp"])
+def test_a_written_picture_reads_back_close_to_itself(tmp_path, rgb, ending):
+    smooth = np.full_like(rgb, (200, 120, 40))
+    write_image(tmp_path / f"a.{ending}", smooth)
+    assert np.abs(read_rgb(tmp_path / f"a.{ending}").astype(int) - smooth).max() <= 3
+
+
+def test_png_is_lossless(tmp_path, rgb):
+    write_image(tmp_path / "a.png", rgb)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), rgb)
+
+
+def test_exif_orientation_turns_the_picture_upright(rgb):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(rgb), exif=exif)
+    np.testing.assert_array_equal(read_rgb(data), np.rot90(rgb, -1))
+
+
+def test_sixteen_bit_gray_is_scaled_not_clipped():
+    deep = np.array([[0, 257 * 100, 65535]], dtype=np.uint16)
+    levels = read_rgb(encoded(Image.fromarray(deep)))
+    np.testing.assert_array_equal(levels[0, :, 0], [0, 100, 255])
+
+
+def test_a_dark_sixteen_bit_picture_stays_dark():
+    assert read_rgb(encoded(Image.fromarray(np.full((2, 2), 200, dtype=np.uint16)))).max() == 1
+
+
+def test_transparency_lies_over_white_and_is_kept_apart(rgb):
+    alpha = np.full((5, 7), 0, dtype=np.uint8)
+    data = encoded(Image.fromarray(np.dstack([rgb, alpha])))
+    assert (read_rgb(data) == 255).all()
+    np.testing.assert_array_equal(read_picture(data).rgb, rgb)
+    np.testing.assert_array_equal(read_picture(data).alpha, alpha)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr", "LA"])
+def test_other_modes_become_rgb(mode, rgb):
+    gray = Image.fromarray(np.full((4, 6), 255, dtype=np.uint8))
+    form = {"CMYK": "JPEG", "YCbCr": "JPEG"}.get(mode, "PNG")
+    levels = read_rgb(encoded(gray.convert("RGB").convert(mode) if mode != "1" else gray.convert("1"), form))
+    assert levels.shape == (4, 6, 3)
+    assert levels.min() >= 253
+
+
+def test_profile_and_transparency_survive_a_round_trip(tmp_path, rgb):
+    alpha = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    write_picture(tmp_path / "a.png", Picture(rgb, alpha, b"profile"))
+    back = read_picture(tmp_path / "a.png")
+    np.testing.assert_array_equal(back.alpha, alpha)
+    assert back.icc_profile == b"profile"
+
+
+def test_jpeg_drops_transparency(tmp_path, rgb):
+    write_picture(tmp_path / "a.jpg", Picture(rgb, np.zeros((5, 7), np.uint8)))
+    assert read_picture(tmp_path / "a.jpg").alpha is None
+
+
+def test_text_is_refused_by_name(tmp_path):
+    (tmp_path / "a.png").write_text("hello")
+    with pytest.raises(ValueError, match=r"a\.png is not an image"):
+        read_rgb(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_a_truncated_file_is_refused(form):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), form)
+    with pytest.raises(ValueError, match="damaged"):
+        read_rgb(data[: len(data) // 2])
+
+
+def test_an_animation_is_refused(rgb):
+    frames = [Image.fromarray(rgb), Image.fromarray(255 - rgb)]
+    with pytest.raises(ValueError, match="2 pictures"):
+        read_rgb(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+
+
+def test_a_missing_file_is_reported_as_missing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_rgb(tmp_path / "none.png")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, rgb, monkeypatch):
+    write_image(tmp_path / "a.png", rgb)
+    monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        write_image(tmp_path / "a.png", 255 - rgb)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), rgb)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_an_unknown_ending_names_the_known_ones(tmp_path, rgb):
+    with pytest.raises(ValueError, match=r"\.bmp.*\.png"):
+        write_image(tmp_path / "a.bmp", rgb)
