@@ -1,0 +1,101 @@
+"""SeeSR's networks with an LQ skip, the one departure that lets a tiny network learn in minutes.
+
+The UNet's output is a correction of the LQ latent. The latent travels as one more ControlNet residual, the first of
+the list, so guidance, tiles and `conditioning_scale` treat it as they treat the other residuals, and no loop knows it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch.nn.functional as F
+from diffusers.models.controlnets.controlnet import ControlNetOutput
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from torch import Tensor
+
+from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
+from seesr_pl.models.tiny_latent import BLOCK, SCALING_FACTOR, analysis_kernels
+
+WIDTHS = (48, 64, 96)
+
+
+class LQSkipControlNet(SeeSRControlNet):
+    """Returns the LQ picture's own latent, times `conditioning_scale`, in front of the usual residuals."""
+
+    def forward(  # type: ignore[override]
+        self,
+        sample: Tensor,
+        timestep: Tensor | float | int,
+        encoder_hidden_states: Tensor,
+        controlnet_cond: Tensor,
+        conditioning_scale: float = 1.0,
+        *,
+        image_encoder_hidden_states: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> ControlNetOutput | tuple[tuple[Tensor, ...], Tensor]:
+        """As `SeeSRControlNet`, with one residual more; `controlnet_cond` (b, 3, h, w) is 4 times the latent's size."""
+        residuals, middle = super().forward(
+            sample,
+            timestep,
+            encoder_hidden_states,
+            controlnet_cond,
+            conditioning_scale,
+            image_encoder_hidden_states=image_encoder_hidden_states,
+            return_dict=False,
+        )
+        residuals = (conditioning_scale * lq_latent(controlnet_cond), *residuals)
+        return ControlNetOutput(cast(Any, residuals), middle) if return_dict else (residuals, middle)
+
+
+class LQSkipUNet(SeeSRUNet):
+    """Adds the first ControlNet residual, the LQ latent, to its output; without a ControlNet it is a plain UNet."""
+
+    def forward(  # type: ignore[override]
+        self,
+        sample: Tensor,
+        timestep: Tensor | float | int,
+        encoder_hidden_states: Tensor,
+        *,
+        down_block_additional_residuals: Sequence[Tensor] | None = None,
+        mid_block_additional_residual: Tensor | None = None,
+        image_encoder_hidden_states: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> UNet2DConditionOutput | tuple:
+        """As `SeeSRUNet`; residuals, where given, are those of `LQSkipControlNet`."""
+        skip, *residuals = down_block_additional_residuals or (0,)
+        (output,) = super().forward(
+            sample,
+            timestep,
+            encoder_hidden_states,
+            down_block_additional_residuals=tuple(residuals) or None,
+            mid_block_additional_residual=mid_block_additional_residual,
+            image_encoder_hidden_states=image_encoder_hidden_states,
+            return_dict=False,
+        )
+        return UNet2DConditionOutput(sample=output + skip) if return_dict else (output + skip,)
+
+
+def lq_latent(image: Tensor) -> Tensor:
+    """The latent of a picture (b, 3, h, w) in [0, 1], as `DCTAutoencoder` encodes and scales it."""
+    kernels = analysis_kernels().to(image)
+    return SCALING_FACTOR * F.conv2d(2 * image - 1, kernels, stride=BLOCK)
+
+
+def tiny_unet(*, latent_channels: int, text_width: int) -> LQSkipUNet:
+    """A UNet of 4.5 M parameters (RCA 1.6 M), with random weights."""
+    return LQSkipUNet(
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=WIDTHS,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=16,
+        attention_head_dim=(2, 2, 4),
+        cross_attention_dim=text_width,
+        use_linear_projection=True,
+    ).eval()
+
+
+def tiny_controlnet(unet: LQSkipUNet) -> LQSkipControlNet:
+    """A ControlNet that copies the encoder of `unet`; its stem has stride 4, as the latent has."""
+    return LQSkipControlNet.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 64))
