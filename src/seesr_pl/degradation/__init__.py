@@ -1,1 +1,19 @@
-"""."""
+"""Low-quality images from high-quality ones: the Real-ESRGAN chain of the official pairs, and plain downscaling."""
+
+from seesr_pl.degradation.kernels import Kernel
+from seesr_pl.degradation.noise import build_banks
+from seesr_pl.degradation.params import DegradationParams, Stage, StageParams
+from seesr_pl.degradation.real_esrgan import RealESRGANDegradation
+from seesr_pl.degradation.simple import BicubicDegradation, FixedParams, NoDegradation
+
+__all__ = [
+    "BicubicDegradation",
+    "DegradationParams",
+    "FixedParams",
+    "Kernel",
+    "NoDegradation",
+    "RealESRGANDegradation",
+    "Stage",
+    "StageParams",
+    "build_banks",
+]

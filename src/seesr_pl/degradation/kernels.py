@@ -1,0 +1,71 @@
+"""Blur kernels as a handful of scalars, and the matrices they stand for."""
+
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import j1
+
+MixedKind = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
+KernelKind = Literal["sinc", MixedKind]
+MIXED_KINDS: tuple[MixedKind, ...] = get_args(MixedKind)
+
+Matrix = NDArray[np.float64]
+
+
+class Kernel(NamedTuple):
+    """A blur kernel by its parameters; `matrix` draws it.
+
+    `size` is odd, the sigmas are in pixels, `theta` in radians, `beta` is the exponent of the generalized and
+    plateau kinds, `cutoff` (radians a pixel) belongs to the sinc. What a kind does not use is zero.
+    """
+
+    kind: KernelKind
+    size: int
+    sigma_x: float = 0.0
+    sigma_y: float = 0.0
+    theta: float = 0.0
+    beta: float = 0.0
+    cutoff: float = 0.0
+
+    def matrix(self) -> Matrix:
+        """The kernel (size, size), float64, summing to one."""
+        if self.kind == "sinc":
+            return sinc(self.size, self.cutoff)
+        distance = squared_distance(self.size, self.sigma_x, self.sigma_y, theta=self.theta)
+        return plateau(distance, self.beta) if self.kind.startswith("plateau") else gaussian(distance, self.beta)
+
+
+def squared_distance(size: int, sigma_x: float, sigma_y: float, *, theta: float) -> Matrix:
+    """Squared Mahalanobis distance from the centre, (size, size): the quadratic form of all Gaussian-like kernels.
+
+    basicsr/data/degradations.py, sigma_matrix2 and pdf2.
+    """
+    axis = np.arange(size, dtype=np.float64) - size // 2
+    along = axis[None, :] * np.cos(theta) + axis[:, None] * np.sin(theta)
+    across = axis[:, None] * np.cos(theta) - axis[None, :] * np.sin(theta)
+    return (along / sigma_x) ** 2 + (across / sigma_y) ** 2
+
+
+def gaussian(distance: Matrix, beta: float = 1.0) -> Matrix:
+    """Generalized Gaussian exp(-distance^beta / 2) of a squared distance; `beta` = 1 is the Gaussian."""
+    return _normalized(np.exp(-0.5 * distance**beta))
+
+
+def plateau(distance: Matrix, beta: float) -> Matrix:
+    """Plateau-shaped kernel 1 / (1 + distance^beta) of a squared distance."""
+    return _normalized(1.0 / (1.0 + distance**beta))
+
+
+def sinc(size: int, cutoff: float) -> Matrix:
+    """Ideal circular low-pass filter cut to (size, size); basicsr/data/degradations.py, circular_lowpass_kernel."""
+    axis = np.arange(size, dtype=np.float64) - size // 2
+    radius = np.hypot(axis[:, None], axis[None, :])
+    radius[size // 2, size // 2] = 1.0
+    kernel = cutoff * j1(cutoff * radius) / (2 * np.pi * radius)
+    kernel[size // 2, size // 2] = cutoff**2 / (4 * np.pi)
+    return _normalized(kernel)
+
+
+def _normalized(kernel: Matrix) -> Matrix:
+    return kernel / kernel.sum()

@@ -1,0 +1,120 @@
+"""The two-order Real-ESRGAN chain that makes SeeSR's training pairs, one sample at a time."""
+
+import math
+
+import numpy as np
+
+from seesr_pl import keyed
+from seesr_pl.degradation.arrays import Image, Pixels, to_image, to_pixels
+from seesr_pl.degradation.filters import blur, usm_sharpen
+from seesr_pl.degradation.jpeg import ChromaUpsampling, jpeg
+from seesr_pl.degradation.kernels import Kernel
+from seesr_pl.degradation.noise import add_gaussian_noise, add_poisson_noise
+from seesr_pl.degradation.params import (
+    KERNEL_SIZES,
+    DegradationParams,
+    Stage,
+    StageParams,
+    check_probability,
+    sample_resize_mode,
+)
+from seesr_pl.degradation.resize import resize
+
+FIRST = Stage()
+SECOND = Stage(
+    blur_probability=0.8,
+    blur_sigma=(0.2, 1.5),
+    resize_probabilities={"up": 0.3, "down": 0.4, "keep": 0.3},
+    resize_range=(0.3, 1.2),
+    noise_range=(1.0, 25.0),
+    poisson_scale_range=(0.05, 2.5),
+)
+SCALE = 4
+MIN_SIDE = 32
+
+
+class RealESRGANDegradation:
+    """Blur, resize, noise and JPEG, twice; the defaults build the official pairs (make_paired_data.py:38-246).
+
+    Every chance is drawn for each sample by itself; the official code shares resize, kind of noise, second blur and the
+    closing order among a batch. With `sharpen` the high-quality image is unsharp-masked first, and returned so.
+    """
+
+    def __init__(
+        self,
+        first: Stage = FIRST,
+        second: Stage = SECOND,
+        *,
+        final_sinc_probability: float = 0.8,
+        sharpen: bool = True,
+        chroma_upsampling: ChromaUpsampling = "nearest",
+    ) -> None:
+        check_probability("final_sinc_probability", final_sinc_probability)
+        if chroma_upsampling not in ("nearest", "fancy"):
+            raise ValueError(f"chroma_upsampling={chroma_upsampling!r} must be 'nearest' or 'fancy'")
+        self.first = first
+        self.second = second
+        self.final_sinc_probability = final_sinc_probability
+        self.sharpen = sharpen
+        self.chroma_upsampling: ChromaUpsampling = chroma_upsampling
+
+    def sample(self, seed: int, epoch: int, index: int) -> DegradationParams:
+        """The parameters of sample `index` in `epoch`: a pure function of the three numbers and the ranges."""
+        generator = keyed.numpy_generator(seed, epoch, index, "degradation")
+        return DegradationParams(
+            first=self.first.sample(generator),
+            second=self.second.sample(generator),
+            final_kernel=self._final_kernel(generator),
+            final_resize_mode=sample_resize_mode(generator),
+            jpeg_last=generator.random() < 0.5,
+        )
+
+    def apply(self, hq: Pixels, params: DegradationParams) -> tuple[Pixels, Pixels]:
+        """(hq, lq), uint8 RGB, from uint8 RGB (h, w, 3) with sides of at least 32 that 4 divides.
+
+        hq comes back sharpened with `sharpen`, else as given; lq is (h / 4, w / 4, 3).
+        """
+        check_pixels(hq)
+        image = to_image(hq)
+        if self.sharpen:
+            image = usm_sharpen(image)
+            hq = to_pixels(image)
+        height, width = hq.shape[0] // SCALE, hq.shape[1] // SCALE
+        first, second = params.first, params.second
+        image = _blur_resize_noise(image, first, int(hq.shape[0] * first.scale), int(hq.shape[1] * first.scale))
+        image = self._jpeg(image, first.jpeg_quality)
+        image = _blur_resize_noise(image, second, int(height * second.scale), int(width * second.scale))
+        if not params.jpeg_last:
+            image = self._jpeg(image, second.jpeg_quality)
+        image = resize(image, height, width, mode=params.final_resize_mode)
+        if params.final_kernel:
+            image = blur(image, params.final_kernel)
+        if params.jpeg_last:
+            image = self._jpeg(image, second.jpeg_quality)
+        return hq, to_pixels(image)
+
+    def _final_kernel(self, generator: np.random.Generator) -> Kernel | None:
+        size = KERNEL_SIZES[int(generator.integers(len(KERNEL_SIZES)))]
+        cutoff = math.pi / 3 + 2 * math.pi / 3 * generator.random()
+        return Kernel("sinc", size, cutoff=cutoff) if generator.random() < self.final_sinc_probability else None
+
+    def _jpeg(self, image: Image, quality: int) -> Image:
+        return to_image(jpeg(to_pixels(image), quality, chroma_upsampling=self.chroma_upsampling))
+
+
+def check_pixels(hq: Pixels) -> None:
+    """Raise ValueError unless `hq` is uint8 RGB with sides of at least 32 that 4 divides."""
+    if hq.dtype != np.uint8 or hq.ndim != 3 or hq.shape[2] != 3:
+        raise ValueError(f"hq is {hq.dtype} {hq.shape}; it must be uint8 RGB (h, w, 3)")
+    if min(hq.shape[:2]) < MIN_SIDE or hq.shape[0] % SCALE or hq.shape[1] % SCALE:
+        raise ValueError(
+            f"hq is {hq.shape[1]}x{hq.shape[0]}; sides must be at least {MIN_SIDE} and divisible by {SCALE}"
+        )
+
+
+def _blur_resize_noise(image: Image, stage: StageParams, height: int, width: int) -> Image:
+    if stage.kernel:
+        image = blur(image, stage.kernel)
+    image = resize(image, max(height, 1), max(width, 1), mode=stage.resize_mode)
+    add_noise = add_gaussian_noise if stage.noise == "gaussian" else add_poisson_noise
+    return add_noise(image, stage.noise_strength, gray=stage.gray_noise, offset=stage.noise_offset)
