@@ -149,8 +149,8 @@ def _theirs(name: str) -> str:
 def _split_fused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     split = {}
     for name, tensor in state.items():
-        if _FUSED in name:
-            for part, rows in zip("qkv", tensor.chunk(3), strict=True):
+        if name.endswith((_FUSED + "weight", _FUSED + "bias")):
+            for part, rows in zip("qkv", tensor.tensor_split(3), strict=True):
                 split[_ours(name.replace(_FUSED, f".attention.{part}_proj."))] = rows
         else:
             split[_ours(name)] = tensor
@@ -175,7 +175,7 @@ def _split_lora(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         name = name + ".weight"
         if _FUSED in name:
-            for part, rows in zip("qv", tensor.chunk(2), strict=True):
+            for part, rows in zip("qv", tensor.tensor_split(2), strict=True):
                 split[_ours(name.replace(_FUSED, f".attention.{part}_proj."))] = rows
         else:
             split[_ours(name)] = tensor
