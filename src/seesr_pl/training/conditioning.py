@@ -1,0 +1,68 @@
+"""What SeeSR's networks are given: a picture's latents, its tags as text, its representation, its low-quality image."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from jaxtyping import Float
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from seesr_pl.models.ram import RAM, ram_pixel_values
+
+Representation = Literal["dape", "ram", "none"]
+
+
+class Condition(NamedTuple):
+    """Text (b, n, d), representation (b, m, 512) or None without RCA, LQ image (b, 3, h, w) in [0, 1] at HQ size."""
+
+    text: Tensor
+    representation: Tensor | None
+    image: Tensor
+
+
+@torch.no_grad()
+def training_prompts(ram: RAM, images: Float[Tensor, "b 3 h w"]) -> list[str]:
+    """The tags that plain RAM sees, as official training writes them: "a, b," (utils_data/make_tags.py:71-73)."""
+    pixels = ram_pixel_values(images, size=ram.config.image_size)
+    with ram.disable_adapter():
+        tags = ram.tags(ram.tag_logits(ram.representation(pixels)))
+    return [", ".join(names) + "," for names in tags]
+
+
+@torch.no_grad()
+def text_embeddings(
+    tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: Sequence[str]
+) -> Float[Tensor, "b n d"]:
+    """The text encoder's last hidden states; what does not fit into its positions is cut off."""
+    tokens = tokenizer(
+        list(prompts),
+        max_length=tokenizer.model_max_length,
+        padding="max_length",
+        truncation=True,
+        return_tensors="pt",
+    )
+    return text_encoder(tokens.input_ids.to(text_encoder.device))[0]
+
+
+@torch.no_grad()
+def soft_prompt(ram: RAM, images: Float[Tensor, "b 3 h w"], kind: Representation) -> Float[Tensor, "b m 512"]:
+    """The representation of upsampled LQ images, resized as in official training (paired_dataset.py:86-90).
+
+    `dape` is RAM with its LoRA, `ram` without; `none` is one token of zeros, which tells nothing.
+    """
+    if kind == "none":
+        return images.new_zeros(len(images), 1, ram.config.representation_dim)
+    pixels = ram_pixel_values(images, size=ram.config.image_size, mode="bicubic")
+    if kind == "dape":
+        return ram.representation(pixels)
+    with ram.disable_adapter():
+        return ram.representation(pixels)
+
+
+def sampled_latents(
+    posterior: DiagonalGaussianDistribution, noise: Float[Tensor, "b c h w"], scaling_factor: float
+) -> Float[Tensor, "b c h w"]:
+    """The sample of a VAE's posterior that standard normal `noise` makes, in float32 and of about unit variance."""
+    return (posterior.mean.float() + posterior.std.float() * noise) * scaling_factor

@@ -1,0 +1,33 @@
+"""Optimizers and schedules that torch does not have."""
+
+from collections.abc import Iterable
+from typing import cast
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def adamw8bit(
+    params: Iterable[nn.Parameter],
+    lr: float,
+    *,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+) -> Optimizer:
+    """AdamW whose two moments take a byte each, from bitsandbytes; raises ValueError where that is not installed."""
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise ValueError(
+            "the 8-bit optimizer needs bitsandbytes, which is not installed: pip install bitsandbytes, "
+            "or use module.optimizer._target_=torch.optim.AdamW"
+        ) from error
+    optimizer = bitsandbytes.optim.AdamW8bit(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    return cast(Optimizer, optimizer)
+
+
+def constant_with_warmup(optimizer: Optimizer, *, warmup_steps: int) -> LambdaLR:
+    """The learning rate rises linearly over `warmup_steps` steps, the first at 1 / warmup_steps, then stays."""
+    return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(warmup_steps, 1)))

@@ -1,0 +1,253 @@
+"""SeeSR's second stage: the ControlNet and the representation cross-attention learn to denoise HQ latents."""
+
+from collections.abc import Callable
+from typing import Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from seesr_pl import keyed
+from seesr_pl.checkpoints import io
+from seesr_pl.imaging.tensors import resize_bicubic, to_float
+from seesr_pl.models.stack import SeeSRStack
+from seesr_pl.training.conditioning import (
+    Condition,
+    Representation,
+    sampled_latents,
+    soft_prompt,
+    text_embeddings,
+    training_prompts,
+)
+from seesr_pl.training.optimizers import constant_with_warmup
+from seesr_pl.training.placement import cast_frozen, copy_sharing_frozen
+from seesr_pl.types import Batch
+
+_FROZEN_PARTS = ("vae", "text_encoder", "unet", "ram")
+
+
+class SeeSRDiffusion(LightningModule):
+    """Denoising of HQ latents under text, representation and LQ image; the defaults are the paper's.
+
+    Args:
+        stack: the networks; Stable Diffusion, the text encoder and the tagger stay frozen.
+        seed: keys noise, timestep, posterior and prompt drop of each sample.
+        learning_rate: constant after `warmup_steps` optimizer steps.
+        warmup_steps: over which it rises linearly.
+        optimizer: called with the trainable parameters and `lr`.
+        prompt_drop_probability: chance that a sample's text is empty (official `null_text_ratio`).
+        tags: the text: `ram` tags the HQ crop as it comes, `shards` reads the batch's, `none` is always empty.
+        representation: `dape` sees the LQ image with the LoRA, `ram` without, `none` is one token of zeros.
+        rca: whether the representation cross-attention takes part; if not, it neither runs nor trains.
+        gradient_checkpointing: recompute activations of both networks in the backward pass.
+        compile: `torch.compile` of both networks and the VAE.
+        channels_last: memory format of the convolution weights.
+        frozen_dtype: precision in which linear and convolution weights that do not train are kept; below
+            float32 it must be the precision of the trainer's autocast.
+    """
+
+    def __init__(
+        self,
+        stack: SeeSRStack,
+        *,
+        seed: int = 0,
+        learning_rate: float = 5e-5,
+        warmup_steps: int = 0,
+        optimizer: Callable[..., Optimizer] = torch.optim.AdamW,
+        prompt_drop_probability: float = 0.5,
+        tags: Literal["ram", "shards", "none"] = "ram",
+        representation: Representation = "dape",
+        rca: bool = True,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        channels_last: bool = False,
+        frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    ) -> None:
+        super().__init__()
+        if rca and representation == "dape" and stack.ram.lora_rank is None:
+            raise ValueError("representation=dape needs a RAM with DAPE's LoRA: give dape=PATH, or representation=ram")
+        self.vae: Any = stack.vae
+        self.text_encoder, self.tokenizer = stack.text_encoder, stack.tokenizer
+        self.unet, self.controlnet, self.ram = stack.unet, stack.controlnet, stack.ram
+        self.scheduler: Any = stack.scheduler
+        self.seed, self.learning_rate, self.warmup_steps, self.optimizer = seed, learning_rate, warmup_steps, optimizer
+        self.prompt_drop_probability, self.tags = prompt_drop_probability, tags
+        self.representation, self.rca = representation, rca
+        self.compile_networks, self.channels_last = compile, channels_last
+        self.frozen_dtype: torch.dtype = getattr(torch, frozen_dtype)
+        self.frozen_hashes: dict[str, str] = {}
+        self._micro_losses: list[Tensor] = []
+        self._mark_trainable()
+        self.train()
+        if gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+            self.controlnet.enable_gradient_checkpointing()
+
+    @property
+    def stack(self) -> SeeSRStack:
+        """The networks, as they are now."""
+        return SeeSRStack(
+            self.vae, self.text_encoder, self.tokenizer, self.unet, self.controlnet, self.ram, self.scheduler
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The denoising loss of a micro batch; the losses and timesteps of its samples go along for callbacks."""
+        losses, timesteps = self.losses(batch)
+        self._micro_losses.append(losses.detach().mean())
+        self.log("train/loss", torch.stack(self._micro_losses).mean(), sync_dist=True, batch_size=len(losses))
+        return {"loss": losses.mean(), "losses": losses.detach(), "timesteps": timesteps}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The denoising loss of held-out images; a sample meets the same noise and timestep at every validation."""
+        losses, _ = self.losses(batch)
+        self.log("val/loss", losses.mean(), sync_dist=True, batch_size=len(losses))
+
+    def losses(self, batch: Batch) -> tuple[Float[Tensor, " b"], Int[Tensor, " b"]]:
+        """The loss and the timestep of each sample."""
+        condition = self.condition(batch)
+        latents = self.encode(batch)
+        noise, timesteps = self.noise(batch, latents.shape)
+        return self.denoising_losses(latents, noise, timesteps, condition), timesteps
+
+    def denoising_losses(
+        self,
+        latents: Float[Tensor, "b c h w"],
+        noise: Float[Tensor, "b c h w"],
+        timesteps: Int[Tensor, " b"],
+        condition: Condition,
+    ) -> Float[Tensor, " b"]:
+        """The mean squared error of each sample's prediction, in float32 (train_seesr.py:1000-1035)."""
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        prediction = self.predict(noisy, timesteps, condition)
+        target = self.target(latents, noise, timesteps)
+        return F.mse_loss(prediction.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
+
+    def predict(
+        self, noisy: Float[Tensor, "b c h w"], timesteps: Int[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b c h w"]:
+        """What the UNet answers, with the ControlNet's residuals at scale 1."""
+        text, representation, image = condition
+        down, middle = self.controlnet(
+            noisy, timesteps, text, image, image_encoder_hidden_states=representation, return_dict=False
+        )
+        return self.unet(
+            noisy,
+            timesteps,
+            text,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            image_encoder_hidden_states=representation,
+            return_dict=False,
+        )[0]
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the scheduler's `prediction_type` asks for: noise (SD-2-base), velocity or clean latents."""
+        kind = self.scheduler.config.prediction_type
+        if kind == "v_prediction":
+            return self.scheduler.get_velocity(latents, noise, timesteps)
+        return {"epsilon": noise, "sample": latents}[kind]
+
+    @torch.no_grad()
+    def condition(self, batch: Batch) -> Condition:
+        """Tags of the HQ crop as text, the representation of the LQ image, the LQ image at HQ size."""
+        hq = to_float(batch["hq"])
+        image = resize_bicubic(to_float(batch["lq"]), (hq.shape[-2], hq.shape[-1]))
+        text = text_embeddings(self.tokenizer, self.text_encoder, self.prompts(hq, batch))
+        return Condition(text, soft_prompt(self.ram, image, self.representation) if self.rca else None, image)
+
+    def prompts(self, hq: Float[Tensor, "b 3 h w"], batch: Batch) -> list[str]:
+        """The text of each sample; those that the keyed chance drops are empty, and are not tagged at all."""
+        chances = keyed.uniform(purpose="prompt_drop", **self._keys(batch))
+        kept = [index for index, chance in enumerate(chances.tolist()) if chance >= self.prompt_drop_probability]
+        prompts = [""] * len(hq)
+        if kept and self.tags != "none":
+            texts = training_prompts(self.ram, hq[kept]) if self.tags == "ram" else [batch["tags"][i] for i in kept]
+            for index, text in zip(kept, texts, strict=True):
+                prompts[index] = text
+        return prompts
+
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> Float[Tensor, "b c h w"]:
+        """One sample of the VAE's posterior of each HQ crop, scaled to about unit variance (train_seesr.py:968)."""
+        posterior = self.vae.encode(to_float(batch["hq"]) * 2 - 1).latent_dist
+        noise = keyed.normal(posterior.mean.shape[1:], purpose="posterior", **self._keys(batch))
+        return sampled_latents(posterior, noise.to(self.device, non_blocking=True), self.vae.config.scaling_factor)
+
+    def noise(self, batch: Batch, shape: torch.Size) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]:
+        """The noise and the timestep of each sample, whatever the device, rank or batch that it comes in."""
+        keys = self._keys(batch)
+        noise = keyed.normal(shape[1:], purpose="noise", **keys)
+        timesteps = keyed.integers(self.scheduler.config.num_train_timesteps, purpose="timestep", **keys)
+        return noise.to(self.device, non_blocking=True), timesteps.to(self.device, non_blocking=True)
+
+    def configure_optimizers(self) -> Any:
+        """One parameter group of all that trains; the schedule counts optimizer steps."""
+        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
+        scheduler = constant_with_warmup(optimizer, warmup_steps=self.warmup_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch, but what is frozen stays in eval mode: the tagger and the text encoder have dropout."""
+        super().train(mode)
+        for part in _FROZEN_PARTS:
+            getattr(self, part).eval()
+        return self
+
+    def setup(self, stage: str) -> None:
+        """Name the frozen parts by hash, then settle precision, memory format and compilation."""
+        if self.frozen_hashes:
+            return
+        self.frozen_hashes = {part: io.frozen_hash(getattr(self, part)) for part in _FROZEN_PARTS}
+        if self.frozen_dtype != torch.float32:
+            cast_frozen(self, self.frozen_dtype)
+        if self.channels_last:
+            self.to(memory_format=torch.channels_last)
+        if self.compile_networks:
+            for network in (self.unet, self.controlnet, *_encoder(self.vae)):
+                network.compile()
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Only pictures travel: reading a sample's keys back from a GPU would wait for all that is queued there."""
+        pictures = {"hq": batch["hq"], "lq": batch["lq"]}
+        return {**batch, **super().transfer_batch_to_device(pictures, device, dataloader_idx)}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """The next loss belongs to the next step."""
+        self._micro_losses.clear()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what trains."""
+        io.keep_trainable(checkpoint, self, self.frozen_hashes)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse other frozen weights."""
+        io.add_frozen(checkpoint, self, self.frozen_hashes)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy with its own trainable parameters and the same frozen ones, for Lightning's weight averaging."""
+        copy = type(self).__new__(type(self))
+        memo[id(self)] = copy
+        copy.__dict__ = copy_sharing_frozen(self, memo)
+        return copy
+
+    def _mark_trainable(self) -> None:
+        # train_seesr.py:746-756: the whole ControlNet, and of the UNet the modules named image_attentions.
+        self.requires_grad_(False)
+        self.controlnet.requires_grad_(True)
+        for network in (self.unet, self.controlnet):
+            for name, parameter in network.named_parameters():
+                if "image_attentions" in name.split("."):
+                    parameter.requires_grad_(self.rca)
+                    if not self.rca:
+                        # Zeros are the identity there, so that whoever runs the result need not know.
+                        parameter.data.zero_()
+
+    def _keys(self, batch: Batch) -> dict[str, Any]:
+        return {"seed": self.seed, "epochs": batch["epoch"], "sample_ids": batch["sample_id"]}
+
+
+def _encoder(vae: nn.Module) -> list[nn.Module]:
+    return [child for name, child in vae.named_children() if name == "encoder"]
