@@ -8,6 +8,7 @@ State-dict keys equal the official ones (models/unet_2d_condition.py, models/con
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, Self, cast
 
@@ -38,7 +39,7 @@ class TextThenImageTransformer(Transformer2DModel):
     # A tuple, because nn.Module would register a bare module a second time.
     image_attention: tuple[Transformer2DModel]
 
-    def forward(
+    def forward(  # type: ignore[override]  # the pair is the point
         self,
         hidden_states: Tensor,
         encoder_hidden_states: Conditioning | None = None,
@@ -101,12 +102,12 @@ class SeeSRUNet(UNet2DConditionModel):
         assert not unexpected, unexpected
         assert all(".image_attentions." in name for name in missing), missing
         initialise_image_attentions(model, device=unet.device, rca_init=rca_init)
-        return model.to(unet.dtype).train(unet.training)
+        return model.to(dtype=unet.dtype).train(unet.training)  # type: ignore[call-arg]  # wrapped without self
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> Self:  # diffusers' own signature
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Self:
         """As diffusers; ValueError where the folder lacks weights, which diffusers would leave uninitialised."""
-        return cast(Self, _complete(super().from_pretrained, pretrained_model_name_or_path, kwargs))
+        return _complete(super().from_pretrained, pretrained_model_name_or_path, kwargs)
 
     def forward(
         self,
@@ -153,9 +154,9 @@ class SeeSRControlNet(ControlNetModel):
         _add_image_attentions(self)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> Self:  # diffusers' own signature
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Self:
         """As diffusers; ValueError where the folder lacks weights, which diffusers would leave uninitialised."""
-        return cast(Self, _complete(super().from_pretrained, pretrained_model_name_or_path, kwargs))
+        return _complete(super().from_pretrained, pretrained_model_name_or_path, kwargs)
 
     def forward(
         self,
@@ -226,13 +227,14 @@ def _image_attention_like(attention: Transformer2DModel) -> Transformer2DModel:
     return Transformer2DModel(**{**config, "cross_attention_dim": REPRESENTATION_DIM})
 
 
-def _complete(load: Callable[..., tuple[ModelMixin, Any]], folder: str, arguments: dict[str, Any]) -> Any:
+def _complete(load: Callable[..., Any], folder: Any, arguments: dict[str, Any]) -> Any:
     wants_info = arguments.pop("output_loading_info", False)
-    model, info = load(folder, output_loading_info=True, **arguments)
+    loaded: tuple[ModelMixin, dict[str, Any]] = load(folder, output_loading_info=True, **arguments)
+    model, info = loaded
     if info["missing_keys"]:
         names = sorted(info["missing_keys"])
         raise ValueError(
             f"{folder} lacks {len(names)} weights of {type(model).__name__}, the first {names[0]}; a plain "
             "Stable Diffusion folder has no RCA: load it as UNet2DConditionModel and pass it to SeeSRUNet.from_unet"
         )
-    return (model, info) if wants_info else model
+    return loaded if wants_info else model

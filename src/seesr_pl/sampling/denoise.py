@@ -1,0 +1,134 @@
+"""From a start latent to a restored latent: guidance, tiles and the loop (pipelines/pipeline_seesr.py at 8edecc7)."""
+
+import inspect
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, Literal, Protocol
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from jaxtyping import Float
+from torch import Tensor
+
+from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
+from seesr_pl.sampling.autoencoder import encode
+from seesr_pl.sampling.caches import exact_caches
+from seesr_pl.sampling.predict import Condition, Predictor, Tiling
+
+Generators = torch.Generator | list[torch.Generator]
+StartFrom = Literal["lq", "noise"]
+OnStep = Callable[[int, Tensor, Tensor], Tensor]
+"""Called after each step with (index, timestep, latents); returns the latents to go on with."""
+
+
+class Scheduler(Protocol):
+    """What the loop needs of a diffusers scheduler; any of those with a noise schedule will do."""
+
+    init_noise_sigma: Any
+    alphas_cumprod: Tensor
+    timesteps: Tensor
+    set_timesteps: Callable[..., None]
+    scale_model_input: Callable[..., Tensor]
+    step: Callable[..., Any]
+
+
+def start_latents(
+    vae: AutoencoderKL,
+    image: Float[Tensor, "b 3 H W"],
+    scheduler: Scheduler,
+    noise: Float[Tensor, "b c h w"],
+    *,
+    start_from: StartFrom,
+    posterior_noise: Float[Tensor, "b c h w"] | None = None,
+    vae_tile: int | None = None,
+) -> Float[Tensor, "b c h w"]:
+    """The latent to denoise: `noise`, or the encoded low-quality `image` under nearly all of `noise` (LR embedding).
+
+    `image` is the enlarged picture in [0, 1]. `posterior_noise` draws from the VAE's posterior; None takes its mean.
+    The picture is noised to the scheduler's last training timestep, although the first step denoises an earlier one:
+    so does the official code (pipeline_seesr.py:988-993). Sides of more than `vae_tile` pixels are encoded in tiles.
+    """
+    if start_from == "noise":
+        return noise * scheduler.init_noise_sigma
+    if start_from != "lq":
+        raise ValueError(f"start_from={start_from!r} must be 'lq' or 'noise'")
+    latents = encode(vae, image, posterior_noise=posterior_noise, tile=vae_tile).to(noise.dtype)
+    signal = scheduler.alphas_cumprod[-1].to(latents)
+    return (signal**0.5 * latents + (1 - signal) ** 0.5 * noise) * scheduler.init_noise_sigma
+
+
+@torch.no_grad()
+def denoise(
+    unet: SeeSRUNet,
+    controlnet: SeeSRControlNet,
+    scheduler: Scheduler,
+    *,
+    latents: Float[Tensor, "b c h w"],
+    prompt_embeds: Float[Tensor, "n 77 d"],
+    representation: Float[Tensor, "b m 512"],
+    image: Float[Tensor, "b 3 H W"],
+    num_inference_steps: int,
+    guidance_scale: float,
+    conditioning_scale: float,
+    tile: int,
+    overlap: int,
+    generator: Generators | None,
+    guidance_fraction: float = 1.0,
+    guidance_in_one_batch: bool = True,
+    tile_batch_size: int = 4,
+    cache: bool = True,
+    on_step: OnStep | None = None,
+) -> Float[Tensor, "b c h w"]:
+    """Runs the scheduler from `latents` and returns the last latents.
+
+    `prompt_embeds` is [negative; positive] (2b rows) when `guidance_scale` > 1, else (b rows). `image` is the enlarged
+    low-quality picture in [0, 1], a whole number of times as large as the latents. Latents of more than tile^2 points
+    are predicted in square tiles (latent units). `generator` may be a list, one for each picture.
+
+    Options that the official code lacks: guidance on the first `guidance_fraction` of the steps only; guidance in two
+    passes (less memory); tiles in batches; `cache` computes once what does not change between steps (equal results).
+    """
+    is_guided = guidance_scale > 1
+    _check(latents, prompt_embeds, representation, image, is_guided)
+    condition = Condition(prompt_embeds.chunk(2 if is_guided else 1), representation, image, conditioning_scale)
+    tiling = Tiling(tile, overlap, tile_batch_size)
+    predict = Predictor(
+        unet, controlnet, condition=condition, tiling=tiling, guidance_in_one_batch=guidance_in_one_batch
+    )
+    scheduler.set_timesteps(num_inference_steps, device=latents.device)
+    num_guided = math.ceil(guidance_fraction * len(scheduler.timesteps)) if is_guided else 0
+    draws = _draws(scheduler, generator)
+    with exact_caches(unet, controlnet, hints=not predict.is_tiled(latents)) if cache else nullcontext():
+        for index, timestep in enumerate(scheduler.timesteps):
+            scale = guidance_scale if index < num_guided else 1.0
+            prediction = predict(scheduler.scale_model_input(latents, timestep), timestep, scale)
+            latents = scheduler.step(prediction, timestep, latents, return_dict=False, **draws)[0]
+            if on_step is not None:
+                latents = on_step(index, timestep, latents)
+    return latents
+
+
+def _draws(scheduler: Scheduler, generator: Generators | None) -> dict[str, Generators | None]:
+    # Deterministic schedulers take no generator.
+    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
+    return {"generator": generator} if takes_generator else {}
+
+
+def _check(latents: Tensor, prompt_embeds: Tensor, representation: Tensor, image: Tensor, is_guided: bool) -> None:
+    batch, _, height, width = latents.shape
+    factor = image.shape[-1] // width
+    if factor < 1 or image.shape[-2:] != (height * factor, width * factor):
+        raise ValueError(
+            f"image is {tuple(image.shape[-2:])} pixels; its sides must be one whole number of times those of the "
+            f"latents, {(height, width)}"
+        )
+    if image.shape[0] != batch or representation.shape[0] != batch:
+        raise ValueError(
+            f"image ({image.shape[0]}) and representation ({representation.shape[0]}) must be given once for each of "
+            f"the {batch} latents; guidance doubles them itself"
+        )
+    rows = 2 * batch if is_guided else batch
+    if prompt_embeds.shape[0] != rows:
+        order = "[negative; positive]" if is_guided else "the positive ones alone"
+        raise ValueError(f"prompt_embeds has {prompt_embeds.shape[0]} rows and needs {rows}: {order}")
