@@ -1,0 +1,199 @@
+"""One self-contained HTML page: pictures side by side under a slider, tables, distributions, and what else is given."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from seesr_pl.evaluation.benchmark import Pair
+from seesr_pl.evaluation.charts import line_chart, strip_chart
+from seesr_pl.evaluation.methods import RGB, Bicubic
+from seesr_pl.evaluation.results import Comparison, Result, compare
+from seesr_pl.evaluation.scoring import ImageMetric
+from seesr_pl.imaging.io import read_rgb
+
+JPEG_QUALITY = 90
+MAX_SIDE = 1024
+LQ, BICUBIC, HQ = "LQ", "bicubic", "HQ"
+
+
+class Table(NamedTuple):
+    """A table of a section: column titles and rows of text or numbers."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | float | int]]
+
+
+class Chart(NamedTuple):
+    """A line chart of a section: `series[name]` is a list of (x, y)."""
+
+    title: str
+    series: Mapping[str, Sequence[tuple[float, float]]]
+    x_label: str = "step"
+    y_label: str = ""
+
+
+class Section(NamedTuple):
+    """A further part of the page; whatever is empty is left out. Images are uint8 RGB, by caption."""
+
+    title: str
+    text: str = ""
+    tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+    images: Mapping[str, RGB] = {}
+
+
+def write_report(
+    path: str | Path,
+    *,
+    title: str,
+    pairs: Sequence[Pair],
+    results: Sequence[Result],
+    metrics: Sequence[ImageMetric],
+    facts: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+    published: Mapping[str, Mapping[str, float]] | None = None,
+    sections: Sequence[Section] = (),
+    max_megabytes: float = 24.0,
+) -> None:
+    """Write the page. `results[0]` is the method that is judged; the others are compared with it.
+
+    Pictures are embedded worst first (by the first metric) until `max_megabytes` are full; the page says how many.
+    """
+    shown = _pictures(pairs, results, metrics, budget=max_megabytes * 1e6)
+    environment = Environment(loader=PackageLoader("seesr_pl.evaluation", "templates"), autoescape=True)
+    environment.filters["number"] = format_number
+    page = environment.get_template("report.html.jinja").render(
+        title=title,
+        facts=facts or {},
+        notes=notes,
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        metrics=[metric for metric in metrics if metric.name in results[0].intervals],
+        results=results,
+        best=_best(results, metrics),
+        published=published or {},
+        comparisons=_comparisons(results),
+        charts=_distributions(results, metrics),
+        sections=[_rendered(section) for section in sections],
+        num_images=len(pairs),
+        num_shown=len(shown),
+        data=Markup(json.dumps(_gallery(shown, results, metrics)).replace("</", "<\\/")),
+    )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(page, encoding="utf-8")
+
+
+def format_number(value: float | str | None) -> str:
+    """A number as tables print it: 4 significant decimals under 10, 2 above; text as it is."""
+    if value is None or isinstance(value, str):
+        return value or "-"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def data_uri(image: RGB, *, lossless: bool = False) -> str:
+    """The image as a data URI: PNG, or JPEG without chroma subsampling; sides over 1024 pixels are reduced."""
+    scale = MAX_SIDE / max(image.shape[:2])
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    extension, options = (".png", []) if lossless else (".jpg", _jpeg_options())
+    _, encoded = cv2.imencode(extension, np.ascontiguousarray(image[..., ::-1]), options)
+    kind = "png" if lossless else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"
+
+
+def _jpeg_options() -> list[int]:
+    no_subsampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, *no_subsampling]
+
+
+def _pictures(
+    pairs: Sequence[Pair], results: Sequence[Result], metrics: Sequence[ImageMetric], *, budget: float
+) -> dict[str, dict[str, str]]:
+    shown: dict[str, dict[str, str]] = {}
+    for pair in _worst_first(pairs, results[0], metrics):
+        views = _views(pair, results)
+        budget -= sum(map(len, views.values()))
+        if budget < 0 and shown:
+            break
+        shown[pair.name] = views
+    return shown
+
+
+def _views(pair: Pair, results: Sequence[Result]) -> dict[str, str]:
+    lq = read_rgb(pair.lq)
+    views = {LQ: data_uri(lq, lossless=True)}
+    if BICUBIC not in [result.name for result in results]:
+        views[BICUBIC] = data_uri(Bicubic()(lq, name=pair.name))
+    views |= {result.name: data_uri(read_rgb(result.paths[pair.name])) for result in results}
+    if pair.hq is not None:
+        views[HQ] = data_uri(read_rgb(pair.hq))
+    return views
+
+
+def _worst_first(pairs: Sequence[Pair], result: Result, metrics: Sequence[ImageMetric]) -> list[Pair]:
+    usable = [metric for metric in metrics if metric.name in result.intervals]
+    if not usable:
+        return list(pairs)
+    sign = 1 if usable[0].higher_is_better else -1
+    return sorted(pairs, key=lambda pair: sign * result.values[pair.name].get(usable[0].name, 0.0))
+
+
+def _gallery(
+    shown: Mapping[str, Mapping[str, str]], results: Sequence[Result], metrics: Sequence[ImageMetric]
+) -> dict[str, Any]:
+    judged = results[0]
+    return {
+        "method": judged.name,
+        "views": list(next(iter(shown.values()), {})),
+        "metrics": [{"name": m.name, "higher": m.higher_is_better} for m in metrics if m.name in judged.intervals],
+        "images": [
+            {"name": name, "views": views, "scores": {result.name: _finite(result.values[name]) for result in results}}
+            for name, views in shown.items()
+        ],
+    }
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}
+
+
+def _best(results: Sequence[Result], metrics: Sequence[ImageMetric]) -> dict[str, str]:
+    best = {}
+    for metric in metrics:
+        ranked = [result for result in results if metric.name in result.intervals]
+        if len(ranked) > 1:
+            sign = 1 if metric.higher_is_better else -1
+            best[metric.name] = max(ranked, key=lambda r: sign * r.intervals[metric.name].mean).name
+    return best
+
+
+def _comparisons(results: Sequence[Result]) -> dict[str, list[Comparison]]:
+    return {reference.name: compare(results[0], reference) for reference in results[1:]}
+
+
+def _distributions(results: Sequence[Result], metrics: Sequence[ImageMetric]) -> list[Markup]:
+    charts = []
+    for metric in metrics:
+        having = {result.name: result for result in results if metric.name in result.intervals}
+        rows = {name: [v[metric.name] for v in r.values.values() if metric.name in v] for name, r in having.items()}
+        label = f"{metric.name} ({'higher' if metric.higher_is_better else 'lower'} is better)"
+        charts.append(strip_chart(rows, {name: r.intervals[metric.name] for name, r in having.items()}, label=label))
+    return [Markup(chart) for chart in charts if chart]
+
+
+def _rendered(section: Section) -> dict[str, Any]:
+    charts = [
+        {"title": chart.title, "svg": Markup(line_chart(chart.series, x_label=chart.x_label, y_label=chart.y_label))}
+        for chart in section.charts
+    ]
+    images = [{"caption": caption, "uri": data_uri(image)} for caption, image in section.images.items()]
+    return {"title": section.title, "text": section.text, "tables": section.tables, "charts": charts, "images": images}
