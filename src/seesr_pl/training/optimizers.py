@@ -1,5 +1,6 @@
 """Optimizers and schedules that torch does not have."""
 
+import math
 from collections.abc import Iterable
 from typing import cast
 
@@ -28,6 +29,15 @@ def adamw8bit(
     return cast(Optimizer, optimizer)
 
 
-def constant_with_warmup(optimizer: Optimizer, *, warmup_steps: int) -> LambdaLR:
-    """The learning rate rises linearly over `warmup_steps` steps, the first at 1 / warmup_steps, then stays."""
-    return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(warmup_steps, 1)))
+def constant_with_warmup(optimizer: Optimizer, *, warmup_steps: int, decay_steps: int | None = None) -> LambdaLR:
+    """The learning rate rises linearly over `warmup_steps` steps, the first at 1 / warmup_steps, then stays.
+
+    With `decay_steps` it falls to zero along half a cosine instead, over that many steps from the first on.
+    """
+
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / max(warmup_steps, 1))
+        fall = 1.0 if decay_steps is None else 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / decay_steps))
+        return rise * fall
+
+    return LambdaLR(optimizer, factor)

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import MeanMetric
 
 from seesr_pl import keyed
 from seesr_pl.checkpoints import io
@@ -17,6 +18,7 @@ from seesr_pl.models.stack import SeeSRStack
 from seesr_pl.training.conditioning import (
     Condition,
     Representation,
+    prediction_target,
     sampled_latents,
     soft_prompt,
     text_embeddings,
@@ -37,6 +39,7 @@ class SeeSRDiffusion(LightningModule):
         seed: keys noise, timestep, posterior and prompt drop of each sample.
         learning_rate: constant after `warmup_steps` optimizer steps.
         warmup_steps: over which it rises linearly.
+        decay_steps: if given, over which it falls to zero along half a cosine.
         optimizer: called with the trainable parameters and `lr`.
         prompt_drop_probability: chance that a sample's text is empty (official `null_text_ratio`).
         tags: the text: `ram` tags the HQ crop as it comes, `shards` reads the batch's, `none` is always empty.
@@ -56,6 +59,7 @@ class SeeSRDiffusion(LightningModule):
         seed: int = 0,
         learning_rate: float = 5e-5,
         warmup_steps: int = 0,
+        decay_steps: int | None = None,
         optimizer: Callable[..., Optimizer] = torch.optim.AdamW,
         prompt_drop_probability: float = 0.5,
         tags: Literal["ram", "shards", "none"] = "ram",
@@ -74,11 +78,13 @@ class SeeSRDiffusion(LightningModule):
         self.unet, self.controlnet, self.ram = stack.unet, stack.controlnet, stack.ram
         self.scheduler: Any = stack.scheduler
         self.seed, self.learning_rate, self.warmup_steps, self.optimizer = seed, learning_rate, warmup_steps, optimizer
+        self.decay_steps = decay_steps
         self.prompt_drop_probability, self.tags = prompt_drop_probability, tags
         self.representation, self.rca = representation, rca
         self.compile_networks, self.channels_last = compile, channels_last
         self.frozen_dtype: torch.dtype = getattr(torch, frozen_dtype)
         self.frozen_hashes: dict[str, str] = {}
+        self.val_loss = MeanMetric()
         self._micro_losses: list[Tensor] = []
         self._mark_trainable()
         self.train()
@@ -103,7 +109,12 @@ class SeeSRDiffusion(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The denoising loss of held-out images; a sample meets the same noise and timestep at every validation."""
         losses, _ = self.losses(batch)
-        self.log("val/loss", losses.mean(), sync_dist=True, batch_size=len(losses))
+        self.val_loss.update(losses)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over all ranks, of which some may have had no image."""
+        self.log("val/loss", self.val_loss.compute())
+        self.val_loss.reset()
 
     def losses(self, batch: Batch) -> tuple[Float[Tensor, " b"], Int[Tensor, " b"]]:
         """The loss and the timestep of each sample."""
@@ -122,7 +133,7 @@ class SeeSRDiffusion(LightningModule):
         """The mean squared error of each sample's prediction, in float32 (train_seesr.py:1000-1035)."""
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
         prediction = self.predict(noisy, timesteps, condition)
-        target = self.target(latents, noise, timesteps)
+        target = prediction_target(self.scheduler, latents, noise, timesteps)
         return F.mse_loss(prediction.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
 
     def predict(
@@ -142,13 +153,6 @@ class SeeSRDiffusion(LightningModule):
             image_encoder_hidden_states=representation,
             return_dict=False,
         )[0]
-
-    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the scheduler's `prediction_type` asks for: noise (SD-2-base), velocity or clean latents."""
-        kind = self.scheduler.config.prediction_type
-        if kind == "v_prediction":
-            return self.scheduler.get_velocity(latents, noise, timesteps)
-        return {"epsilon": noise, "sample": latents}[kind]
 
     @torch.no_grad()
     def condition(self, batch: Batch) -> Condition:
@@ -186,7 +190,7 @@ class SeeSRDiffusion(LightningModule):
     def configure_optimizers(self) -> Any:
         """One parameter group of all that trains; the schedule counts optimizer steps."""
         optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
-        scheduler = constant_with_warmup(optimizer, warmup_steps=self.warmup_steps)
+        scheduler = constant_with_warmup(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def train(self, mode: bool = True) -> Self:
