@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,6 +22,13 @@ from seesr_pl.models import ram_files, ram_official
 from seesr_pl.models.ram_networks import RAMConfig, tagging_head, visual_encoder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class RAMOutput(NamedTuple):
+    """What RAM says of pictures: the representation (b, n, d) and one logit per tag (b, k)."""
+
+    representation: Tensor
+    logits: Tensor
 
 
 class RAM(nn.Module):
@@ -103,6 +110,11 @@ class RAM(nn.Module):
     def dtype(self) -> torch.dtype:
         """The parameters' type."""
         return self.label_embed.dtype
+
+    def forward(self, pixel_values: Float[Tensor, "b 3 s s"]) -> RAMOutput:
+        """Representation and tag logits of pictures prepared by `ram_pixel_values`."""
+        representation = self.representation(pixel_values)
+        return RAMOutput(representation, self.tag_logits(representation))
 
     def representation(self, pixel_values: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b n d"]:
         """The representation embedding: the average token, then the grid row by row (ram_lora.py:176).

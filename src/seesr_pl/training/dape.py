@@ -1,0 +1,233 @@
+"""DAPE, stage 1: a LoRA teaches RAM to see on a degraded picture what it sees on the clean one."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from jaxtyping import Float
+from lightning import LightningModule
+from torch import Tensor
+from torch.distributed import all_gather_object, get_world_size
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from seesr_pl import keyed
+from seesr_pl.checkpoints import io
+from seesr_pl.evaluation.semantics import TagComparison, TagResult
+from seesr_pl.models.ram import RAM, RAMOutput
+from seesr_pl.models.ram_inputs import RAMInputs
+from seesr_pl.training.placement import cast_frozen, copy_sharing_frozen
+from seesr_pl.types import Batch
+
+ADAMW = functools.partial(torch.optim.AdamW, weight_decay=0.0)
+"""The optimizer of the paper and of basicsr/options/dape.yaml; torch's own default decays the weights."""
+
+_MAX_SEED = 0x7FFF_FFFF_FFFF_FFFF
+
+
+class DistillationLosses(NamedTuple):
+    """The two terms of the loss, float32 scalars."""
+
+    representation: Tensor
+    logits: Tensor
+
+
+class DAPEDistillation(LightningModule):
+    """Distillation of RAM on the HQ picture into RAM with a LoRA on the LQ picture; the defaults are the paper's.
+
+    Args:
+        ram: teacher and student at once: without its LoRA it is the teacher. A LoRA that it has goes on training.
+        seed: keys the first values of the LoRA and the stochastic layers of the student.
+        lora_rank: of the LoRA that is added if `ram` has none.
+        learning_rate: before `milestones`, after `warmup_steps` optimizer steps.
+        warmup_steps: over which it rises linearly.
+        milestones: optimizer steps at which it is multiplied by `gamma`.
+        gamma: see `milestones`.
+        optimizer: called with the LoRA's parameters and `lr`.
+        representation_weight: of the mean squared error between the representations.
+        logit_weight: of the cross entropy between the tags; at 0 the tagging head neither runs nor trains.
+        lq_upscale: whether the LQ picture is enlarged to the HQ's size before it is resized to RAM's.
+        resize_mode: of the resize to RAM's size.
+        resize_antialias: of the same.
+        stochastic_student: drop path and dropout of the student are active, as in the official code.
+        gradient_checkpointing: recompute the student's activations in the backward pass.
+        compile: `torch.compile` of backbone and tagging head.
+        frozen_dtype: precision in which linear and convolution weights that do not train are kept; below
+            float32 it must be the precision of the trainer's autocast.
+        severity_bins: ranges of severity, equally filled, into which the validation is split.
+        num_examples: validation pictures kept to look at.
+    """
+
+    def __init__(
+        self,
+        ram: RAM,
+        *,
+        seed: int = 0,
+        lora_rank: int = 8,
+        learning_rate: float = 1e-4,
+        warmup_steps: int = 0,
+        milestones: Sequence[int] = (),
+        gamma: float = 0.5,
+        optimizer: Callable[..., Optimizer] = ADAMW,
+        representation_weight: float = 1.0,
+        logit_weight: float = 1.0,
+        lq_upscale: Literal["bicubic", "none"] = "bicubic",
+        resize_mode: Literal["bilinear", "bicubic"] = "bilinear",
+        resize_antialias: bool = False,
+        stochastic_student: bool = True,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        severity_bins: int = 3,
+        num_examples: int = 8,
+    ) -> None:
+        super().__init__()
+        self.ram = ram
+        self.seed, self.learning_rate, self.warmup_steps, self.optimizer = seed, learning_rate, warmup_steps, optimizer
+        self.milestones, self.gamma = tuple(milestones), gamma
+        self.representation_weight, self.logit_weight = representation_weight, logit_weight
+        self.inputs = RAMInputs(ram.config.image_size, lq_upscale, resize_mode, resize_antialias)
+        self.stochastic_student, self.compile_networks = stochastic_student, compile
+        self.frozen_dtype: torch.dtype = getattr(torch, frozen_dtype)
+        self.severity_bins, self.num_examples = severity_bins, num_examples
+        self.frozen_hashes: dict[str, str] = {}
+        self.tag_result: TagResult | None = None
+        self._micro_losses: list[Tensor] = []
+        self._mark_trainable(lora_rank)
+        if gradient_checkpointing:
+            ram.enable_gradient_checkpointing()
+        self.train()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The student on the LQ picture is to give what the teacher gives on the HQ one (dape_model.py:129-142)."""
+        teacher = self.teacher(batch)
+        student = self.student(batch)
+        losses = distillation_losses(student, teacher)
+        loss = self.representation_weight * losses.representation + self.logit_weight * losses.logits
+        self._log_losses(torch.stack([loss, *losses]).detach(), batch_size=len(batch["hq"]))
+        return loss
+
+    @torch.no_grad()
+    def teacher(self, batch: Batch) -> RAMOutput:
+        """Plain RAM, deterministic, on the HQ picture."""
+        self.ram.eval()
+        with self.ram.disable_adapter():
+            return self._see(self.inputs.hq(batch["hq"]))
+
+    def student(self, batch: Batch) -> RAMOutput:
+        """RAM with its LoRA on the LQ picture; which units are dropped depends on the seed and the micro batch."""
+        # Left on after the pass: gradient checkpointing runs the blocks again in the backward pass, in today's mode.
+        self.ram.train(self.training and self.stochastic_student)
+        pixel_values = self.inputs.lq(batch["lq"], (batch["hq"].shape[1], batch["hq"].shape[2]))
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            # Keyed by the first sample, so that neither the rank, the number of ranks nor a resume changes the masks.
+            first = int(batch["epoch"][0]), int(batch["sample_id"][0])
+            torch.manual_seed(keyed.key(self.seed, *first, "student") & _MAX_SEED)
+            return self._see(pixel_values)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start a new comparison."""
+        self._comparison = TagComparison(
+            self.ram, inputs=self.inputs, severity_bins=self.severity_bins, num_examples=self.num_examples
+        )
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The losses of held-out pictures, without chance, and what RAM and DAPE see on them."""
+        student, teacher = self._comparison.add(batch)
+        losses = distillation_losses(student, teacher)
+        loss = self.representation_weight * losses.representation + self.logit_weight * losses.logits
+        self.log("val/loss", loss, sync_dist=True, batch_size=len(batch["hq"]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Join what all ranks saw; log the scalars, keep the table and the examples in `tag_result`."""
+        if torch.distributed.is_initialized():
+            seen: list[Any] = [None] * get_world_size()
+            all_gather_object(seen, self._comparison.seen)
+            self._comparison.merge(seen)
+        self.tag_result = self._comparison.result()
+        # Equal on all ranks already; Lightning warns without sync_dist.
+        self.log_dict({f"val/{name}": value for name, value in self.tag_result.scalars().items()}, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """The LoRA in one group; the schedule counts optimizer steps."""
+        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
+        scheduler = LambdaLR(optimizer, self._learning_rate_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        """Name the frozen weights by hash, then settle precision and compilation."""
+        if self.frozen_hashes:
+            return
+        self.frozen_hashes = {"ram": io.frozen_hash(self.ram)}
+        if self.frozen_dtype != torch.float32:
+            cast_frozen(self, self.frozen_dtype)
+        if self.compile_networks:
+            self.ram.visual_encoder.compile()
+            self.ram.tagging_head.compile()
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Only pictures travel: reading a sample's keys back from a GPU would wait for all that is queued there."""
+        pictures = {"hq": batch["hq"], "lq": batch["lq"]}
+        return {**batch, **super().transfer_batch_to_device(pictures, device, dataloader_idx)}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """The next loss belongs to the next step."""
+        self._micro_losses.clear()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the LoRA."""
+        io.keep_trainable(checkpoint, self, self.frozen_hashes)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another RAM."""
+        io.add_frozen(checkpoint, self, self.frozen_hashes)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy with its own LoRA and the same frozen weights, for Lightning's weight averaging."""
+        copy = type(self).__new__(type(self))
+        memo[id(self)] = copy
+        copy.__dict__ = copy_sharing_frozen(self, memo)
+        return copy
+
+    def _see(self, pixel_values: Tensor) -> RAMOutput:
+        representation = self.ram.representation(pixel_values)
+        if self.logit_weight == 0:
+            return RAMOutput(representation, representation.new_zeros(len(representation), 0))
+        return RAMOutput(representation, self.ram.tag_logits(representation))
+
+    def _mark_trainable(self, lora_rank: int) -> None:
+        if self.ram.lora_rank is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(keyed.key(self.seed, "lora") & _MAX_SEED)
+                self.ram.add_lora(lora_rank)
+        for name, parameter in self.ram.named_parameters():
+            head_rests = self.logit_weight == 0 and name.startswith("tagging_head.")
+            parameter.requires_grad_("lora_" in name and not head_rests)
+            if "lora_" in name and head_rests:
+                # Without effect, and the same whoever builds it: it counts as frozen.
+                parameter.data.zero_()
+
+    def _learning_rate_factor(self, step: int) -> float:
+        warmup = min(1.0, (step + 1) / max(self.warmup_steps, 1))
+        return warmup * self.gamma ** sum(step >= milestone for milestone in self.milestones)
+
+    def _log_losses(self, losses: Tensor, *, batch_size: int) -> None:
+        self._micro_losses.append(losses)
+        names = ("train/loss", "train/representation_loss", "train/logit_loss")
+        means = torch.stack(self._micro_losses).mean(0)
+        self.log_dict(dict(zip(names, means, strict=True)), sync_dist=True, batch_size=batch_size)
+
+
+def distillation_losses(student: RAMOutput, teacher: RAMOutput) -> DistillationLosses:
+    """Mean squared error of all tokens, and cross entropy of each tag against the teacher's probability.
+
+    From logits: the official log(sigmoid) is infinite from about 17 on (dape_model.py:129-142). Without tags it is 0.
+    """
+    representation = functional.mse_loss(student.representation.float(), teacher.representation.float())
+    if student.logits.shape[1] == 0:
+        return DistillationLosses(representation, representation.new_zeros(()))
+    probabilities = teacher.logits.float().sigmoid()
+    logits: Float[Tensor, ""] = functional.binary_cross_entropy_with_logits(student.logits.float(), probabilities)
+    return DistillationLosses(representation, logits)

@@ -1,0 +1,150 @@
+"""What DAPE sees is judged by the definitions of the metrics, by severity, and picture by picture."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.classification import MultilabelAveragePrecision
+
+from seesr_pl.evaluation.semantics import (
+    PICTURE_METRICS,
+    TagComparison,
+    TagExample,
+    compare_tags,
+    mean_average_precision,
+    precision_recall_f1,
+    write_table,
+)
+from seesr_pl.evaluation.tag_pictures import tag_sheet
+from seesr_pl.models.ram import RAM, RAMConfig
+
+TINY = RAMConfig(
+    image_size=32,
+    patch_size=4,
+    embed_dim=8,
+    depths=(1, 2, 1),
+    num_heads=(1, 2, 4),
+    window_size=2,
+    representation_dim=16,
+    head_hidden_size=12,
+    head_intermediate_size=20,
+)
+
+
+@pytest.fixture
+def ram():
+    torch.manual_seed(0)
+    ram = RAM(TINY, ["cat", "dog", "house", "tree"], [0.5] * 4)
+    torch.nn.init.normal_(ram.label_embed, std=3.0)
+    ram.add_lora(2)
+    return ram
+
+
+def batches(num_pictures, size=2, *, lq_equals_hq=False):
+    generator = torch.Generator().manual_seed(1)
+    for start in range(0, num_pictures, size):
+        hq = torch.randint(0, 256, (size, 32, 32, 3), generator=generator, dtype=torch.uint8)
+        yield {
+            "hq": hq,
+            "lq": hq if lq_equals_hq else hq[:, ::4, ::4],
+            "key": [f"picture{start + index}" for index in range(size)],
+            "sample_id": torch.arange(start, start + size),
+            "epoch": torch.zeros(size, dtype=torch.int64),
+            "severity": torch.arange(start, start + size) / num_pictures,
+            "tags": [""] * size,
+        }
+
+
+def test_precision_recall_and_f1_count_tags_of_each_picture():
+    predicted = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
+    wanted = torch.tensor([[1, 0, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
+    scores = precision_recall_f1(predicted, wanted)
+    nan = float("nan")
+    torch.testing.assert_close(scores["precision"], torch.tensor([1 / 2, nan, nan]), equal_nan=True)
+    torch.testing.assert_close(scores["recall"], torch.tensor([1 / 3, 0.0, nan]), equal_nan=True)
+    torch.testing.assert_close(scores["f1"], torch.tensor([2 / 5, 0.0, nan]), equal_nan=True)
+
+
+def test_mean_average_precision_equals_torchmetrics():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(40, 7, generator=generator)
+    wanted = torch.rand(40, 7, generator=generator) < 0.3
+    expected = MultilabelAveragePrecision(num_labels=7)(logits, wanted.long())
+    assert mean_average_precision(logits, wanted) == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_mean_average_precision_counts_only_tags_that_occur():
+    logits = torch.tensor([[3.0, 1.0], [2.0, 5.0]])
+    assert mean_average_precision(logits, torch.tensor([[True, False], [False, False]])) == 1.0
+    assert math.isnan(mean_average_precision(logits, torch.zeros(2, 2, dtype=torch.bool)))
+
+
+def test_a_fresh_lora_sees_what_plain_ram_sees(ram):
+    for row in compare_tags(ram, batches(6)).rows:
+        assert row.ram == pytest.approx(row.dape, nan_ok=True)
+        if row.metric != "map" and row.n > 1:
+            assert (row.difference, row.low, row.high) == pytest.approx((0, 0, 0))
+
+
+def test_on_an_undamaged_picture_plain_ram_errs_nowhere(ram):
+    rows = compare_tags(ram, batches(6, lq_equals_hq=True)).rows
+    values = {row.metric: row.ram for row in rows[: len(PICTURE_METRICS) + 1]}
+    assert values == pytest.approx(
+        {"representation_error": 0, "logit_error": 0, "precision": 1, "recall": 1, "f1": 1, "map": 1}, abs=1e-5
+    )
+
+
+def test_the_ranges_of_severity_hold_equally_many_pictures_mildest_first(ram):
+    rows = [row for row in compare_tags(ram, batches(6)).rows if row.metric == "representation_error"]
+    ranges = [(round(row.severity_from * 6), round(row.severity_to * 6), row.n) for row in rows]
+    assert ranges == [(0, 5, 6), (0, 1, 2), (2, 3, 2), (4, 5, 2)]
+
+
+def test_two_processes_see_together_what_one_sees_alone(ram):
+    alone = compare_tags(ram, batches(6))
+    parts = [TagComparison(ram), TagComparison(ram)]
+    for index, batch in enumerate(batches(6)):
+        parts[index % 2].add(batch)
+    parts[1].add(next(batches(6)))  # a picture that a sampler repeated to fill the last batch
+    parts[0].merge([part.seen for part in parts])
+    assert str(parts[0].result().rows) == str(alone.rows)
+
+
+def test_examples_are_the_first_pictures_with_three_lists(ram):
+    examples = compare_tags(ram, batches(6), num_examples=3).examples
+    assert [example.key for example in examples] == ["picture0", "picture1", "picture2"]
+    with torch.no_grad(), ram.disable_adapter():
+        comparison = TagComparison(ram)
+        expected = ram.tags(ram(comparison.inputs.hq(next(batches(6))["hq"])).logits)
+    assert [example.teacher for example in examples[:2]] == expected
+
+
+def test_the_table_is_written_as_csv(ram, tmp_path):
+    result = compare_tags(ram, batches(4))
+    write_table(result, tmp_path / "tags.csv")
+    with (tmp_path / "tags.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["metric"] for row in rows] == [row.metric for row in result.rows]
+    assert [float(row["ram"]) for row in rows] == pytest.approx([row.ram for row in result.rows], nan_ok=True)
+
+
+def test_a_ram_without_lora_is_refused():
+    with pytest.raises(ValueError, match="no LoRA"):
+        compare_tags(RAM(TINY, ["cat"], [0.5]), batches(2))
+
+
+def test_no_pictures_are_refused(ram):
+    with pytest.raises(ValueError, match="no picture"):
+        compare_tags(ram, [])
+
+
+def test_a_sheet_shows_both_pictures_and_grows_with_the_tags():
+    lq, hq = np.full((16, 16, 3), 40, np.uint8), np.full((64, 64, 3), 200, np.uint8)
+    few = tag_sheet(TagExample("a", 0.5, lq, hq, ["cat"], ["cat"], ["dog"]), side=100)
+    many = tag_sheet(TagExample("a", 0.5, lq, hq, ["cat"] * 90, ["cat"], ["dog"]), side=100)
+    assert (few[50, 50] == 40).all()
+    assert (few[50, 160] == 200).all()
+    assert few.shape[1] == many.shape[1] == 224
+    assert many.shape[0] > few.shape[0]
