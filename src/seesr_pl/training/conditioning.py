@@ -1,7 +1,7 @@
 """What SeeSR's networks are given: a picture's latents, its tags as text, its representation, its low-quality image."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
@@ -59,6 +59,14 @@ def soft_prompt(ram: RAM, images: Float[Tensor, "b 3 h w"], kind: Representation
         return ram.representation(pixels)
     with ram.disable_adapter():
         return ram.representation(pixels)
+
+
+def prediction_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """What the scheduler's `prediction_type` asks for: noise (SD-2-base), velocity or clean latents."""
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        return scheduler.get_velocity(latents, noise, timesteps)
+    return {"epsilon": noise, "sample": latents}[kind]
 
 
 def sampled_latents(

@@ -29,7 +29,7 @@ def adamw8bit(
     return cast(Optimizer, optimizer)
 
 
-def constant_with_warmup(optimizer: Optimizer, *, warmup_steps: int, decay_steps: int | None = None) -> LambdaLR:
+def learning_rate_schedule(optimizer: Optimizer, *, warmup_steps: int, decay_steps: int | None = None) -> LambdaLR:
     """The learning rate rises linearly over `warmup_steps` steps, the first at 1 / warmup_steps, then stays.
 
     With `decay_steps` it falls to zero along half a cosine instead, over that many steps from the first on.

@@ -1,4 +1,4 @@
-"""How weights lie in memory: precision of what is frozen, memory format, and what copies share."""
+"""Which weights train, in what precision the others are kept, and what copies share."""
 
 from copy import deepcopy
 from typing import Any
@@ -8,6 +8,20 @@ from torch import nn
 
 # The layers that autocast runs in low precision, so that storing their weights so changes no result.
 _AUTOCAST_LAYERS = (nn.Linear, nn.Conv2d)
+
+
+def train_controlnet_and_rca(unet: nn.Module, controlnet: nn.Module, *, rca: bool) -> None:
+    """Lets gradients into all of the ControlNet and into the UNet's `image_attentions` (train_seesr.py:746-756).
+
+    Without `rca` the `image_attentions` of both stay frozen, and become zero: the identity, whoever runs the result.
+    """
+    controlnet.requires_grad_(True)
+    for network in (unet, controlnet):
+        for name, parameter in network.named_parameters():
+            if "image_attentions" in name.split("."):
+                parameter.requires_grad_(rca)
+                if not rca:
+                    parameter.data.zero_()
 
 
 def cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
@@ -24,8 +24,8 @@ from seesr_pl.training.conditioning import (
     text_embeddings,
     training_prompts,
 )
-from seesr_pl.training.optimizers import constant_with_warmup
-from seesr_pl.training.placement import cast_frozen, copy_sharing_frozen
+from seesr_pl.training.optimizers import learning_rate_schedule
+from seesr_pl.training.placement import cast_frozen, copy_sharing_frozen, train_controlnet_and_rca
 from seesr_pl.types import Batch
 
 _FROZEN_PARTS = ("vae", "text_encoder", "unet", "ram")
@@ -86,7 +86,8 @@ class SeeSRDiffusion(LightningModule):
         self.frozen_hashes: dict[str, str] = {}
         self.val_loss = MeanMetric()
         self._micro_losses: list[Tensor] = []
-        self._mark_trainable()
+        self.requires_grad_(False)
+        train_controlnet_and_rca(self.unet, self.controlnet, rca=rca)
         self.train()
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
@@ -190,7 +191,7 @@ class SeeSRDiffusion(LightningModule):
     def configure_optimizers(self) -> Any:
         """One parameter group of all that trains; the schedule counts optimizer steps."""
         optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
-        scheduler = constant_with_warmup(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
+        scheduler = learning_rate_schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def train(self, mode: bool = True) -> Self:
@@ -210,7 +211,7 @@ class SeeSRDiffusion(LightningModule):
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
         if self.compile_networks:
-            for network in (self.unet, self.controlnet, *_encoder(self.vae)):
+            for network in (self.unet, self.controlnet, *self.vae.children()):
                 network.compile()
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -237,21 +238,5 @@ class SeeSRDiffusion(LightningModule):
         copy.__dict__ = copy_sharing_frozen(self, memo)
         return copy
 
-    def _mark_trainable(self) -> None:
-        # train_seesr.py:746-756: the whole ControlNet, and of the UNet the modules named image_attentions.
-        self.requires_grad_(False)
-        self.controlnet.requires_grad_(True)
-        for network in (self.unet, self.controlnet):
-            for name, parameter in network.named_parameters():
-                if "image_attentions" in name.split("."):
-                    parameter.requires_grad_(self.rca)
-                    if not self.rca:
-                        # Zeros are the identity there, so that whoever runs the result need not know.
-                        parameter.data.zero_()
-
     def _keys(self, batch: Batch) -> dict[str, Any]:
         return {"seed": self.seed, "epochs": batch["epoch"], "sample_ids": batch["sample_id"]}
-
-
-def _encoder(vae: nn.Module) -> list[nn.Module]:
-    return [child for name, child in vae.named_children() if name == "encoder"]

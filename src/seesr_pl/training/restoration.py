@@ -1,0 +1,160 @@
+"""Held-out images restored while a run goes on: two scores beside those of bicubic, and a picture to look at."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from lightning import Callback, LightningModule, Trainer
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from seesr_pl import keyed
+from seesr_pl.evaluation.metrics import psnr_y, ssim_y
+from seesr_pl.imaging.io import write_image
+from seesr_pl.imaging.tensors import resize_bicubic, to_float, to_uint8
+from seesr_pl.models.ram import ram_pixel_values
+from seesr_pl.sampling.autoencoder import decode, downscale_factor
+from seesr_pl.sampling.denoise import denoise, start_latents
+from seesr_pl.training.conditioning import soft_prompt, text_embeddings
+from seesr_pl.training.seesr import SeeSRDiffusion
+from seesr_pl.types import Batch
+
+ADDED_PROMPT = "clean, high-resolution, 8k"
+NEGATIVE_PROMPT = "dotted, noise, blur, lowres, smooth"
+_CAPTION_HEIGHT = 14
+
+
+class Restored(NamedTuple):
+    """A batch of pictures, uint8 (b, h, w, 3), the bicubic ones beside them, and the tags that were seen in the LQ."""
+
+    images: Tensor
+    bicubic: Tensor
+    tags: list[str]
+
+
+class ValidationImages(Callback):
+    """Restores the first validation images at every validation, in few steps.
+
+    Logs `val/psnr_y` and `val/ssim_y`, the same of bicubic interpolation as `val/bicubic_psnr_y` and
+    `val/bicubic_ssim_y`, and writes `<folder>/step_<n>.png`: for each image LQ, restored, HQ and the tags.
+
+    Args:
+        folder: for the pictures.
+        num_images: that each rank restores and scores.
+        num_shown: of rank 0's that the picture shows.
+        num_inference_steps: of the module's own scheduler.
+        guidance_scale: 1 is no guidance, at half the cost.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        num_images: int = 16,
+        num_shown: int = 4,
+        num_inference_steps: int = 10,
+        guidance_scale: float = 5.5,
+    ) -> None:
+        self.folder = Path(folder)
+        self.num_images, self.num_shown = num_images, num_shown
+        self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
+        self._scores: list[list[float]] = []
+        self._rows: list[np.ndarray] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Restores what is still wanted of the batch."""
+        assert isinstance(pl_module, SeeSRDiffusion)
+        batch = _first(batch, self.num_images - len(self._scores))
+        if not len(batch["hq"]):
+            return
+        with trainer.precision_plugin.forward_context():
+            restored = restore(
+                pl_module, batch, num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale
+            )
+        hq, sr, bicubic = (images.cpu().numpy() for images in (batch["hq"], restored.images, restored.bicubic))
+        for index, truth in enumerate(hq):
+            self._scores.append([m(image[index], truth) for image in (sr, bicubic) for m in (psnr_y, ssim_y)])
+            if len(self._rows) < self.num_shown:
+                self._rows.append(panel_row(bicubic[index], sr[index], truth, caption=restored.tags[index]))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the means over all ranks; rank 0 writes the picture."""
+        scores = torch.tensor(self._scores, device=pl_module.device).reshape(-1, 4)
+        sums = torch.cat([scores.sum(0), scores.new_tensor([len(scores)])])
+        *totals, count = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        names = ("psnr_y", "ssim_y", "bicubic_psnr_y", "bicubic_ssim_y")
+        if count:
+            pl_module.log_dict({f"val/{name}": total / count for name, total in zip(names, totals, strict=True)})
+        if trainer.is_global_zero and self._rows:
+            self._show(trainer, np.concatenate(self._rows))
+        self._scores, self._rows = [], []
+
+    def _show(self, trainer: Trainer, panel: UInt8[np.ndarray, "h w 3"]) -> None:
+        write_image(self.folder / f"step_{trainer.global_step:07d}.png", panel)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image("val/restored", [panel], step=trainer.global_step)
+
+
+@torch.no_grad()
+def restore(module: SeeSRDiffusion, batch: Batch, *, num_inference_steps: int, guidance_scale: float) -> Restored:
+    """The LQ images of `batch` restored to the size of its HQ ones; the noise of each is keyed by its sample id."""
+    vae: Any = module.vae
+    image = resize_bicubic(to_float(batch["lq"]), (batch["hq"].shape[1], batch["hq"].shape[2]))
+    tags = _lq_tags(module, image)
+    prompts = [f"{names}, {ADDED_PROMPT}".removeprefix(", ") for names in tags]
+    negatives = [NEGATIVE_PROMPT] * len(prompts) if guidance_scale > 1 else []
+    side = downscale_factor(vae)
+    shape = (vae.config.latent_channels, image.shape[2] // side, image.shape[3] // side)
+    keys: dict[str, Any] = {"seed": module.seed, "epochs": batch["epoch"], "sample_ids": batch["sample_id"]}
+    scheduler = deepcopy(module.scheduler)
+    latents = denoise(
+        module.unet,
+        module.controlnet,
+        scheduler,
+        latents=start_latents(
+            vae, image, scheduler, keyed.normal(shape, purpose="restoration", **keys).to(image), start_from="lq"
+        ),
+        prompt_embeds=text_embeddings(module.tokenizer, module.text_encoder, [*negatives, *prompts]),
+        representation=soft_prompt(module.ram, image, module.representation),
+        image=image,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        conditioning_scale=1.0,
+        tile=max(shape),
+        overlap=0,
+        generator=[keyed.torch_generator(module.seed, number, "steps") for number in batch["sample_id"].tolist()],
+    )
+    return Restored(to_uint8(decode(vae, latents)), to_uint8(image), tags)
+
+
+def panel_row(*images: UInt8[np.ndarray, "h w 3"], caption: str) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Pictures of one size side by side, with a line of text below."""
+    row = np.concatenate(images, axis=1)
+    line = Image.new("RGB", (row.shape[1], _CAPTION_HEIGHT))
+    ImageDraw.Draw(line).text((2, 1), caption, fill="white")
+    return np.concatenate([row, np.asarray(line)])
+
+
+def _lq_tags(module: SeeSRDiffusion, image: Tensor) -> list[str]:
+    """What the tagger of inference sees in the LQ images; nothing where the run trains without tags."""
+    if module.tags == "none":
+        return [""] * len(image)
+    ram = module.ram
+    logits = ram.tag_logits(ram.representation(ram_pixel_values(image, size=ram.config.image_size)))
+    return [", ".join(names) for names in ram.tags(logits)]
+
+
+def _first(batch: Any, count: int) -> Any:
+    return {name: values[: max(count, 0)] for name, values in batch.items()}
