@@ -51,11 +51,13 @@ def downscale_factor(vae: AutoencoderKL) -> int:
 
 @contextmanager
 def _tiled(vae: AutoencoderKL, tile: int | None) -> Iterator[None]:
+    if tile is None:
+        yield
+        return
     before = vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size
-    if tile is not None:
-        vae.use_tiling = True
-        vae.tile_latent_min_size = tile // downscale_factor(vae)
-        vae.tile_sample_min_size = vae.tile_latent_min_size * downscale_factor(vae)
+    vae.use_tiling = True
+    vae.tile_latent_min_size = tile // downscale_factor(vae)
+    vae.tile_sample_min_size = vae.tile_latent_min_size * downscale_factor(vae)
     try:
         yield
     finally:
