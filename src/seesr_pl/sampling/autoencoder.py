@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -12,6 +13,7 @@ ENCODER_LIMIT = 1088
 """Longest side, in pixels, that the official code encodes whole (utils/vaehook.py; pipeline_seesr.py:183-202)."""
 DECODER_LIMIT = 1968
 """Longest side, in pixels, that the official code decodes whole."""
+DEFAULT_TILE = 1024
 
 
 @torch.no_grad()
@@ -24,41 +26,45 @@ def encode(
 ) -> Float[Tensor, "b c h w"]:
     """Scaled latents of pictures in [0, 1]: the posterior's mean, or its sample with `posterior_noise`.
 
-    Sides above `tile` pixels are encoded in blended tiles (diffusers' scheme, not the official one).
+    Sides above `tile` pixels are encoded in blended tiles by diffusers; None keeps to the official limit. Official
+    tiles are another scheme (shared normalisation), so results above the limit differ from the official ones.
     """
-    with _tiled(vae, tile):
+    with _tiled(vae, tile, side=max(images.shape[-2:]), limit=ENCODER_LIMIT):
         posterior = vae.encode((images * 2 - 1).to(vae.dtype)).latent_dist
     latents = posterior.mean
     if posterior_noise is not None:
         latents = latents + posterior.std * posterior_noise.to(latents)
-    return latents * vae.config.scaling_factor
+    return latents * _config(vae).scaling_factor
 
 
 @torch.no_grad()
 def decode(
     vae: AutoencoderKL, latents: Float[Tensor, "b c h w"], *, tile: int | None = None
 ) -> Float[Tensor, "b 3 H W"]:
-    """Pictures in [0, 1], clamped, of scaled latents; sides above `tile` pixels in blended tiles."""
-    with _tiled(vae, tile):
-        images = vae.decode((latents / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
+    """Pictures in [0, 1], clamped, of scaled latents; tiles as in `encode`."""
+    with _tiled(vae, tile, side=max(latents.shape[-2:]) * downscale_factor(vae), limit=DECODER_LIMIT):
+        images = vae.decode((latents / _config(vae).scaling_factor).to(vae.dtype)).sample
     return images.div_(2).add_(0.5).clamp_(0, 1)
 
 
 def downscale_factor(vae: AutoencoderKL) -> int:
     """Pixels per latent point on a side."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+    return 2 ** (len(_config(vae).block_out_channels) - 1)
+
+
+def _config(vae: AutoencoderKL) -> Any:
+    return vae.config
 
 
 @contextmanager
-def _tiled(vae: AutoencoderKL, tile: int | None) -> Iterator[None]:
-    if tile is None:
+def _tiled(vae: AutoencoderKL, tile: int | None, *, side: int, limit: int) -> Iterator[None]:
+    if side <= (limit if tile is None else tile):
         yield
         return
-    before = vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size
-    vae.use_tiling = True
-    vae.tile_latent_min_size = tile // downscale_factor(vae)
+    vae.enable_tiling()
+    vae.tile_latent_min_size = (tile or DEFAULT_TILE) // downscale_factor(vae)
     vae.tile_sample_min_size = vae.tile_latent_min_size * downscale_factor(vae)
     try:
         yield
     finally:
-        vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size = before
+        vae.disable_tiling()
