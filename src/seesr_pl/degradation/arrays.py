@@ -1,5 +1,6 @@
 """The two forms of an image here, RGB with the channel last, and the way between them."""
 
+from functools import cache
 from typing import Any
 
 import cv2
@@ -19,3 +20,13 @@ def to_pixels(image: Image) -> Pixels:
 def to_image(pixels: Pixels) -> Image:
     """8-bit levels to [0, 1]."""
     return np.multiply(pixels, np.float32(1 / 255), dtype=np.float32)
+
+
+@cache
+def reuse_freed_memory() -> None:
+    """Have the C library keep the pages of freed images for the next ones.
+
+    glibc returns a block to the system once it exceeds the largest that was ever mapped and freed (at most 32 MB), and
+    every page of a new block costs a fault, in all more than the filters themselves. Elsewhere this does nothing.
+    """
+    np.empty(31 << 20, np.uint8)

@@ -36,6 +36,12 @@ class Kernel(NamedTuple):
         return plateau(distance, self.beta) if self.kind.startswith("plateau") else gaussian(distance, self.beta)
 
 
+def gaussian_profile(size: int, sigma: float) -> Matrix:
+    """The one-dimensional Gaussian (size,), summing to one, whose outer square is the isotropic kernel."""
+    axis = np.arange(size, dtype=np.float64) - size // 2
+    return _normalized(np.exp(-0.5 * (axis / sigma) ** 2))
+
+
 def squared_distance(size: int, sigma_x: float, sigma_y: float, *, theta: float) -> Matrix:
     """Squared Mahalanobis distance from the centre, (size, size): the quadratic form of all Gaussian-like kernels.
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from seesr_pl import keyed
-from seesr_pl.degradation.arrays import Image, Pixels, to_image, to_pixels
+from seesr_pl.degradation.arrays import Image, Pixels, reuse_freed_memory, to_image, to_pixels
 from seesr_pl.degradation.filters import blur, usm_sharpen
 from seesr_pl.degradation.jpeg import ChromaUpsampling, jpeg
 from seesr_pl.degradation.kernels import Kernel
@@ -75,6 +75,7 @@ class RealESRGANDegradation:
         hq comes back sharpened with `sharpen`, else as given; lq is (h / 4, w / 4, 3).
         """
         check_pixels(hq)
+        reuse_freed_memory()
         image = to_image(hq)
         if self.sharpen:
             image = usm_sharpen(image)

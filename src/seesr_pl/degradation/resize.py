@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 import cv2
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from seesr_pl.degradation.arrays import Image
 
@@ -19,19 +20,25 @@ def resize(image: Image, height: int, width: int, *, mode: ResizeMode) -> Image:
     if image.shape[:2] == (height, width):
         return image
     if mode == "area":
-        return _average_rows(_average_rows(image, height).transpose(1, 0, 2), width).transpose(1, 0, 2)
+        return cv2.transpose(_average_rows(cv2.transpose(_average_rows(image, height)), width))
     interpolation = cv2.INTER_LINEAR if mode == "bilinear" else cv2.INTER_CUBIC
     return cv2.resize(image, (width, height), interpolation=interpolation)
 
 
 def _average_rows(image: Image, height: int) -> Image:
-    # Adaptive pooling: each output averages all source rows that it touches. cv2.INTER_AREA weighs them by coverage
-    # instead, and interpolates linearly when it enlarges.
-    rows = len(image)
-    first = np.arange(height) * rows // height
-    count = -(-(np.arange(1, height + 1) * rows) // height) - first
-    total = np.zeros((height, *image.shape[1:]), np.float32)
-    for step in range(count.max()):
-        weight = np.where(step < count, 1 / count, 0).astype(np.float32)
-        total += image[np.minimum(first + step, rows - 1)] * weight[:, None, None]
-    return total
+    flat = adaptive_average(len(image), height) @ image.reshape(len(image), -1)
+    return flat.reshape(height, *image.shape[1:])
+
+
+def adaptive_average(length: int, new_length: int) -> csr_matrix:
+    """The float32 matrix (new_length, length) of torch's adaptive average pooling.
+
+    Each output is the plain mean of all the inputs that it touches. cv2.INTER_AREA weighs them by coverage instead,
+    and interpolates linearly when it enlarges.
+    """
+    first = np.arange(new_length) * length // new_length
+    count = -(-np.arange(1, new_length + 1) * length // new_length) - first
+    ends = np.concatenate([[0], np.cumsum(count)])
+    columns = np.arange(ends[-1]) + np.repeat(first - ends[:-1], count)
+    weights = np.repeat((1 / count).astype(np.float32), count)
+    return csr_matrix((weights, columns, ends), shape=(new_length, length))
