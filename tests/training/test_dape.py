@@ -256,4 +256,17 @@ def test_each_validation_leaves_a_table_and_pictures(tmp_path):
         "tags.csv", "example_0.png", "example_1.png", "example_2.png",
     }  # fmt: skip
     assert np.isfinite(run.callback_metrics["val/dape/representation_error"])
-    assert "val/loss" in run.callback_metrics
+
+
+def test_the_validation_loss_is_the_training_loss_without_chance(tmp_path):
+    module = DAPEDistillation(tiny_ram(), representation_weight=0.5, logit_weight=2.0)
+    for name, parameter in module.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    logged = trainer(tmp_path).validate(module, [loader([10]), loader([12])], verbose=False)[0]["val/loss"]
+    whole = batch(10), batch(12)
+    module.eval()
+    losses = [distillation_losses(module.student(part), module.teacher(part)) for part in whole]
+    assert logged == pytest.approx(
+        np.mean([0.5 * loss.representation.item() + 2 * loss.logits.item() for loss in losses])
+    )

@@ -88,8 +88,9 @@ def _read(path: Path, *, trust: bool) -> Mapping[str, Any]:
             return load_file(path)
         # Files older than torch 1.6 are no zip archives and cannot be memory-mapped.
         content = torch.load(path, map_location="cpu", weights_only=not trust, mmap=zipfile.is_zipfile(path))
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise ValueError(f"{path}: {_unreadable(path)}; {str(error).splitlines()[0]}") from error
+    except (RuntimeError, ValueError, KeyError, EOFError, OSError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path}: {_unreadable(path)}; {reason}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     return content
@@ -105,6 +106,8 @@ def _unreadable(path: Path) -> str:
         return f"{size}, a web page instead of the weights: download the file itself"
     if start.startswith(b"PK") and not zipfile.is_zipfile(path):
         return f"{size}, a torch file that ends too early: download it again"
+    if zipfile.is_zipfile(path):
+        return f"{size}, holds more than tensors; if you are sure of its origin, convert it with --trust"
     return f"{size}, not a readable weights file"
 
 
