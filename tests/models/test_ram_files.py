@@ -129,7 +129,7 @@ def test_a_file_that_is_something_else_is_told_as_that(tmp_path, content, messag
 
 def test_a_pickle_that_would_run_code_is_read_only_on_trust(tmp_path):
     torch.save({"model": {"fc.bias": torch.zeros(1)}, "config": RAMConfig()}, tmp_path / "ram.pth")
-    with pytest.raises(ValueError, match="holds more than tensors; .* --trust"):
+    with pytest.raises(ValueError, match=r"holds more than tensors; .* --trust"):
         ram_files.read_ram(tmp_path / "ram.pth")
     assert list(ram_files.read_ram(tmp_path / "ram.pth", trust=True)) == ["fc.bias"]
 
