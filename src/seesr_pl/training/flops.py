@@ -79,6 +79,8 @@ def on_meta(stack: SeeSRStack) -> SeeSRStack:
         unet=_on_meta(stack.unet),
         controlnet=_on_meta(stack.controlnet),
         ram=_on_meta(stack.ram),
+        # A scheduler moves its tables to the device of what it is given.
+        scheduler=deepcopy(stack.scheduler),
     )
 
 
