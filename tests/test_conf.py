@@ -1,0 +1,39 @@
+"""Every shipped experiment composes and fits the constructors it names."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from seesr_pl import config
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def _compose(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_fits_its_constructors(name: str) -> None:
+    cfg = _compose(f"experiment={name}")
+    config.check(cfg)
+    assert cfg.run_name
+
+
+@pytest.mark.parametrize("name", ["dape", "seesr"])
+def test_a_full_size_experiment_names_every_file_it_misses(name: str, tmp_path: Path) -> None:
+    cfg = _compose(f"experiment={name}", f"paths.weights={tmp_path}/weights", f"paths.shards={tmp_path}/shards")
+    with pytest.raises(FileNotFoundError) as error:
+        config.preflight(cfg)
+    words = ["ram_swin_large_14m.pth", "ram_tag_list.txt", "seesr shards build", "paths.weights"]
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_the_paper_settings_are_what_the_experiments_say() -> None:
+    dape, seesr = _compose("experiment=dape"), _compose("experiment=seesr")
+    assert (dape.trainer.max_steps, dape.data.global_batch_size) == (20_000, 32)
+    assert (seesr.trainer.max_steps, seesr.data.global_batch_size) == (150_000, 192)
