@@ -22,9 +22,6 @@ RUN_VARIABLE = "SEESR_RUN_FOLDER"
 # Keys of Hydra's instantiate, allowed in any node that has a `_target_`.
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
 TRAIN_KEYS = ("seed", "run_name", "resume", "paths", "module", "data", "degradation", "trainer", "callbacks", "logger")
-EVALUATE_KEYS = (
-    "seed", "run_name", "task", "ckpt", "paths", "method", "benchmark", "metrics", "sampler", "overwrite", "report",
-)  # fmt: skip
 
 
 class ConfigError(ValueError):
@@ -43,13 +40,11 @@ class Run(NamedTuple):
     checkpoint: Path
 
 
-def check(cfg: DictConfig, *, root_keys: Sequence[str] | None = None) -> None:
+def check(cfg: DictConfig, *, root_keys: Sequence[str] = TRAIN_KEYS) -> None:
     """Bind every `_target_` node of `cfg` to the signature of its target.
 
     Raises ConfigError that lists every unknown key (with the nearest valid one), wrong type and missing value.
     """
-    if root_keys is None:
-        root_keys = EVALUATE_KEYS if "method" in cfg else TRAIN_KEYS
     problems = [_unknown(str(name), list(root_keys)) for name in cfg if name not in root_keys]
     problems += [f"{name} = ???: a value is missing; give it as {name}=VALUE" for name in _missing_values(cfg)]
     if not problems:
