@@ -1,0 +1,127 @@
+"""The styles of text prompt that the paper compares (section 3.1), each a callable from pictures to texts."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from seesr_pl.models.ram import RAM, ram_pixel_values
+
+PromptStyle = Literal["none", "classification", "caption", "ram", "dape"]
+CLASSIFIER, CAPTIONER = "google/vit-base-patch16-224", "Salesforce/blip-image-captioning-base"
+
+
+class Prompter(Protocol):
+    """What makes prompts: float pictures in [0, 1], (b, 3, h, w), to b texts."""
+
+    def __call__(self, images: Float[Tensor, "b 3 h w"]) -> list[str]: ...
+
+
+def prompter(style: PromptStyle, *, ram: RAM | None = None, model: str | None = None) -> Prompter:
+    """The prompter of a style.
+
+    `ram` and `dape` need `ram`; `classification` and `caption` take `model`, a folder or a name on the Hugging Face
+    hub, by default a ViT trained on ImageNet and BLIP. Nothing is loaded before the first call.
+    Raises ValueError where a style lacks what it needs.
+    """
+    if style in ("ram", "dape"):
+        if ram is None or (style == "dape" and ram.lora_rank is None):
+            raise ValueError(f"the prompt style {style} needs a RAM" + (" with DAPE's LoRA" if style == "dape" else ""))
+        return TagPrompter(ram, use_lora=style == "dape")
+    makers: dict[str, Callable[[], Prompter]] = {
+        "none": lambda: no_prompt,
+        "classification": lambda: ClassificationPrompter(model or CLASSIFIER),
+        "caption": lambda: CaptionPrompter(model or CAPTIONER),
+    }
+    if style not in makers:
+        raise ValueError(f"prompt style {style!r} must be one of none, classification, caption, ram, dape")
+    return makers[style]()
+
+
+def no_prompt(images: Float[Tensor, "b 3 h w"]) -> list[str]:
+    """The empty text."""
+    return [""] * len(images)
+
+
+class TagPrompter:
+    """RAM's tags, joined as in SeeSR's copy of RAM: "a, b" (ram_lora.py:223).
+
+    `use_lora=False` is plain RAM, also where `ram` has a LoRA. `mode`: see `ram_pixel_values`; pictures are resized as
+    they come, at test time that is the LQ before it is enlarged (test_seesr.py:39-49).
+    """
+
+    def __init__(self, ram: RAM, *, use_lora: bool, mode: Literal["bilinear", "bicubic"] = "bilinear") -> None:
+        self.ram, self.use_lora, self.mode = ram, use_lora, mode
+
+    @torch.no_grad()
+    def __call__(self, images: Float[Tensor, "b 3 h w"]) -> list[str]:
+        """The tags of each picture; empty where no tag is on."""
+        pixel_values = ram_pixel_values(images, size=self.ram.config.image_size, mode=self.mode).to(self.ram.dtype)
+        if self.use_lora:
+            return self._texts(pixel_values)
+        with self.ram.disable_adapter():
+            return self._texts(pixel_values)
+
+    def _texts(self, pixel_values: Tensor) -> list[str]:
+        return [", ".join(tags) for tags in self.ram.tags(self.ram(pixel_values).logits)]
+
+
+class ClassificationPrompter:
+    """The name of the likeliest class of a transformers image classifier, its synonyms dropped."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+
+    @torch.no_grad()
+    def __call__(self, images: Float[Tensor, "b 3 h w"]) -> list[str]:
+        """One class name a picture."""
+        processor, network = self._parts
+        network.to(images.device)
+        indices = network(**_processed(processor, images)).logits.argmax(dim=1)
+        # ImageNet's names are lists of synonyms: "tabby, tabby cat".
+        return [network.config.id2label[index].split(",")[0] for index in indices.tolist()]
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any]:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+        return _loaded(self.model, AutoImageProcessor, AutoModelForImageClassification)
+
+
+class CaptionPrompter:
+    """A sentence from a transformers captioning model of BLIP's kind; the likeliest word at each step."""
+
+    def __init__(self, model: str, *, max_new_tokens: int = 30) -> None:
+        self.model, self.max_new_tokens = model, max_new_tokens
+
+    @torch.no_grad()
+    def __call__(self, images: Float[Tensor, "b 3 h w"]) -> list[str]:
+        """One caption a picture."""
+        processor, network = self._parts
+        network.to(images.device)
+        pixel_values = _processed(processor.image_processor, images)
+        tokens = network.generate(**pixel_values, max_new_tokens=self.max_new_tokens, do_sample=False)
+        return [text.strip() for text in processor.batch_decode(tokens, skip_special_tokens=True)]
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any]:
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        return _loaded(self.model, AutoProcessor, AutoModelForImageTextToText)
+
+
+def _loaded(model: str, processor: Any, network: Any) -> tuple[Any, Any]:
+    try:
+        # The PIL backend: the other one needs torchvision, which has no build for CPU torch.
+        return processor.from_pretrained(model, backend="pil"), network.from_pretrained(model).eval()
+    except OSError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"the weights of {model} cannot be had ({reason}); give the folder of a local copy") from error
+
+
+def _processed(processor: Any, images: Tensor) -> dict[str, Tensor]:
+    pictures = images.float().clamp(0, 1).mul(255).round().byte().cpu()
+    return {"pixel_values": processor(images=list(pictures), return_tensors="pt").pixel_values.to(images.device)}
