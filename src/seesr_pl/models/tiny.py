@@ -1,29 +1,34 @@
 """The tiny stack: every network of SeeSR as its real class at a size that two CPU cores can train in minutes.
 
-It departs from the paper in four ways, all of them here and in the `tiny_*` modules beside: a fixed latent of factor 4
-(`tiny_latent`), an LQ skip (`tiny_networks`), prediction of the clean latent instead of the noise, and RCA that
-starts as the identity.
+It departs from the paper in five ways, all of them here and in the `tiny_*` modules beside: a fixed latent of factor 4
+(`tiny_latent`), an LQ skip (`tiny_networks`), prediction of the clean latent instead of the noise, a noise schedule
+that rises fast, and RCA that starts as the identity.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
 
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import nn
 
+from seesr_pl.models import ram_files, ram_official
 from seesr_pl.models.ram import RAM
 from seesr_pl.models.ram_networks import RAMConfig
+from seesr_pl.models.seesr import initialise_image_attentions
 from seesr_pl.models.stack import SeeSRStack
 from seesr_pl.models.tiny_latent import DCTAutoencoder
 from seesr_pl.models.tiny_networks import tiny_controlnet, tiny_unet
 from seesr_pl.models.tiny_text import PROMPT_WORDS, tiny_text_encoder, word_tokenizer
+from seesr_pl.models.tiny_weights import load_prior, shipped_ram
 
 TAGS = (
-    *("dark", "bright", "gray", "vivid", "red", "orange", "yellow", "green", "blue", "brown", "white", "black"),
-    *("smooth", "textured", "lines", "contrast"),
-    *("sky", "cloud", "sun", "mountain", "rock", "grass", "leaf", "tree", "flower", "water", "sand", "snow"),
-    *("wood", "brick", "stone", "metal", "cloth", "wall", "fur", "face", "skin", "hair", "text", "wheel", "star"),
+    *("dark", "bright", "gray", "vivid", "red", "orange", "yellow", "green", "blue", "purple", "white", "black"),
+    *("smooth", "textured", "horizontal", "vertical", "contrast"),
+    *("sky", "cloud", "mountain", "rock", "grass", "leaf", "tree", "flower", "water", "sand", "stone", "star"),
+    *("wood", "brick", "metal", "cloth", "wall", "fur", "hair", "wheel", "fruit"),
 )
 RAM_CONFIG = RAMConfig(
     image_size=96,
@@ -38,32 +43,63 @@ RAM_CONFIG = RAMConfig(
 )
 
 
-def tiny_stack(*, seed: int = 0) -> SeeSRStack:
-    """The whole stack in eval mode, equal for equal `seed`; its RAM has no LoRA."""
+def tiny_stack(
+    *,
+    weights: Literal["shipped", "random", "skip"] = "random",
+    dape: str | Path | None = None,
+    lora_rank: int | None = None,
+    seed: int = 0,
+) -> SeeSRStack:
+    """The whole stack in eval mode, equal for equal arguments.
+
+    Args:
+        weights: `shipped` has the prior and the RAM of the package, and RCA that starts as the identity; `random` has
+            learned nothing; `skip` is random with a last layer of zeros, so that the LQ latent passes unchanged.
+        dape: a DAPE as `seesr convert dape` writes it, for the representation.
+        lora_rank: adds to RAM a LoRA without effect, a DAPE before its first step; not with `dape`.
+        seed: of everything that is random.
+    """
+    if dape is not None and lora_rank is not None:
+        raise ValueError(f"lora_rank={lora_rank} must not be given with dape={dape}: the file says its own rank")
+    ram = tiny_ram(weights=weights, seed=seed)
+    if dape is not None:
+        ram_official.load_dape(ram, ram_files.read_dape(dape))
     with _seeded(seed):
-        ram = tiny_ram(seed=seed)
-        tokenizer = word_tokenizer((*ram.tag_names, *PROMPT_WORDS))
+        if lora_rank is not None:
+            ram.add_lora(lora_rank)
+        tokenizer = word_tokenizer((*TAGS, *PROMPT_WORDS))
         text_encoder = tiny_text_encoder(tokenizer)
         vae = DCTAutoencoder()
         unet = tiny_unet(latent_channels=vae.config.latent_channels, text_width=text_encoder.config.hidden_size)
+        if weights == "shipped":
+            load_prior(unet, text_encoder)
+            initialise_image_attentions(unet, device=unet.device, rca_init="zero")
+        if weights == "skip":
+            nn.init.zeros_(unet.conv_out.weight)
+            nn.init.zeros_(unet.conv_out.bias)
         controlnet = tiny_controlnet(unet).eval()
-        return SeeSRStack(vae, text_encoder, tokenizer, unet, controlnet, ram, tiny_scheduler())
+    return SeeSRStack(vae, text_encoder, tokenizer, unet, controlnet, ram, tiny_scheduler())
 
 
-def tiny_ram(*, tags: Sequence[str] = TAGS, seed: int = 0) -> RAM:
-    """A RAM for 96x96 pixels with a representation of 37 tokens (b, 37, 512), random but equal for equal `seed`."""
+def tiny_ram(*, weights: Literal["shipped", "random", "skip"] = "random", seed: int = 0) -> RAM:
+    """A RAM for 96x96 pixels, with a representation of 37 tokens (b, 37, 512); `weights` and `seed` as above."""
+    if weights == "shipped":
+        return shipped_ram()
     with _seeded(seed):
-        ram = RAM(RAM_CONFIG, tags, [0.5] * len(tags))
+        ram = RAM(RAM_CONFIG, TAGS, [0.5] * len(TAGS))
         nn.init.normal_(ram.label_embed, std=0.5)
         return ram
 
 
 def tiny_scheduler() -> DDPMScheduler:
-    """Stable Diffusion's noise schedule for a network that predicts the clean latent and starts at the last step."""
+    """A scheduler for a network that predicts the clean latent and samples in very few steps, the first at t=999.
+
+    Its noise rises much faster than Stable Diffusion's: most of the training is then spent where sampling starts.
+    """
     return DDPMScheduler(
         beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
+        beta_end=0.05,
+        beta_schedule="linear",
         prediction_type="sample",
         timestep_spacing="trailing",
         clip_sample=False,

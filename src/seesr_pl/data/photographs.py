@@ -1,0 +1,78 @@
+"""Freely licensed photographs that pip and Debian packages ship, with a fixed split (data/photographs.md)."""
+
+import functools
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+
+from seesr_pl.imaging.io import read_rgb
+
+Split = Literal["train", "choice", "held-out"]
+PIP_PACKAGE = "scikit-image"
+MAX_SIDE = 1024
+Box = tuple[float, float, float, float]
+
+
+class Photograph(NamedTuple):
+    """One photograph: where it is, whose it is, and the boxes (left, top, right, bottom, in [0, 1]) of what it shows.
+
+    `train` was seen by what the package ships; `choice` picked settings; `held-out` was seen by neither.
+    """
+
+    name: str
+    split: Split
+    package: str
+    file: str
+    licence: str
+    author: str
+    regions: Mapping[str, Sequence[Box]]
+
+    def read(self, debian_root: str | Path | None = None) -> np.ndarray:
+        """The picture, RGB uint8 (h, w, 3), shrunk to at most 1024 pixels a side.
+
+        Raises ValueError where the package is not installed; `debian_root` is where Debian's packages are unpacked.
+        """
+        path = self._path(debian_root)
+        if not path.is_file():
+            raise ValueError(f"{self.name}: {path} does not exist; install or unpack the package {self.package}")
+        return _shrunk(read_rgb(path))
+
+    def _path(self, debian_root: str | Path | None) -> Path:
+        if self.package == PIP_PACKAGE:
+            return _scikit_image_data() / self.file
+        if debian_root is None:
+            raise ValueError(f"{self.name} comes from the Debian package {self.package}: give its root folder")
+        return Path(debian_root) / self.file
+
+
+def photographs(splits: Sequence[Split], *, debian: bool) -> list[Photograph]:
+    """The photographs of `splits`, those of pip packages alone unless `debian`."""
+    found = [photo for photo in _manifest() if photo.split in splits]
+    return [photo for photo in found if debian or photo.package == PIP_PACKAGE]
+
+
+@functools.cache
+def _manifest() -> tuple[Photograph, ...]:
+    rows = json.loads((files("seesr_pl.data") / "photographs.json").read_text())
+    return tuple(Photograph(**row) for row in rows)
+
+
+def _scikit_image_data() -> Path:
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise ValueError("the demo's photographs come with scikit-image; install it: pip install 'seesr-pl[demo]'")
+    return Path(spec.origin).parent / "data"
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    factor = MAX_SIDE / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,102 @@
+"""How the frozen parts of the tiny stack were made: a RAM from tagged tiles, and a prior from photographs."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from lightning import LightningModule
+from torch import Tensor
+
+from seesr_pl.imaging.tensors import to_float
+from seesr_pl.models.ram import RAM, ram_pixel_values
+from seesr_pl.models.stack import SeeSRStack
+from seesr_pl.training.optimizers import learning_rate_schedule
+from seesr_pl.training.seesr import SeeSRDiffusion
+from seesr_pl.types import Batch
+
+
+class TinyTagging(LightningModule):
+    """Supervised training of a whole RAM on the tags that its batches carry, all of which it must know.
+
+    Args:
+        ram: trains with its dropout and stochastic depth.
+        learning_rate: falls to zero along half a cosine over `decay_steps` optimizer steps.
+        warmup_steps: over which it rises first.
+        weight_decay: AdamW's.
+    """
+
+    def __init__(
+        self,
+        ram: RAM,
+        *,
+        decay_steps: int,
+        learning_rate: float = 1e-3,
+        warmup_steps: int = 50,
+        weight_decay: float = 0.05,
+    ) -> None:
+        super().__init__()
+        self.ram = ram
+        self.decay_steps, self.learning_rate = decay_steps, learning_rate
+        self.warmup_steps, self.weight_decay = warmup_steps, weight_decay
+        self._positions = {tag: position for position, tag in enumerate(ram.tag_names)}
+        self.train()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Binary cross entropy over all tags of the HQ tiles."""
+        loss = self.loss(batch)
+        self.log("train/loss", loss, batch_size=len(batch["key"]))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same on photographs that do not train."""
+        self.log("val/loss", self.loss(batch), batch_size=len(batch["key"]))
+
+    def loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """Binary cross entropy between RAM's tags of the HQ tile and the batch's."""
+        pixels = ram_pixel_values(to_float(batch["hq"]), size=self.ram.config.image_size)
+        logits = self.ram.tag_logits(self.ram.representation(pixels))
+        return F.binary_cross_entropy_with_logits(logits, self.targets(batch["tags"]).to(logits))
+
+    def targets(self, lines: list[str]) -> Float[Tensor, "b k"]:
+        """One for each tag of a line "a, b", zero for the rest; KeyError on a tag that RAM does not know."""
+        targets = torch.zeros(len(lines), len(self._positions))
+        for row, line in zip(targets, lines, strict=True):
+            row[[self._positions[tag] for tag in line.split(", ") if tag]] = 1
+        return targets
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over everything."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        schedule = learning_rate_schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class TinyPrior(SeeSRDiffusion):
+    """`SeeSRDiffusion` without RCA and with the tags of the shards, where the whole UNet trains beside the ControlNet.
+
+    The UNet is what is kept of it. Arguments as there.
+    """
+
+    def __init__(
+        self,
+        stack: SeeSRStack,
+        *,
+        decay_steps: int,
+        seed: int = 0,
+        learning_rate: float = 1e-3,
+        warmup_steps: int = 100,
+        prompt_drop_probability: float = 0.5,
+    ) -> None:
+        super().__init__(
+            stack,
+            seed=seed,
+            learning_rate=learning_rate,
+            warmup_steps=warmup_steps,
+            decay_steps=decay_steps,
+            prompt_drop_probability=prompt_drop_probability,
+            tags="shards",
+            rca=False,
+        )
+        for name, parameter in self.unet.named_parameters():
+            parameter.requires_grad_("image_attentions" not in name.split("."))
