@@ -2,14 +2,15 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from PIL import Image, UnidentifiedImageError
 
 from seesr_pl.imaging.io import read_rgb
-from seesr_pl.types import MissingFile
+from seesr_pl.types import Batch, MissingFile
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 NUM_NAMED = 5
@@ -78,6 +79,18 @@ class FolderBenchmark:
         if self.digest is None or len(pairs) != self.count:
             return None
         return pixel_digest(pairs) == self.digest
+
+    def batches(self, pairs: Iterable[Pair]) -> Iterator[Batch]:
+        """Batches of one pair each; the severity of a real image is not known and counts as 0.
+
+        Raises ValueError for a set without reference.
+        """
+        for index, pair in enumerate(pairs):
+            if pair.hq is None:
+                raise ValueError(f"{self.name} has no reference images (benchmark.hq=null); tags need them")
+            hq, lq = (torch.from_numpy(read_rgb(path).copy())[None] for path in (pair.hq, pair.lq))
+            ids = {"sample_id": torch.tensor([index]), "epoch": torch.tensor([0]), "severity": torch.zeros(1)}
+            yield Batch(hq=hq, lq=lq, key=[pair.name], tags=[""], **ids)  # type: ignore[typeddict-item]
 
     @classmethod
     def missing_files(cls, root: str, *, name: str = "folder", origin: str = "your own images") -> list[MissingFile]:

@@ -41,7 +41,7 @@ def silently(items: Sequence[T], description: str) -> Iterable[T]:
 
 
 def restore(
-    method: Method,
+    build: Callable[[], Method],
     pairs: Sequence[Pair],
     folder: Path,
     *,
@@ -50,15 +50,22 @@ def restore(
     overwrite: bool = False,
     track: Track[Pair] = silently,
 ) -> list[Restored]:
-    """Restore every pair's `lq` into `folder`/<name>.png.
+    """Restore every pair's `lq` into `folder`/<name>.png; the method is built only if there is something to do.
 
     An image that is there is kept if the sidecar beside it names the same settings and the same input; `settings` must
     hold all that the method's results depend on. Raises ValueError for a result of the wrong size.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(method, Images):
-        method.require(pair.name for pair in pairs)
-    return [_restore_one(method, pair, folder, settings, scale, overwrite) for pair in track(pairs, "restore")]
+    wanted = {pair.name: {"settings": fingerprint(settings), "lq": _file_hash(pair.lq)} for pair in pairs}
+    done = {} if overwrite else {pair.name: _kept(pair, folder, wanted[pair.name]) for pair in pairs}
+    missing = [pair for pair in pairs if done.get(pair.name) is None]
+    if missing:
+        method = build()
+        if isinstance(method, Images):
+            method.require(pair.name for pair in missing)
+        for pair in track(missing, "restore"):
+            done[pair.name] = _restore_one(method, pair, folder, wanted[pair.name], scale)
+    return [item for pair in pairs if (item := done[pair.name]) is not None]
 
 
 def score_all(
@@ -108,14 +115,16 @@ def fingerprint(settings: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _restore_one(
-    method: Method, pair: Pair, folder: Path, settings: Mapping[str, Any], scale: int, overwrite: bool
-) -> Restored:
+def _kept(pair: Pair, folder: Path, wanted: Mapping[str, str]) -> Restored | None:
     path, sidecar = folder / f"{pair.name}.png", folder / f"{pair.name}.json"
-    wanted = {"settings": fingerprint(settings), "lq": _file_hash(pair.lq)}
-    kept = json.loads(sidecar.read_text()) if sidecar.is_file() and path.is_file() else {}
-    if not overwrite and wanted.items() <= kept.items():
-        return Restored(pair, path, kept["seconds"])
+    if not (path.is_file() and sidecar.is_file()):
+        return None
+    kept = json.loads(sidecar.read_text())
+    return Restored(pair, path, kept["seconds"]) if wanted.items() <= kept.items() else None
+
+
+def _restore_one(method: Method, pair: Pair, folder: Path, wanted: Mapping[str, str], scale: int) -> Restored:
+    path, sidecar = folder / f"{pair.name}.png", folder / f"{pair.name}.json"
     lq = read_rgb(pair.lq)
     start = time.perf_counter()
     image = method(lq, name=pair.name)
@@ -126,6 +135,7 @@ def _restore_one(
             f"{method.name}: {pair.name} is {image.shape[1]}x{image.shape[0]}, expected {expected[1]}x{expected[0]} "
             f"({scale} times {pair.lq})"
         )
+    # The sidecar goes first and comes last: whenever the process dies, no sidecar speaks for another image.
     sidecar.unlink(missing_ok=True)
     write_image(path, image)
     sidecar.write_text(json.dumps({**wanted, "seconds": seconds}))

@@ -1,0 +1,71 @@
+"""From the path that a user gives as `ckpt` to the networks that it holds."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from seesr_pl import config
+
+
+def is_pipeline(ckpt: str | Path) -> bool:
+    """Whether `ckpt` is a folder that `SeeSRPipeline.save_pretrained` wrote, not one of a run."""
+    return (Path(ckpt).expanduser() / "model_index.json").is_file()
+
+
+def module_of(ckpt: str | Path) -> Any:
+    """The LightningModule of a run as its checkpoint left it, in eval mode on the CPU.
+
+    Raises FileNotFoundError with what is missing: the checkpoint, its config, or weights of the start.
+    """
+    run = config.load_run(Path(ckpt).expanduser())
+    config.preflight(run.cfg)
+    module = instantiate(run.cfg.module, _convert_="all")
+    checkpoint = torch.load(run.checkpoint, map_location="cpu", weights_only=False, mmap=True)
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.eval()
+
+
+def pipeline_of(ckpt: str | Path, *, device: str = "cpu", dtype: str = "float32") -> Any:
+    """The `SeeSRPipeline` of a pipeline folder or of a run of `experiment=seesr`; RAM stays in float32."""
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+    precision: torch.dtype = getattr(torch, dtype)
+    if is_pipeline(ckpt):
+        return SeeSRPipeline.from_pretrained(Path(ckpt).expanduser(), torch_dtype=precision).to(device)
+    module = module_of(ckpt)
+    if not hasattr(module, "stack"):
+        raise ValueError(f"ckpt={ckpt} is a run of {type(module).__name__}; restoring needs one of experiment=seesr")
+    for part in (module.stack.vae, module.stack.text_encoder, module.stack.unet, module.stack.controlnet):
+        part.to(dtype=precision)
+    return SeeSRPipeline(*module.stack).to(device)
+
+
+def ram_of(ckpt: str | Path) -> Any:
+    """The RAM, with DAPE's LoRA, of a run or of a pipeline folder."""
+    from seesr_pl.models.ram import RAM
+
+    if is_pipeline(ckpt):
+        return RAM.from_pretrained(Path(ckpt).expanduser() / "ram")
+    module = module_of(ckpt)
+    return module.ram if hasattr(module, "ram") else module.stack.ram
+
+
+def checkpoint_file(ckpt: str | Path) -> str:
+    """What `ckpt` stands for on disk: the pipeline folder itself, or the checkpoint file of the run."""
+    return str(Path(ckpt).expanduser() if is_pipeline(ckpt) else config.load_run(Path(ckpt).expanduser()).checkpoint)
+
+
+def device(name: str) -> str:
+    """`name`, or for `auto` the first GPU, or the CPU. Raises ValueError for a device that is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={name} is not available here ({str(error).splitlines()[0]}); try device=auto"
+        ) from error
+    return name
