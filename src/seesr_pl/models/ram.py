@@ -79,8 +79,8 @@ class RAM(nn.Module):
         return ram
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        """RAM from a folder that `save_pretrained` wrote, LoRA included, in eval mode."""
+    def from_pretrained(cls, folder: str | Path, *, torch_dtype: torch.dtype = torch.float32) -> Self:
+        """RAM from a folder that `save_pretrained` wrote, LoRA included, in eval mode and `torch_dtype`."""
         config = json.loads((Path(folder) / "config.json").read_text())
         rank = config.pop("lora_rank")
         tags = ram_files.read_tags(Path(folder) / ram_files.TAG_LIST)
@@ -88,7 +88,7 @@ class RAM(nn.Module):
         if rank is not None:
             ram.add_lora(rank)
         ram.load_state_dict(load_file(Path(folder) / "model.safetensors"), strict=True)
-        return ram
+        return ram.to(torch_dtype)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, the tag and threshold lists and model.safetensors (LoRA included) into `folder`."""
