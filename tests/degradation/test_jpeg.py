@@ -13,9 +13,7 @@ from seesr_pl.degradation.jpeg import jpeg
 @pytest.mark.parametrize(("quality", "min_psnr"), [(30.0, 31), (60.5, 34), (95.0, 40)])
 @pytest.mark.parametrize("index", [0, 1])
 def test_real_codec_is_near_the_official_differentiable_one(noise_and_jpeg, quality, min_psnr, index):
-    image, expected = (
-        noise_and_jpeg[name][index].transpose(1, 2, 0).copy() for name in ("img", f"jpeg/q{quality}")
-    )
+    image, expected = (noise_and_jpeg[name][index].transpose(1, 2, 0).copy() for name in ("img", f"jpeg/q{quality}"))
     ours = to_image(jpeg(to_pixels(image), round(quality)))
     assert -10 * np.log10(np.mean((ours - expected) ** 2)) > min_psnr
 

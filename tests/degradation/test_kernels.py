@@ -50,7 +50,7 @@ def test_isotropic_kernel_is_the_outer_square_of_its_profile():
 def _official_draw(seed: int, size: int) -> Kernel:
     """The parameters in the order in which random_mixed_kernels draws them (basicsr/data/degradations.py)."""
     kind = random.Random(seed).choices(MIXED_KINDS, (0.45, 0.25, 0.12, 0.03, 0.12, 0.03))[0]
-    generator = np.random.RandomState(seed)  # noqa: NPY002 - the generator that the official code uses
+    generator = np.random.RandomState(seed)
     sigma_x = sigma_y = generator.uniform(0.2, 3)
     theta, beta = 0.0, 1.0
     if kind.endswith("aniso"):

@@ -2,9 +2,10 @@
 
 from seesr_pl.degradation.kernels import Kernel
 from seesr_pl.degradation.noise import build_banks
-from seesr_pl.degradation.params import DegradationParams, Stage, StageParams
+from seesr_pl.degradation.params import DegradationParams, StageParams
 from seesr_pl.degradation.real_esrgan import RealESRGANDegradation
 from seesr_pl.degradation.simple import BicubicDegradation, FixedParams, NoDegradation
+from seesr_pl.degradation.stage import Stage
 
 __all__ = [
     "BicubicDegradation",

@@ -10,15 +10,9 @@ from seesr_pl.degradation.filters import blur, usm_sharpen
 from seesr_pl.degradation.jpeg import ChromaUpsampling, jpeg
 from seesr_pl.degradation.kernels import Kernel
 from seesr_pl.degradation.noise import add_gaussian_noise, add_poisson_noise
-from seesr_pl.degradation.params import (
-    KERNEL_SIZES,
-    DegradationParams,
-    Stage,
-    StageParams,
-    check_probability,
-    sample_resize_mode,
-)
+from seesr_pl.degradation.params import DegradationParams, StageParams
 from seesr_pl.degradation.resize import resize
+from seesr_pl.degradation.stage import KERNEL_SIZES, Stage, check_probability, sample_resize_mode
 
 FIRST = Stage()
 SECOND = Stage(

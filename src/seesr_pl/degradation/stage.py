@@ -1,0 +1,136 @@
+"""Ranges and chances of one order of the chain, and the draw from them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from seesr_pl.degradation.kernels import MIXED_KINDS, Kernel
+from seesr_pl.degradation.noise import MAX_OFFSET
+from seesr_pl.degradation.params import StageParams
+from seesr_pl.degradation.resize import RESIZE_MODES, ResizeMode
+
+KERNEL_SIZES = tuple(range(7, 22, 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Ranges and chances of one order; the defaults are the official first one (utils_data/make_paired_data.py:38-96).
+
+    blur_probability: chance that the image is blurred at all.
+    kernel_probabilities: weight of each kind of kernel, where no sinc is drawn.
+    kernel_sizes: the odd sizes to choose from, in pixels.
+    blur_sigma: range of both sigmas in pixels; generalized_beta, plateau_beta: range of the shape exponents.
+    sinc_probability: chance that a sinc filter takes the place of the mixed kernel.
+    resize_probabilities: weights of enlarging, shrinking and keeping the size; resize_range: limits of the scale.
+    gaussian_noise_probability: chance of Gaussian noise, else Poisson.
+    noise_range: sigma of 255; poisson_scale_range: factor on the Poisson noise.
+    gray_noise_probability: chance that all channels share the noise.
+    jpeg_range: quality.
+    """
+
+    blur_probability: float = 1.0
+    kernel_probabilities: Mapping[str, float] = field(
+        default_factory=lambda: dict(zip(MIXED_KINDS, (0.45, 0.25, 0.12, 0.03, 0.12, 0.03), strict=True))
+    )
+    kernel_sizes: Sequence[int] = KERNEL_SIZES
+    blur_sigma: Sequence[float] = (0.2, 3.0)
+    generalized_beta: Sequence[float] = (0.5, 4.0)
+    plateau_beta: Sequence[float] = (1.0, 2.0)
+    sinc_probability: float = 0.1
+    resize_probabilities: Mapping[str, float] = field(default_factory=lambda: {"up": 0.2, "down": 0.7, "keep": 0.1})
+    resize_range: Sequence[float] = (0.15, 1.5)
+    gaussian_noise_probability: float = 0.5
+    noise_range: Sequence[float] = (1.0, 30.0)
+    poisson_scale_range: Sequence[float] = (0.05, 3.0)
+    gray_noise_probability: float = 0.4
+    jpeg_range: Sequence[float] = (30.0, 95.0)
+
+    def __post_init__(self) -> None:
+        for name in ("blur_probability", "sinc_probability", "gaussian_noise_probability", "gray_noise_probability"):
+            check_probability(name, getattr(self, name))
+        limits = {"blur_sigma": (0.01, 50), "generalized_beta": (0.01, 50), "plateau_beta": (0.01, 50)}
+        limits |= {"resize_range": (0.05, 4), "noise_range": (0, 255), "poisson_scale_range": (0, 100)}
+        for name, (low, high) in (limits | {"jpeg_range": (1, 100)}).items():
+            _check_range(name, getattr(self, name), low, high)
+        _check_weights("kernel_probabilities", self.kernel_probabilities, MIXED_KINDS)
+        _check_weights("resize_probabilities", self.resize_probabilities, ("up", "down", "keep"))
+        if any(size % 2 == 0 or size < 3 for size in self.kernel_sizes):
+            raise ValueError(f"kernel_sizes={list(self.kernel_sizes)} must be odd numbers from 3 on")
+
+    def sample(self, generator: np.random.Generator) -> StageParams:
+        """One draw from the ranges."""
+        kernel = self._kernel(generator)
+        blurred = generator.random() < self.blur_probability
+        gaussian = generator.random() < self.gaussian_noise_probability
+        strength = self.noise_range if gaussian else self.poisson_scale_range
+        return StageParams(
+            kernel=kernel if blurred else None,
+            scale=self._scale(generator),
+            resize_mode=sample_resize_mode(generator),
+            noise="gaussian" if gaussian else "poisson",
+            noise_strength=_between(generator, *strength),
+            gray_noise=generator.random() < self.gray_noise_probability,
+            noise_offset=int(generator.integers(MAX_OFFSET)),
+            jpeg_quality=round(_between(generator, *self.jpeg_range)),
+        )
+
+    def _kernel(self, generator: np.random.Generator) -> Kernel:
+        size = self.kernel_sizes[int(generator.integers(len(self.kernel_sizes)))]
+        if generator.random() < self.sinc_probability:
+            lowest = math.pi / 3 if size < 13 else math.pi / 5
+            return Kernel("sinc", size, cutoff=_between(generator, lowest, math.pi))
+        kind = MIXED_KINDS[_choose(generator, [self.kernel_probabilities.get(kind, 0.0) for kind in MIXED_KINDS])]
+        sigma_x, sigma_y = (_between(generator, *self.blur_sigma) for _ in range(2))
+        theta = _between(generator, -math.pi, math.pi)
+        beta = self._beta(generator, kind)
+        if kind.endswith("aniso"):
+            return Kernel(kind, size, sigma_x, sigma_y, theta, beta)
+        return Kernel(kind, size, sigma_x, sigma_x, 0.0, beta)
+
+    def _beta(self, generator: np.random.Generator, kind: str) -> float:
+        if kind in ("iso", "aniso"):
+            return 1.0
+        # Half of the draws lie below 1, however short that side is (basicsr/data/degradations.py:261-264, 317-320).
+        low, high = self.plateau_beta if kind.startswith("plateau") else self.generalized_beta
+        return _between(generator, low, 1.0) if generator.random() < 0.5 else _between(generator, 1.0, high)
+
+    def _scale(self, generator: np.random.Generator) -> float:
+        low, high = self.resize_range
+        direction = _choose(generator, [self.resize_probabilities.get(name, 0.0) for name in ("up", "down", "keep")])
+        return (_between(generator, 1.0, high), _between(generator, low, 1.0), 1.0)[direction]
+
+
+def sample_resize_mode(generator: np.random.Generator) -> ResizeMode:
+    """One of the three modes, each as likely."""
+    return RESIZE_MODES[int(generator.integers(len(RESIZE_MODES)))]
+
+
+def check_probability(name: str, value: float) -> None:
+    """Raise ValueError unless `value` lies in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}={value} must lie in [0, 1]")
+
+
+def _check_range(name: str, values: Sequence[float], low: float, high: float) -> None:
+    if len(values) != 2 or not low <= values[0] <= values[1] <= high:
+        raise ValueError(f"{name}={list(values)} must be two rising numbers in [{low}, {high}]")
+
+
+def _check_weights(name: str, weights: Mapping[str, float], names: Sequence[str]) -> None:
+    if not set(weights) <= set(names) or min(weights.values()) < 0 or sum(weights.values()) <= 0:
+        raise ValueError(f"{name}={dict(weights)} must give weights >= 0, not all zero, to some of {', '.join(names)}")
+
+
+def _between(generator: np.random.Generator, low: float, high: float) -> float:
+    return low + (high - low) * generator.random()
+
+
+def _choose(generator: np.random.Generator, weights: Sequence[float]) -> int:
+    remaining = generator.random() * sum(weights)
+    for index, weight in enumerate(weights):
+        remaining -= weight
+        if remaining < 0:
+            return index
+    return max(index for index, weight in enumerate(weights) if weight > 0)
