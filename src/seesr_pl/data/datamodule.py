@@ -1,0 +1,243 @@
+"""The data of a run as Lightning takes it: exact to the sample, however often it is stopped and wherever it goes on."""
+
+import glob
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from multiprocessing.context import BaseContext
+from typing import Any, Literal
+
+import torch
+from braceexpand import braceexpand
+from lightning.pytorch import LightningDataModule, Trainer
+from torch.utils.data import DataLoader, Sampler
+
+from seesr_pl.data.batches import MicroBatches, RankBatches, accumulation
+from seesr_pl.data.cache import RangeCache
+from seesr_pl.data.progress import restate_batches
+from seesr_pl.data.sources import ShardSource
+from seesr_pl.data.stream import Degradation, ShardDataset, StreamSample, collate, use_one_thread
+from seesr_pl.degradation import RealESRGANDegradation
+from seesr_pl.types import MissingFile
+
+
+class ShardDataModule(LightningDataModule):
+    """Training and validation loaders over shards; the position in the stream is saved with a checkpoint.
+
+    `global_batch_size` samples make an optimizer step, on any number of devices; `micro_batch_size` of them go
+    through a device at once (default: its whole share). Set the trainer's `accumulate_grad_batches` to
+    `accumulation(world_size)`, its `use_distributed_sampler` to False and its `max_steps`. Lightning's epoch is
+    then the whole run; epochs of the data are in each batch's `epoch`.
+
+    `crop`: "random" takes a crop of `crop_size` (SeeSR), "resize" the whole image at that size (DAPE).
+    `validation_batch_size`: samples per validation batch and device.
+    `cache_folder`, `cache_gigabytes`: keep what was read from remote shards on the local disk, within that bound.
+    `max_bad_fraction`: the run stops when more of the samples seen than that are damaged.
+    """
+
+    # A rank without a validation sample is in order: the metrics are gathered over the ranks.
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    def __init__(
+        self,
+        sources: Sequence[ShardSource],
+        *,
+        validation_sources: Sequence[ShardSource] = (),
+        global_batch_size: int,
+        micro_batch_size: int | None = None,
+        validation_batch_size: int = 4,
+        num_workers: int = 4,
+        prefetch_factor: int = 2,
+        seed: int = 0,
+        crop: Literal["random", "resize"] = "random",
+        crop_size: int = 512,
+        degradation: Degradation | None = None,
+        max_bad_fraction: float = 0.01,
+        num_retries: int = 5,
+        first_wait_seconds: float = 0.5,
+        cache_folder: str | None = None,
+        cache_gigabytes: float = 50.0,
+    ) -> None:
+        super().__init__()
+        self.sources = list(sources)
+        self.validation_sources = list(validation_sources)
+        self.global_batch_size = global_batch_size
+        self.micro_batch_size = micro_batch_size
+        self.validation_batch_size = validation_batch_size
+        self.num_workers = num_workers
+        self.prefetch_factor = prefetch_factor
+        self.seed = seed
+        self.crop = crop
+        self.crop_size = crop_size
+        self.degradation = degradation or RealESRGANDegradation()
+        self.max_bad_fraction = max_bad_fraction
+        self.num_retries = num_retries
+        self.first_wait_seconds = first_wait_seconds
+        self.cache = RangeCache(cache_folder, max_bytes=int(cache_gigabytes * 1e9)) if cache_folder else None
+        self._restored_samples: int | None = None
+        self._base: tuple[int, int] | None = None
+
+    @classmethod
+    def missing_files(
+        cls,
+        sources: Sequence[ShardSource | Mapping[str, Any]],
+        *,
+        validation_sources: Sequence[ShardSource | Mapping[str, Any]] = (),
+        **others: Any,
+    ) -> list[MissingFile]:
+        """The local shards that the sources name and that do not exist; `others` are the constructor's and unused."""
+        del others
+        return [missing for source in [*sources, *validation_sources] for missing in _missing_shards(source)]
+
+    @cached_property
+    def train_dataset(self) -> ShardDataset:
+        """The training stream."""
+        return self._dataset(self.sources, shuffle=True)
+
+    @cached_property
+    def validation_datasets(self) -> list[ShardDataset]:
+        """One stream, in stored order, for each validation source."""
+        return [self._dataset([source], shuffle=False) for source in self.validation_sources]
+
+    def accumulation(self, world_size: int) -> int:
+        """Micro batches per device and optimizer step; ValueError where the global batch does not divide."""
+        micro = self.micro_batch_size or max(1, self.global_batch_size // world_size)
+        return accumulation(self.global_batch_size, micro, world_size=world_size)
+
+    @property
+    def samples_consumed(self) -> int:
+        """Samples of the stream that completed optimizer steps have used, over all ranks and earlier runs."""
+        if self._base is None or self.trainer is None:
+            return self._restored_samples or 0
+        samples, step = self._base
+        return samples + (self.trainer.global_step - step) * self.global_batch_size
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the stream stands, and what it is a stream of: four integers."""
+        return {**self._identity(), "samples_consumed": self.samples_consumed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on where the state stands; ValueError where it belongs to other samples, weights or another seed."""
+        for name, value in self._identity().items():
+            if state_dict[name] != value:
+                raise ValueError(
+                    f"the checkpoint was written with {name}={state_dict[name]}, this run has {value}: its data cannot "
+                    "be continued. Give the same sources, weights and seed, or start a run with another run_name"
+                )
+        self._restored_samples, self._base = state_dict["samples_consumed"], None
+
+    def train_dataloader(self) -> DataLoader[StreamSample]:
+        """This rank's micro batches, from where the run stands to `trainer.max_steps`."""
+        trainer = _checked(self.trainer)
+        step, accumulated = trainer.global_step, self.accumulation(trainer.world_size)
+        if trainer.accumulate_grad_batches != accumulated:
+            raise ValueError(
+                f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches} must be {accumulated}: "
+                f"global_batch_size={self.global_batch_size} on {trainer.world_size} devices"
+            )
+        if trainer.fit_loop.restarting:
+            restate_batches(trainer, accumulation=accumulated)
+        if self._base is None:
+            restored = self._restored_samples
+            self._base = (step * self.global_batch_size if restored is None else restored, step)
+        steps = (step, trainer.max_steps)
+        return self.train_loader(rank=trainer.global_rank, world_size=trainer.world_size, steps=steps)
+
+    def train_loader(self, *, rank: int, world_size: int, steps: tuple[int, int]) -> DataLoader[StreamSample]:
+        """One rank's micro batches for the optimizer steps from `steps[0]` up to `steps[1]`, without a trainer.
+
+        They begin at `samples_consumed`; the loader's length counts the run's steps from 0.
+        """
+        batches = MicroBatches(
+            start=self.samples_consumed,
+            num_steps=max(0, steps[1] - steps[0]),
+            num_steps_before=steps[0],
+            global_batch_size=self.global_batch_size,
+            micro_batch_size=self.global_batch_size // (world_size * self.accumulation(world_size)),
+            rank=rank,
+            world_size=world_size,
+        )
+        return self._loader(self.train_dataset, batches)
+
+    def val_dataloader(self) -> list[DataLoader[StreamSample]]:
+        """A loader for each validation source: each sample once over all ranks, epoch 0, the same every time."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        batch_size = self.validation_batch_size
+        return [
+            self._loader(dataset, RankBatches(len(dataset), batch_size, rank=rank, world_size=world_size))
+            for dataset in self.validation_datasets
+        ]
+
+    def _identity(self) -> dict[str, int]:
+        dataset = self.train_dataset
+        return {"seed": self.seed, "epoch_length": len(dataset), "fingerprint": dataset.fingerprint()}
+
+    def _dataset(self, sources: Sequence[ShardSource], *, shuffle: bool) -> ShardDataset:
+        return ShardDataset(
+            sources,
+            degradation=self.degradation,
+            seed=self.seed,
+            crop=self.crop,
+            crop_size=self.crop_size,
+            shuffle=shuffle,
+            max_bad_fraction=self.max_bad_fraction,
+            num_retries=self.num_retries,
+            first_wait_seconds=self.first_wait_seconds,
+            cache=self.cache,
+        )
+
+    def _loader(self, dataset: ShardDataset, batches: Sampler[list[int]]) -> DataLoader[StreamSample]:
+        return _PositionedLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=self.num_workers,
+            prefetch_factor=self.prefetch_factor if self.num_workers else None,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=use_one_thread,
+            multiprocessing_context=_worker_context() if self.num_workers else None,
+        )
+
+
+class _PositionedLoader(DataLoader[StreamSample]):
+    """Tells Lightning that it can be resumed; where it stands is the data module's to save."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        assert not state_dict, "the position is saved by the data module"
+
+
+def _worker_context() -> BaseContext:
+    """Workers come from a clean process that has imported what they need.
+
+    Forked from the training process they inherit its threads' locks: OpenCV's pool, once used there, hangs in them.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["seesr_pl.data.stream", "seesr_pl.degradation"])
+    return context
+
+
+def _checked(trainer: Trainer | None) -> Trainer:
+    if trainer is None:
+        raise ValueError("train_dataloader() needs a trainer; use train_loader(rank=, world_size=, steps=) without one")
+    if trainer.max_steps < 1:
+        raise ValueError(f"trainer.max_steps={trainer.max_steps} must be at least 1: the run is counted in steps")
+    if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
+        raise ValueError("trainer.use_distributed_sampler=True must be False: the data module splits over the ranks")
+    return trainer
+
+
+def _missing_shards(source: ShardSource | Mapping[str, Any]) -> list[MissingFile]:
+    """The source's local patterns that match no file."""
+    fields = vars(source) if isinstance(source, ShardSource) else source
+    if "urls" not in fields:
+        return []  # made by a function that looks for itself, such as photo_shards
+    urls, name = fields["urls"], fields.get("name") or ""
+    patterns = [url for text in ([urls] if isinstance(urls, str) else urls) for url in braceexpand(text)]
+    missing = [pattern for pattern in patterns if "://" not in pattern and not glob.glob(pattern)]
+    manifest = f"data/{name}.yaml" if name else "data/README.md"
+    folder = missing[0].rpartition("/")[0] or "." if missing else ""
+    fix = f"seesr shards build SOURCE {folder}   ({manifest} says where SOURCE comes from)"
+    return [MissingFile(path=missing[0], origin=manifest, fix=fix)] if missing else []

@@ -1,0 +1,183 @@
+"""The training stream as a map: any position, in any process, gives the same sample."""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from seesr_pl import keyed
+from seesr_pl.data.cache import RangeCache
+from seesr_pl.data.catalog import Catalog, Shard
+from seesr_pl.data.crop import random_crop, resize_whole
+from seesr_pl.data.damage import DamageLedger
+from seesr_pl.data.decode import decode_rgb
+from seesr_pl.data.order import EpochOrder
+from seesr_pl.data.shards import Member
+from seesr_pl.data.sources import ShardSource
+from seesr_pl.data.storage import RangeReader
+from seesr_pl.types import Batch
+
+MAX_REPLACEMENTS = 32
+_SCALE = 4
+T = TypeVar("T")
+
+
+class Degradation(Protocol):
+    """Makes a training pair: parameters by a pure function of three integers, then images by those alone."""
+
+    def sample(self, seed: int, epoch: int, index: int) -> Any:
+        """The parameters of a sample; their `severity` is in [0, 1]."""
+
+    def apply(self, hq: np.ndarray, params: Any) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 HxWx3 to (hq HxWx3, lq H/4xW/4x3), uint8."""
+
+
+class RawSample(NamedTuple):
+    """A slot of the stream and the stored bytes that fill it.
+
+    `sample_id` names the slot within its epoch and keys all its draws; `sample` is the stored sample, another
+    one only where the slot's own is damaged.
+    """
+
+    sample_id: int
+    epoch: int
+    sample: int
+    key: str
+    image: bytes
+    tags: str
+
+
+class StreamSample(NamedTuple):
+    """A training pair, uint8 RGB HxWx3 and H/4xW/4x3, and where it comes from."""
+
+    hq: np.ndarray
+    lq: np.ndarray
+    key: str
+    sample_id: int
+    epoch: int
+    severity: float
+    tags: str
+
+
+class ShardDataset(Dataset[StreamSample]):
+    """`dataset[position]` for 0, 1, ... without end: epoch = position // len, the order keyed by (seed, epoch).
+
+    What is at a position depends on the shards, the seed and the arguments alone, so a reader needs no state: any
+    process can read any position. `shuffle=False` gives the stored order, the same in each epoch.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ShardSource],
+        *,
+        degradation: Degradation,
+        seed: int,
+        crop: Literal["random", "resize"] = "random",
+        crop_size: int = 512,
+        shuffle: bool = True,
+        max_bad_fraction: float = 0.01,
+        num_retries: int = 5,
+        first_wait_seconds: float = 0.5,
+        cache: RangeCache | None = None,
+    ) -> None:
+        crops = {"random": random_crop, "resize": resize_whole}
+        if crop not in crops:
+            raise ValueError(f"crop={crop!r} must be one of {', '.join(crops)}")
+        if crop_size < _SCALE or crop_size % _SCALE:
+            raise ValueError(
+                f"crop_size={crop_size} must be a multiple of {_SCALE}: lq is a quarter of hq on each side"
+            )
+        self.catalog = Catalog(sources)
+        self.order = EpochOrder(self.catalog.shard_sizes(), [source.weight for source in sources], seed=seed)
+        self.damage = DamageLedger(len(self.catalog), max_bad_fraction=max_bad_fraction)
+        self.degradation = degradation
+        self.seed = seed
+        self.crop = crops[crop]
+        self.crop_size = crop_size
+        self.shuffle = shuffle
+        self._reader = RangeReader(num_retries=num_retries, first_wait_seconds=first_wait_seconds, cache=cache)
+
+    def __len__(self) -> int:
+        """The length of an epoch."""
+        return len(self.order) if self.shuffle else len(self.catalog)
+
+    def __getitem__(self, position: int) -> StreamSample:
+        raw, image = self._first_sound(position, decode_rgb)
+        hq = self.crop(image, self.crop_size, keyed.numpy_generator(self.seed, raw.epoch, raw.sample_id, "crop"))
+        params = self.degradation.sample(self.seed, raw.epoch, raw.sample_id)
+        hq, lq = self.degradation.apply(hq, params)
+        return StreamSample(hq, lq, raw.key, raw.sample_id, raw.epoch, float(params.severity), raw.tags)
+
+    def raw(self, position: int) -> RawSample:
+        """The stored bytes at a position, their checksum verified, not decoded."""
+        return self._first_sound(position, len)[0]
+
+    def slot(self, position: int) -> tuple[int, int]:
+        """(epoch, sample id) of a position; nothing is read."""
+        epoch, offset = divmod(position, len(self))
+        return epoch, self.order.slot(epoch, offset) if self.shuffle else offset
+
+    def fingerprint(self) -> int:
+        """63 bits that stand for the stored samples, their weights and order."""
+        return self.catalog.fingerprint()
+
+    def _first_sound(self, position: int, decode: Callable[[bytes], T]) -> tuple[RawSample, T]:
+        """The slot's sample, or the first sound one of its replacements, and what `decode` makes of its image."""
+        epoch, sample_id = self.slot(position)
+        for sample in self._candidates(epoch, sample_id):
+            shard, entry = self.catalog.find(sample)
+            try:
+                image = self._read(shard, entry.image)
+                tags = self._read(shard, entry.tags).decode() if entry.tags.offset else ""
+                decoded = decode(image)
+            except (OSError, ValueError) as error:
+                self.damage.record_damaged(sample, reason=str(error), name=self.catalog.name)
+                continue
+            self.damage.record_sound(sample)
+            return RawSample(sample_id, epoch, sample, entry.key, image, tags), decoded
+        raise ValueError(
+            f"{self.catalog.name(sample_id % len(self.catalog))} and {MAX_REPLACEMENTS} replacements are damaged"
+        )
+
+    def _candidates(self, epoch: int, sample_id: int) -> Iterator[int]:
+        """The slot's own sample, then others of its source by a keyed draw: the same wherever it is asked."""
+        sample = sample_id % len(self.catalog)
+        yield sample
+        others = self.catalog.source_range(sample)
+        for attempt in range(MAX_REPLACEMENTS):
+            yield others[keyed.key(self.seed, epoch, sample_id, "replacement", attempt) % len(others)]
+
+    def _read(self, shard: Shard, member: Member) -> bytes:
+        options = self.catalog.sources[shard.source].storage_options
+        for _ in range(2):
+            data = self._reader.read(shard.url, offset=member.offset, size=member.size, storage_options=options)
+            if zlib.crc32(data) == member.crc32 and data:
+                return data
+            # A cached copy may be at fault; then the source is read once more.
+            if not self._reader.forget(shard.url, offset=member.offset, size=member.size):
+                break
+        raise ValueError("it is empty" if not data else "its bytes differ from those that were indexed (CRC-32)")
+
+
+def collate(samples: Sequence[StreamSample]) -> Batch:
+    """Stack samples into the batch that crosses to the training process."""
+    return Batch(
+        hq=torch.from_numpy(np.stack([sample.hq for sample in samples])),
+        lq=torch.from_numpy(np.stack([sample.lq for sample in samples])),
+        key=[sample.key for sample in samples],
+        sample_id=torch.tensor([sample.sample_id for sample in samples], dtype=torch.int64),
+        epoch=torch.tensor([sample.epoch for sample in samples], dtype=torch.int64),
+        severity=torch.tensor([sample.severity for sample in samples], dtype=torch.float32),
+        tags=[sample.tags for sample in samples],
+    )
+
+
+def use_one_thread(worker: int) -> None:
+    """Keep a loader's worker, whatever its number, to one thread: the workers share the cores."""
+    del worker
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
