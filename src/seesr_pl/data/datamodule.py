@@ -1,6 +1,5 @@
 """The data of a run as Lightning takes it: exact to the sample, however often it is stopped and wherever it goes on."""
 
-import glob
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -8,7 +7,6 @@ from multiprocessing.context import BaseContext
 from typing import Any, Literal
 
 import torch
-from braceexpand import braceexpand
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Sampler
 
@@ -83,11 +81,11 @@ class ShardDataModule(LightningDataModule):
         sources: Sequence[ShardSource | Mapping[str, Any]],
         *,
         validation_sources: Sequence[ShardSource | Mapping[str, Any]] = (),
-        **others: Any,
     ) -> list[MissingFile]:
-        """The local shards that the sources name and that do not exist; `others` are the constructor's and unused."""
-        del others
-        return [missing for source in [*sources, *validation_sources] for missing in _missing_shards(source)]
+        """The local shards that the sources, or their config nodes, name and that do not exist."""
+        nodes = [vars(node) if isinstance(node, ShardSource) else node for node in [*sources, *validation_sources]]
+        named = [(node["urls"], node.get("name", "")) for node in nodes if "urls" in node]
+        return [missing for urls, name in named for missing in ShardSource.missing_files(urls, name=name)]
 
     @cached_property
     def train_dataset(self) -> ShardDataset:
@@ -227,17 +225,3 @@ def _checked(trainer: Trainer | None) -> Trainer:
     if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
         raise ValueError("trainer.use_distributed_sampler=True must be False: the data module splits over the ranks")
     return trainer
-
-
-def _missing_shards(source: ShardSource | Mapping[str, Any]) -> list[MissingFile]:
-    """The source's local patterns that match no file."""
-    fields = vars(source) if isinstance(source, ShardSource) else source
-    if "urls" not in fields:
-        return []  # made by a function that looks for itself, such as photo_shards
-    urls, name = fields["urls"], fields.get("name") or ""
-    patterns = [url for text in ([urls] if isinstance(urls, str) else urls) for url in braceexpand(text)]
-    missing = [pattern for pattern in patterns if "://" not in pattern and not glob.glob(pattern)]
-    manifest = f"data/{name}.yaml" if name else "data/README.md"
-    folder = missing[0].rpartition("/")[0] or "." if missing else ""
-    fix = f"seesr shards build SOURCE {folder}   ({manifest} says where SOURCE comes from)"
-    return [MissingFile(path=missing[0], origin=manifest, fix=fix)] if missing else []

@@ -14,6 +14,7 @@ from seesr_pl.data.photo_tags import appearance_tags, region_tags
 from seesr_pl.data.photographs import Photograph, Split, photographs
 from seesr_pl.data.sources import ShardSource
 from seesr_pl.data.writer import ShardWriter
+from seesr_pl.types import MissingFile
 
 TILE = 128
 
@@ -42,6 +43,19 @@ def photo_shards(
     if not folder.is_dir():
         write_tiles(folder, photographs(splits, debian=debian_root is not None), debian_root=debian_root)
     return ShardSource(str(folder / "*.tar"), weight=weight, name=folder.name)
+
+
+def _missing_files(
+    folder: str, splits: Sequence[Split] = ("train",), debian_root: str | None = None
+) -> list[MissingFile]:
+    """The photographs that `photo_shards` would have to read and cannot."""
+    if Path(folder).is_dir():
+        return []
+    photos = photographs(splits, debian=debian_root is not None)
+    return [missing for photo in photos for missing in photo.missing_files(debian_root)]
+
+
+photo_shards.missing_files = _missing_files  # type: ignore[attr-defined]
 
 
 def write_tiles(folder: Path, photos: Sequence[Photograph], *, debian_root: str | Path | None = None) -> None:

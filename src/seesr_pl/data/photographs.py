@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from seesr_pl.imaging.io import read_rgb
+from seesr_pl.types import MissingFile
 
 Split = Literal["train", "choice", "held-out"]
 PIP_PACKAGE = "scikit-image"
@@ -42,6 +43,15 @@ class Photograph(NamedTuple):
         if not path.is_file():
             raise ValueError(f"{self.name}: {path} does not exist; install or unpack the package {self.package}")
         return _shrunk(read_rgb(path))
+
+    def missing_files(self, debian_root: str | Path | None = None) -> list[MissingFile]:
+        """The package that holds this photograph, where it is not installed."""
+        if self.package == PIP_PACKAGE:
+            present, fix = importlib.util.find_spec("skimage") is not None, "pip install 'seesr-pl[demo]'"
+        else:
+            present = (Path(debian_root or "/") / self.file).is_file()
+            fix = f"apt-get download {self.package} && dpkg -x {self.package}_*.deb {debian_root}"
+        return [] if present else [MissingFile(self.package, "photographs, see data/photographs.md", fix)]
 
     def _path(self, debian_root: str | Path | None) -> Path:
         if self.package == PIP_PACKAGE:

@@ -75,8 +75,8 @@ def tiny_stack(
             load_prior(unet, text_encoder)
             initialise_image_attentions(unet, device=unet.device, rca_init="zero")
         if weights == "skip":
-            nn.init.zeros_(unet.conv_out.weight)
-            nn.init.zeros_(unet.conv_out.bias)
+            for parameter in unet.conv_out.parameters():
+                nn.init.zeros_(parameter)
         controlnet = tiny_controlnet(unet).eval()
     return SeeSRStack(vae, text_encoder, tokenizer, unet, controlnet, ram, tiny_scheduler())
 

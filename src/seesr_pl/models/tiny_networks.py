@@ -98,4 +98,4 @@ def tiny_unet(*, latent_channels: int, text_width: int) -> LQSkipUNet:
 
 def tiny_controlnet(unet: LQSkipUNet) -> LQSkipControlNet:
     """A ControlNet that copies the encoder of `unet`; its stem has stride 4, as the latent has."""
-    return LQSkipControlNet.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 64))
+    return LQSkipControlNet.from_unet(unet, conditioning_embedding_out_channels=(8, 16, 48))

@@ -1,5 +1,6 @@
 """How the frozen parts of the tiny stack were made: a RAM from tagged tiles, and a prior from photographs."""
 
+import functools
 from typing import Any
 
 import torch
@@ -97,6 +98,7 @@ class TinyPrior(SeeSRDiffusion):
             prompt_drop_probability=prompt_drop_probability,
             tags="shards",
             rca=False,
+            optimizer=functools.partial(torch.optim.AdamW, fused=True),
         )
         for name, parameter in self.unet.named_parameters():
             parameter.requires_grad_("image_attentions" not in name.split("."))

@@ -1,0 +1,41 @@
+"""`seesr photos`: freely licensed photographs as files, for a try-out without a data set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def photos(
+    out: Annotated[Path, typer.Argument(help="Folder to write train/, choice/, held-out/ and benchmark/ into.")],
+    debian_root: Annotated[
+        Path | None,
+        typer.Option(help="Where the Debian packages of data/photographs.md are unpacked; without it, pip's alone."),
+    ] = None,
+    crop_size: Annotated[int, typer.Option(help="Side of the benchmark's HQ crops, a multiple of 4.")] = 256,
+    crops: Annotated[int, typer.Option(help="Crops of each held-out photograph.")] = 4,
+) -> None:
+    """Write the photographs of installed packages, with a fixed split, and a benchmark of held-out crops."""
+    from rich.console import Console
+
+    from seesr_pl.data.photo_pairs import photo_pairs, write_pairs
+    from seesr_pl.data.photographs import photographs
+    from seesr_pl.imaging.io import write_image
+
+    if crop_size % 4 or crop_size < 64:
+        raise ValueError(f"crop_size={crop_size} must be a multiple of 4, at least 64")
+    console = Console()
+    debian = debian_root is not None
+    for photo in photographs(("train", "choice", "held-out"), debian=debian):
+        path = out / photo.split / f"{photo.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, photo.read(debian_root))
+        console.print(f"{path}  [dim]{photo.author}, {photo.licence}, from {photo.package}[/dim]", highlight=False)
+    pairs = photo_pairs(
+        photographs(("held-out",), debian=debian),
+        crop_size=crop_size,
+        crops_per_photo=crops,
+        debian_root=debian_root,
+    )
+    count = write_pairs(out / "benchmark", pairs)
+    console.print(f"{out / 'benchmark'}  [dim]{count} degraded held-out crops with their references[/dim]")

@@ -1,0 +1,68 @@
+"""Held-out photographs as a small benchmark: crops and what the degradation chain makes of them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from seesr_pl import keyed
+from seesr_pl.data.photographs import Photograph
+from seesr_pl.degradation import RealESRGANDegradation
+from seesr_pl.imaging.io import write_image
+
+# Another stream of chance than training's, whatever seed that has.
+_PURPOSE = "photo_pairs"
+
+
+class PhotoPair(NamedTuple):
+    """One crop: `hq` uint8 (h, w, 3), `lq` a quarter of it; `name` is the photograph's with a number."""
+
+    name: str
+    hq: np.ndarray
+    lq: np.ndarray
+    severity: float
+
+
+def photo_pairs(
+    photos: Sequence[Photograph],
+    *,
+    crop_size: int,
+    crops_per_photo: int,
+    debian_root: str | Path | None = None,
+    seed: int = 0,
+) -> Iterator[PhotoPair]:
+    """Crops of `crop_size` at places that (seed, photograph, number) name, each degraded by the official chain.
+
+    As in official training the reference is the sharpened crop. A photograph smaller than a crop is enlarged to it.
+    """
+    chain = RealESRGANDegradation()
+    for photo in photos:
+        image = _at_least(photo.read(debian_root), crop_size)
+        for number in range(crops_per_photo):
+            generator = keyed.numpy_generator(seed, photo.name, number, _PURPOSE)
+            top, left = (int(generator.integers(side - crop_size + 1)) for side in image.shape[:2])
+            crop = np.ascontiguousarray(image[top : top + crop_size, left : left + crop_size])
+            params = chain.sample(keyed.key(seed, _PURPOSE), 0, keyed.key(photo.name, number))
+            hq, lq = chain.apply(crop, params)
+            yield PhotoPair(f"{photo.name}_{number}", hq, lq, params.severity)
+
+
+def write_pairs(folder: str | Path, pairs: Iterator[PhotoPair]) -> int:
+    """Write `pairs` as PNG into `folder`/lq and `folder`/hq, as `benchmark=folder` reads them; returns their number."""
+    count = 0
+    for pair in pairs:
+        for kind, image in (("hq", pair.hq), ("lq", pair.lq)):
+            path = Path(folder) / kind / f"{pair.name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, image)
+        count += 1
+    return count
+
+
+def _at_least(image: np.ndarray, side: int) -> np.ndarray:
+    factor = side / min(image.shape[:2])
+    if factor <= 1:
+        return image
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
