@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from seesr_pl.checkpoints.official import dape_state_dict, load_dape, load_ram, ram_state_dict
 from seesr_pl.models.ram import RAM, RAMConfig
-from seesr_pl.models.ram_official import UNUSED_NETWORKS, is_unused, sizes
+from seesr_pl.models.ram_identity import sizes
+from seesr_pl.models.ram_official import UNUSED_NETWORKS, is_unused
 
 TINY = RAMConfig(
     image_size=32,

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from seesr_pl.models.ram import RAM, RAMConfig, RAMOutput
-from seesr_pl.models.ram_official import dape_state_dict, load_dape, load_ram, sizes
+from seesr_pl.models.ram_identity import sizes
+from seesr_pl.models.ram_official import dape_state_dict, load_dape, load_ram
 from seesr_pl.training.dape import DAPEDistillation, distillation_losses
 from seesr_pl.training.tag_report import TagReport
 

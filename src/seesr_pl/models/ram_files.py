@@ -46,13 +46,12 @@ def read_ram(path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
     The published file is a dict whose `model` is wanted; the optimizer state beside it is never read from the disk.
     `trust` allows any pickle, which can run code: only for a file whose origin is sure.
     """
-    content = _read(Path(path), trust=trust)
-    return _tensors(content.get("model", content), path)
+    return _state_dict(path, trust=trust)
 
 
 def read_dape(path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
     """The official LoRA tensors of `DAPE.pth`, a flat dict, or of a safetensors file made of it."""
-    return _tensors(_read(Path(path), trust=trust), path)
+    return _state_dict(path, trust=trust)
 
 
 def read_tags(path: str | Path) -> list[str]:
@@ -111,8 +110,9 @@ def _unreadable(path: Path) -> str:
     return f"{size}, not a readable weights file"
 
 
-def _tensors(content: object, path: str | Path) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        inside = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
-        raise ValueError(f"{path}: no state dict in it, found {inside}")
-    return dict(content)
+def _state_dict(path: str | Path, *, trust: bool) -> dict[str, Tensor]:
+    content = _read(Path(path), trust=trust)
+    state = content.get("model", content)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path}: no state dict in it, found {', '.join(map(str, list(content)[:5]))}")
+    return dict(state)

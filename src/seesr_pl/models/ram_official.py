@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from seesr_pl.models.ram_identity import describe, official_names
 
 if TYPE_CHECKING:
     from seesr_pl.models.ram import RAM
@@ -33,7 +35,7 @@ def load_ram(ram: "RAM", state_dict: Mapping[str, Tensor]) -> None:
     The networks and buffers that RAM's tagging never uses are skipped by name. Raises ValueError, and changes nothing,
     when any other tensor is missing, unknown or of another shape.
     """
-    given = {_official_name(name): tensor for name, tensor in state_dict.items()}
+    given = official_names(state_dict)
     used = {name: tensor for name, tensor in given.items() if not is_unused(name)}
     _copy_strictly(_base_tensors(ram), _split_fused(used), source="RAM", found=describe(given))
 
@@ -50,15 +52,13 @@ def load_dape(ram: "RAM", state_dict: Mapping[str, Tensor]) -> None:
     since the official `.eval()` merges some of them into the tagging head (dape_model.py:257, ram/models/utils.py:21).
     Raises ValueError when they are not, or when a tensor is missing, unknown or of another shape.
     """
-    given = {_official_name(name): tensor for name, tensor in state_dict.items()}
-    _assert_unused_lora_is_zero(given)
-    used = {name: tensor for name, tensor in given.items() if not name.startswith(UNUSED_NETWORKS)}
-    rank = _lora_rank(used, found=describe(given))
+    used = dape_tensors(state_dict)
+    rank = _lora_rank(used)
     if ram.lora_rank is None:
         ram.add_lora(rank)
     if ram.lora_rank != rank:
         raise ValueError(f"the DAPE file has LoRA rank {rank}, this RAM has rank {ram.lora_rank}")
-    _copy_strictly(_lora_tensors(ram), _split_lora(used), source="DAPE", found=describe(given))
+    _copy_strictly(_lora_tensors(ram), _split_lora(used), source="DAPE", found=describe(used))
 
 
 def dape_state_dict(ram: "RAM") -> dict[str, Tensor]:
@@ -68,70 +68,25 @@ def dape_state_dict(ram: "RAM") -> dict[str, Tensor]:
     return _fuse_lora(_lora_tensors(ram))
 
 
+def dape_from_lora(lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The official DAPE state dict of LoRA parameters under RAM's own names, as a run's checkpoint has them."""
+    return _fuse_lora({name.replace(".default.", "."): tensor for name, tensor in lora.items()})
+
+
+def dape_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of an official DAPE state dict that have an effect; ValueError where it is none."""
+    given = official_names(state_dict)
+    if not given or not all(name.endswith((".lora_A", ".lora_B")) for name in given):
+        raise ValueError(f"not a DAPE state dict: found {describe(given)}")
+    _assert_unused_lora_is_zero(given)
+    used = {name: tensor for name, tensor in given.items() if not name.startswith(UNUSED_NETWORKS)}
+    _lora_rank(used)
+    return used
+
+
 def is_unused(name: str) -> bool:
     """Whether an official RAM tensor of this name plays no part in tagging or representation."""
     return name.startswith(UNUSED_NETWORKS) or _BUFFER.match(name) is not None
-
-
-def sizes(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The `RAMConfig` arguments that an official RAM state dict was made with, read from its shapes.
-
-    The number of heads of the tagging head leaves no trace in the shapes; it stays at its default.
-    """
-    shapes = {_official_name(name): tuple(tensor.shape) for name, tensor in state_dict.items()}
-    tables = [
-        re.match(r"visual_encoder\.layers\.(\d+)\.blocks\.(\d+)\.attn\.relative_position_bias_table", n) for n in shapes
-    ]
-    blocks = sorted((int(match[1]), int(match[2]), shapes[match[0]]) for match in tables if match)
-    needed = ("visual_encoder.patch_embed.proj.weight", "image_proj.weight", "fc.weight", _FIRST_INTERMEDIATE)
-    if not blocks or any(name not in shapes for name in needed):
-        raise ValueError(f"not a RAM state dict: found {describe(state_dict)}")
-    stages = range(blocks[-1][0] + 1)
-    window_size = (round(blocks[0][2][0] ** 0.5) + 1) // 2
-    patch_size = shapes["visual_encoder.patch_embed.proj.weight"][-1]
-    return {
-        # The last stage is one window, in RAM as in the tiny models (image 384 = 4 * 12 * 8).
-        "image_size": patch_size * window_size * 2 ** (len(stages) - 1),
-        "patch_size": patch_size,
-        "embed_dim": shapes["visual_encoder.patch_embed.proj.weight"][0],
-        "depths": tuple(sum(block[0] == stage for block in blocks) for stage in stages),
-        "num_heads": tuple(next(block[2][1] for block in blocks if block[0] == stage) for stage in stages),
-        "window_size": window_size,
-        "representation_dim": shapes["image_proj.weight"][0],
-        "head_hidden_size": shapes["fc.weight"][1],
-        "head_intermediate_size": shapes[_FIRST_INTERMEDIATE][0],
-        "head_num_layers": len(
-            [n for n in shapes if re.match(r"tagging_head\.encoder\.layer\.\d+\.intermediate\.dense\.bias", n)]
-        ),
-    }
-
-
-def describe(state_dict: Mapping[str, Tensor]) -> str:
-    """What a state dict looks like, for a message: the model it most likely belongs to, or its first names."""
-    names = list(state_dict)
-    for model, is_model in _KNOWN:
-        if is_model(names):
-            return f"{model} ({len(names)} tensors)"
-    return f"{len(names)} tensors named " + ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-_FIRST_INTERMEDIATE = "tagging_head.encoder.layer.0.intermediate.dense.weight"
-_KNOWN = (
-    ("nothing", lambda names: not names),
-    ("a DAPE, LoRA tensors alone", lambda names: all("lora_" in name for name in names)),
-    ("a RAM with LoRA tensors in it", lambda names: any("lora_" in name for name in names)),
-    ("a RAM++ (ram_plus)", lambda names: any("reweight_scale" in name for name in names)),
-    ("a Tag2Text", lambda names: any("label_embed.weight" in name for name in names)),
-    ("a RAM", lambda names: any("wordvec_proj" in name for name in names)),
-    ("a diffusion UNet or ControlNet", lambda names: any("down_blocks." in name for name in names)),
-    ("a Swin classifier", lambda names: any("patch_embed" in name for name in names)),
-)
-
-
-def _official_name(name: str) -> str:
-    # The official save strips DataParallel's prefix, files saved by hand may not; old RAM files say vision_multi
-    # (ram/models/utils.py:298).
-    return name.removeprefix("module.").replace("vision_multi.", "tagging_head.")
 
 
 def _ours(name: str) -> str:
@@ -202,10 +157,10 @@ def _lora_tensors(ram: "RAM") -> dict[str, Tensor]:
     return {name.replace(".default.", "."): tensor for name, tensor in ram.state_dict().items() if "lora_" in name}
 
 
-def _lora_rank(state: Mapping[str, Tensor], *, found: str) -> int:
+def _lora_rank(state: Mapping[str, Tensor]) -> int:
     ranks = {tensor.shape[1] for name, tensor in state.items() if name.endswith(".lora_B")}
     if len(ranks) != 1:
-        raise ValueError(f"not a DAPE state dict: found {found}, LoRA ranks {sorted(ranks)}")
+        raise ValueError(f"not a DAPE state dict: LoRA ranks {sorted(ranks)}, expected a single one")
     return ranks.pop()
 
 

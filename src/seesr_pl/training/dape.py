@@ -158,9 +158,7 @@ class DAPEDistillation(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Name the frozen weights by hash, then settle precision and compilation."""
-        if self.frozen_hashes:
-            return
-        self.frozen_hashes = {"ram": io.frozen_hash(self.ram)}
+        self._hash_frozen()
         if self.frozen_dtype != torch.float32:
             cast_frozen(self, self.frozen_dtype)
         if self.compile_networks:
@@ -182,6 +180,7 @@ class DAPEDistillation(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another RAM."""
+        self._hash_frozen()
         io.add_frozen(checkpoint, self, self.frozen_hashes)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -208,6 +207,11 @@ class DAPEDistillation(LightningModule):
             if "lora_" in name and head_rests:
                 # Without effect, and the same whoever builds it: it counts as frozen.
                 parameter.data.zero_()
+
+    def _hash_frozen(self) -> None:
+        # Once, at full precision: before `setup` lowers it, and where a checkpoint is loaded without a trainer.
+        if not self.frozen_hashes:
+            self.frozen_hashes = {"ram": io.frozen_hash(self.ram)}
 
     def _learning_rate_factor(self, step: int) -> float:
         warmup = min(1.0, (step + 1) / max(self.warmup_steps, 1))

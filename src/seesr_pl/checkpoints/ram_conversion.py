@@ -1,0 +1,78 @@
+"""RAM and DAPE weights from one kind of file to another: published, safetensors, and what a run leaves."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from seesr_pl.models import ram_files, ram_identity, ram_official
+
+
+def convert_ram(source: str | Path, target: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
+    """Write the tensors of RAM that tagging uses into `target`; returns what was written.
+
+    A `.pth` target has the published format, a dict whose `model` is the state dict; a `.safetensors` one the names
+    alone. Raises ValueError where `source` is not a RAM of any size. `trust`: see `ram_files.read_ram`.
+    """
+    state = ram_files.read_ram(source, trust=trust)
+    _check_ram(state)
+    used = {
+        name: tensor for name, tensor in ram_identity.official_names(state).items() if not ram_official.is_unused(name)
+    }
+    _write(used, Path(target), wrapped={"model": used})
+    return used
+
+
+def convert_dape(source: str | Path, target: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
+    """Write the LoRA of a DAPE file, or of a run of `experiment=dape`, into `target`; returns what was written.
+
+    A `.pth` target has the published format, a flat dict, without the tensors of networks that never run. A run is
+    given by its folder or one of its checkpoints. Raises ValueError where `source` is not a DAPE.
+    """
+    path = Path(source)
+    path = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
+    if path.suffix == ".ckpt":
+        used = ram_official.dape_from_lora(_run_lora(path))
+    else:
+        used = ram_official.dape_tensors(ram_files.read_dape(path, trust=trust))
+    _write(used, Path(target), wrapped=used)
+    return used
+
+
+def _check_ram(state: Mapping[str, Tensor]) -> None:
+    # Here and not above: conversion of DAPE alone does without transformers.
+    from seesr_pl.models.ram import RAM, RAMConfig
+
+    config = RAMConfig(**ram_identity.sizes(state))
+    names = ram_identity.official_names(state)
+    num_tags = len(names["label_embed"]) if "label_embed" in names else 0
+    with torch.device("meta"):
+        ram = RAM(config, [str(index) for index in range(num_tags)], [0.0] * num_tags)
+    ram_official.load_ram(ram, state)
+
+
+def _run_lora(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    # Written by this project's own training; Lightning's loop state is more than tensors.
+    state = torch.load(path, map_location="cpu", weights_only=False, mmap=True)["state_dict"]
+    lora = {name.removeprefix("ram."): tensor for name, tensor in state.items() if ".lora_" in name}
+    if not lora:
+        raise ValueError(f"{path} holds no LoRA; give a run of experiment=dape")
+    return lora
+
+
+def _write(state: Mapping[str, Tensor], target: Path, *, wrapped: Mapping[str, object]) -> None:
+    if target.suffix not in (".pth", ".safetensors"):
+        raise ValueError(f"{target} must end in .pth, the published format, or .safetensors")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or absent: a reader never finds half a file under its final name.
+    part = target.with_name(f"{target.name}.part")
+    if target.suffix == ".safetensors":
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part, metadata={"format": "pt"})
+    else:
+        torch.save(wrapped, part)
+    os.replace(part, target)

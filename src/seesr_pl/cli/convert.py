@@ -1,0 +1,41 @@
+"""`seesr convert`: weights between the published formats and ours."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Convert weights between the published formats and safetensors.")
+
+_TRUST = "allow any pickle, which can run code: only for a file whose origin is sure"
+
+
+@app.command()
+def ram(
+    source: Annotated[Path, typer.Argument(help="ram_swin_large_14m.pth, or a safetensors file made of it")],
+    target: Annotated[Path, typer.Argument(help="TARGET.safetensors (0.85 GB), or TARGET.pth for the official code")],
+    trust: Annotated[bool, typer.Option(help=_TRUST)] = False,
+) -> None:
+    """Keep the tensors of RAM that tagging uses; without optimizer state and unused networks."""
+    from seesr_pl.checkpoints.ram_conversion import convert_ram
+
+    _report(len(convert_ram(source, target, trust=trust)), target)
+
+
+@app.command()
+def dape(
+    source: Annotated[Path, typer.Argument(help="DAPE.pth, safetensors, or a run of experiment=dape (folder, .ckpt)")],
+    target: Annotated[Path, typer.Argument(help="TARGET.safetensors, or TARGET.pth for the official code")],
+    trust: Annotated[bool, typer.Option(help=_TRUST)] = False,
+) -> None:
+    """Keep the LoRA tensors that have an effect (2.5 MB at full size)."""
+    from seesr_pl.checkpoints.ram_conversion import convert_dape
+
+    _report(len(convert_dape(source, target, trust=trust)), target)
+
+
+def _report(num_tensors: int, target: Path) -> None:
+    from rich.console import Console
+
+    size = target.stat().st_size / 1e6
+    Console().print(f"{target}: {num_tensors} tensors, {size:,.1f} MB", highlight=False, soft_wrap=True)

@@ -1,0 +1,48 @@
+"""`seesr tag`: what RAM or DAPE sees, for pictures and shards."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def tag(
+    sources: Annotated[list[Path], typer.Argument(help="image files, shards (.tar), or folders of either")],
+    out: Annotated[Path, typer.Option(help="folder for NAME.txt of each image, and for tagged copies of shards")],
+    ram: Annotated[Path, typer.Option(help="ram_swin_large_14m.pth, its safetensors, or a saved RAM folder")],
+    dape: Annotated[Path | None, typer.Option(help="DAPE.pth: see with DAPE; without it, with plain RAM")] = None,
+    tag_list: Annotated[Path | None, typer.Option(help="default: ram_tag_list.txt beside --ram")] = None,
+    thresholds: Annotated[Path | None, typer.Option(help="default: ram_tag_list_threshold.txt beside --ram")] = None,
+    representation: Annotated[bool, typer.Option(help="also write the representation, NAME.rep.npy")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="pictures a forward pass")] = 8,
+    processes: Annotated[int, typer.Option(min=1, help="processes, each with its own network")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda (one GPU a process, in turn)")] = "auto",
+) -> None:
+    """Write the tags of pictures, "a, b,", as training uses them; the same command again does what is left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from seesr_pl.models.ram_files import missing_ram_files
+
+    missing = [] if ram.is_dir() else missing_ram_files(ram, dape, tag_list=tag_list, thresholds=thresholds)
+    if missing:
+        lines = [f"  {file.path}\n    from: {file.origin}" for file in missing]
+        raise FileNotFoundError("\n".join(["these files are missing:", *lines]))
+
+    import torch
+
+    from seesr_pl.sampling import tagging, tagging_pool
+
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    settings = tagging_pool.TaggerSettings(ram, dape, tag_list, thresholds, representation, batch_size, chosen)
+    jobs = tagging.jobs(sources, out)
+    console = Console()
+    columns = (TextColumn("tagging"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("tagging", total=sum(job.num_pictures for job in jobs))
+        damaged = tagging_pool.tag(
+            jobs, settings, num_processes=processes, advance=lambda count: progress.advance(bar, count)
+        )
+    for name in damaged:
+        console.print(f"[yellow]not an image that can be read:[/] {name}", highlight=False, soft_wrap=True)
+    console.print(f"{sum(job.num_pictures for job in jobs) - len(damaged)} pictures tagged into {out}", highlight=False)

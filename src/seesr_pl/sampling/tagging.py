@@ -1,0 +1,198 @@
+"""Tags, and representations if wanted, for image files and for whole shards."""
+
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seesr_pl.data.decode import decode_rgb
+from seesr_pl.data.shards import INDEX_SUFFIX, REPRESENTATION_EXTENSION, SampleEntry, ShardIndex
+from seesr_pl.data.writer import ShardWriter
+from seesr_pl.imaging.io import FORMATS, write_bytes
+from seesr_pl.imaging.tensors import to_float
+from seesr_pl.models.ram import RAM, ram_pixel_values
+
+FILES_PER_JOB = 64
+
+
+class Tagged(NamedTuple):
+    """The text of a picture, "a, b,", and its representation (n, 512) in half precision if wanted."""
+
+    text: str
+    representation: np.ndarray | None
+
+
+class Job(NamedTuple):
+    """Image files and the text files that they get, or one shard and the shard that it becomes."""
+
+    sources: tuple[Path, ...]
+    targets: tuple[Path, ...]
+    num_pictures: int
+
+    @property
+    def is_shard(self) -> bool:
+        """Whether the source is a shard."""
+        return self.sources[0].suffix == ".tar"
+
+
+class Tagger:
+    """What `ram` sees on uint8 RGB arrays of any size, with its LoRA if it has one.
+
+    The text is the one that training uses (utils_data/make_tags.py:71-73), the resize the one of make_tags.py:36-40.
+    """
+
+    def __init__(self, ram: RAM, *, representation: bool = False) -> None:
+        self.ram, self.representation = ram.eval(), representation
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[np.ndarray]) -> list[Tagged]:
+        """One result a picture, in order."""
+        seen = self.ram(torch.cat([self._pixel_values(picture) for picture in pictures]))
+        texts = [", ".join(tags) + "," for tags in self.ram.tags(seen.logits)]
+        if not self.representation:
+            return [Tagged(text, None) for text in texts]
+        return [Tagged(text, row.half().cpu().numpy()) for text, row in zip(texts, seen.representation, strict=True)]
+
+    def _pixel_values(self, picture: np.ndarray) -> Tensor:
+        images = to_float(torch.from_numpy(picture)[None].to(self.ram.device))
+        return ram_pixel_values(images, size=self.ram.config.image_size).to(self.ram.dtype)
+
+
+def jobs(sources: Sequence[Path], out: Path) -> list[Job]:
+    """What is left to do for image files, folders of them, shards and folders of shards; finished targets are left out.
+
+    Below a folder, the targets keep the sources' subfolders. Raises ValueError where nothing to tag is found or two
+    sources would get the same target.
+    """
+    found = [pair for source in sources for pair in _targets(source, out)]
+    if not found:
+        raise ValueError(
+            f"no image and no shard in {', '.join(map(str, sources))}; give files, or folders that hold some"
+        )
+    targets = [target for _, target in found]
+    twice = next((target for target in targets if targets.count(target) > 1), None) if _collide(targets) else None
+    if twice is not None:
+        raise ValueError(f"two sources would both be written to {twice}; tag them into different folders")
+    left = [(source, target) for source, target in found if not target.exists()]
+    shards = [Job((source,), (target,), len(read_index(source))) for source, target in left if source.suffix == ".tar"]
+    files = [pair for pair in left if pair[0].suffix != ".tar"]
+    chunks = [files[start : start + FILES_PER_JOB] for start in range(0, len(files), FILES_PER_JOB)]
+    return shards + [Job(tuple(s for s, _ in chunk), tuple(t for _, t in chunk), len(chunk)) for chunk in chunks]
+
+
+def do(job: Job, tagger: Tagger, *, batch_size: int, advance: Callable[[int], None]) -> list[str]:
+    """Tag what `job` names, calling `advance` with the pictures of each batch.
+
+    Returns what could not be decoded: such files get no target, such samples of a shard are copied without tags.
+    """
+    work = _do_shard if job.is_shard else _do_files
+    return work(job, tagger, batch_size, advance)
+
+
+def read_index(shard: Path) -> ShardIndex:
+    """The index beside a shard, or, where there is none, what reading the whole shard tells."""
+    beside = Path(f"{shard}{INDEX_SUFFIX}")
+    if beside.is_file():
+        return ShardIndex.from_bytes(beside.read_bytes(), source=str(beside))
+    with shard.open("rb") as file:
+        return ShardIndex.scan(file)
+
+
+def shard_target(shard: Path, out: Path) -> Path:
+    """Where the tagged copy of a shard goes: a shard writer's name, the same where the shard has such a name."""
+    prefix, number = _shard_name(shard)
+    return out / f"{prefix}-{number:06d}.tar"
+
+
+def _do_files(job: Job, tagger: Tagger, batch_size: int, advance: Callable[[int], None]) -> list[str]:
+    damaged: list[str] = []
+    for pairs in _batches(zip(job.sources, job.targets, strict=True), batch_size):
+        pictures = [_decoded(source.read_bytes()) for source, _ in pairs]
+        damaged += [str(source) for (source, _), picture in zip(pairs, pictures, strict=True) if picture is None]
+        for (_, target), tagged in zip(pairs, _tagged(tagger, pictures), strict=True):
+            if tagged is not None:
+                _write(target, tagged)
+        advance(len(pairs))
+    return damaged
+
+
+def _do_shard(job: Job, tagger: Tagger, batch_size: int, advance: Callable[[int], None]) -> list[str]:
+    damaged: list[str] = []
+    prefix, number = _shard_name(job.sources[0])
+    # One shard in, one shard out, however large it is.
+    writer = ShardWriter(
+        job.targets[0].parent, prefix=prefix, max_samples=1 << 60, max_bytes=1 << 60, first_shard=number
+    )
+    with writer, job.sources[0].open("rb") as file:
+        index = read_index(job.sources[0])
+        for entries in _batches((index[position] for position in range(len(index))), batch_size):
+            images = [_read(file, entry) for entry in entries]
+            pictures = [_decoded(image) for image in images]
+            for entry, image, tagged in zip(entries, images, _tagged(tagger, pictures), strict=True):
+                text, representation = tagged or (None, None)
+                writer.write(entry.key, image, extension=entry.extension, tags=text, representation=representation)
+                damaged += [] if tagged else [f"{job.sources[0]}: {entry.key}"]
+            advance(len(entries))
+    return damaged
+
+
+def _targets(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+    if source.is_dir():
+        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in FORMATS or path.suffix == ".tar")
+    elif source.is_file():
+        files = [source]
+    else:
+        raise FileNotFoundError(f"{source} does not exist")
+    root = source if source.is_dir() else source.parent
+    for path in files:
+        folder = out / path.parent.relative_to(root)
+        yield path, shard_target(path, folder) if path.suffix == ".tar" else folder / f"{path.stem}.txt"
+
+
+def _collide(targets: Sequence[Path]) -> bool:
+    return len(set(targets)) < len(targets)
+
+
+def _shard_name(shard: Path) -> tuple[str, int]:
+    match = re.fullmatch(r"(.+)-(\d{6})", shard.stem)
+    return (match[1], int(match[2])) if match else (shard.stem, 0)
+
+
+def _batches(items: Iterable, size: int) -> Iterator[list]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _read(file: io.BufferedReader, entry: SampleEntry) -> bytes:
+    file.seek(entry.image.offset)
+    return file.read(entry.image.size)
+
+
+def _decoded(data: bytes) -> np.ndarray | None:
+    try:
+        return decode_rgb(data)
+    except ValueError:
+        return None
+
+
+def _tagged(tagger: Tagger, pictures: Sequence[np.ndarray | None]) -> list[Tagged | None]:
+    sound = [picture for picture in pictures if picture is not None]
+    results = iter(tagger(sound) if sound else [])
+    return [None if picture is None else next(results) for picture in pictures]
+
+
+def _write(target: Path, tagged: Tagged) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if tagged.representation is not None:
+        data = io.BytesIO()
+        np.save(data, tagged.representation, allow_pickle=False)
+        write_bytes(target.with_suffix(f".{REPRESENTATION_EXTENSION}"), data.getvalue())
+    # The text comes last: where it is, the picture is done.
+    write_bytes(target, tagged.text.encode())
