@@ -69,7 +69,7 @@ def evaluate_restoration(cfg: DictConfig) -> None:
     evaluation.write_summary(folder / "summary.json", judged.intervals, facts)
     terminal.show_scores(
         results, metrics.available, title=f"{benchmark.name}, {len(pairs)} images",
-        published=benchmark.published, skipped=metrics.skipped,
+        published=published(benchmark, pairs), skipped=metrics.skipped,
     )  # fmt: skip
     if "report" in cfg.stages:
         write_report(folder / "report.html", benchmark, pairs, results, metrics, facts)
@@ -144,6 +144,11 @@ def summary(
     }
 
 
+def published(benchmark: "FolderBenchmark", pairs: Sequence["Pair"]) -> dict[str, dict[str, float]]:
+    """The published rows, which hold for the whole set only."""
+    return benchmark.published if len(pairs) == benchmark.count else {}
+
+
 def write_report(
     path: Path, benchmark: "FolderBenchmark", pairs: Sequence["Pair"], results: Sequence["Result"],
     metrics: "Metrics", facts: dict[str, Any],
@@ -161,7 +166,7 @@ def write_report(
     }
     evaluation.write_report(
         path, title=f"{results[0].name} on {benchmark.name}", pairs=pairs, results=results, metrics=metrics.available,
-        facts=shown, published=benchmark.published,
+        facts=shown, published=published(benchmark, pairs),
     )  # fmt: skip
 
 

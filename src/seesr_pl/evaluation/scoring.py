@@ -4,8 +4,6 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from seesr_pl.evaluation.iqa import IQA_METRICS, iqa_function
 from seesr_pl.evaluation.metrics import RGB, psnr_rgb, psnr_y, ssim_y
 from seesr_pl.evaluation.niqe import NIQE
@@ -89,12 +87,6 @@ def _niqe(parameters: str | None) -> ImageMetric | str:
 def _check_name(name: str) -> None:
     if name in NAMES:
         return
-    near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.3)
-    raise ValueError(
-        f"metrics: {name!r} is not a metric{f'; did you mean {near[0]!r}?' if near else ''} Known: {', '.join(NAMES)}"
-    )
-
-
-def is_finite(value: float) -> bool:
-    """Whether `value` can enter a mean that means something."""
-    return bool(np.isfinite(value))
+    near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.3)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    raise ValueError(f"metrics: {name!r} is not a metric{hint} known: {', '.join(NAMES)}")

@@ -1,0 +1,90 @@
+"""Methods: sizes, identities, and that a result depends on the image and its name alone."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seesr_pl.evaluation import Bicubic, GaussianBlur, Images, NonLocalMeans, SeeSRMethod
+from seesr_pl.imaging.io import write_image
+
+
+@pytest.mark.parametrize("method", [Bicubic(), GaussianBlur(), NonLocalMeans()])
+def test_a_method_enlarges_four_times_and_keeps_a_constant(method):
+    flat = np.full((12, 20, 3), (200, 30, 90), np.uint8)
+    enlarged = method(flat, name="flat")
+    assert enlarged.shape == (48, 80, 3)
+    # Non-local means goes through the Lab colour space, whose 8-bit values are coarser.
+    np.testing.assert_allclose(enlarged.astype(int), np.broadcast_to((200, 30, 90), (48, 80, 3)), atol=1)
+
+
+def test_bicubic_is_the_interpolation_of_torch(picture):
+    lq = picture(0, 24)
+    pixels = torch.from_numpy(lq).permute(2, 0, 1)[None].float()
+    theirs = torch.nn.functional.interpolate(pixels, scale_factor=4, mode="bicubic").round().clamp(0, 255)
+    difference = Bicubic()(lq, name="").astype(int) - theirs[0].permute(1, 2, 0).numpy()
+    assert np.abs(difference).max() <= 1
+
+
+def test_denoising_methods_bring_a_noisy_image_nearer_to_the_clean_one(picture):
+    clean = cv2.GaussianBlur(picture(0, 48), (0, 0), 4)
+    noise = np.random.default_rng(0).normal(0, 12, clean.shape)
+    noisy = np.clip(clean + noise, 0, 255).astype(np.uint8)
+
+    def error(method):
+        return np.mean((method(noisy, name="").astype(float) - Bicubic()(clean, name="")) ** 2)
+
+    assert error(GaussianBlur()) < error(Bicubic())
+    assert error(NonLocalMeans(strength=12)) < error(Bicubic())
+
+
+def test_images_are_found_by_name_whatever_their_ending(tmp_path, picture):
+    image = picture(0)
+    write_image(tmp_path / "a.png", image)
+    np.testing.assert_array_equal(Images(str(tmp_path))(np.zeros((16, 16, 3), np.uint8), name="a"), image)
+
+
+def test_images_that_are_missing_are_listed(tmp_path, picture):
+    write_image(tmp_path / "a.png", picture(0))
+    with pytest.raises(ValueError, match=r"method.dir=.*: 2 of 3 missing: b, c"):
+        Images(str(tmp_path)).require(["a", "b", "c"])
+
+
+def test_a_folder_that_does_not_exist_is_a_missing_file(tmp_path):
+    assert Images.missing_files(str(tmp_path)) == []
+    assert [file.fix for file in Images.missing_files(str(tmp_path / "nowhere"))] == ["method.dir=FOLDER"]
+    with pytest.raises(ValueError, match=r"method.dir: folder .*nowhere does not exist"):
+        Images(str(tmp_path / "nowhere"))
+
+
+class NoisyPipeline:
+    """Answers as a diffusers pipeline does: the enlarged image plus noise from the generator."""
+
+    def __call__(self, image, *, generator, upscale, **settings):
+        large = np.asarray(image.resize((image.width * upscale, image.height * upscale)))
+        noise = torch.randint(0, 9, large.shape, generator=generator).numpy()
+        return SimpleNamespace(images=[Image.fromarray((large // 2 + noise).astype(np.uint8))])
+
+
+def test_the_noise_of_seesr_depends_on_seed_and_name_and_not_on_the_order(picture):
+    lq = picture(0, 16)
+    first, second = (SeeSRMethod(NoisyPipeline(), seed=1) for _ in range(2))
+    first(lq, name="other")
+    np.testing.assert_array_equal(first(lq, name="a"), second(lq, name="a"))
+    assert (first(lq, name="a") != first(lq, name="b")).any()
+    assert (first(lq, name="a") != SeeSRMethod(NoisyPipeline(), seed=2)(lq, name="a")).any()
+
+
+@pytest.mark.slow
+def test_seesr_restores_with_the_real_pipeline_and_repeats_itself(picture):
+    from seesr_pl.models.tiny import tiny_stack
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+    method = SeeSRMethod(SeeSRPipeline(*tiny_stack()), num_inference_steps=1, guidance_scale=1.0)
+    first = method(picture(0, 20), name="a")
+    assert first.shape == (80, 80, 3)
+    assert first.dtype == np.uint8
+    np.testing.assert_array_equal(first, method(picture(0, 20), name="a"))

@@ -1,0 +1,188 @@
+"""The report is one file that needs no other, and says the same as the scores."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+
+from seesr_pl.evaluation import (
+    Bicubic,
+    Chart,
+    GaussianBlur,
+    Interval,
+    Section,
+    Table,
+    aggregate,
+    compare,
+    format_number,
+    image_metrics,
+    load_result,
+    paired_interval,
+    restore,
+    result,
+    score_all,
+    write_report,
+    write_scores,
+    write_summary,
+)  # fmt: skip
+from seesr_pl.evaluation.charts import axis, line_chart, strip_chart
+from seesr_pl.evaluation.report import data_uri
+
+METRICS = image_metrics(["psnr_y", "ssim_y"]).available
+
+
+@pytest.fixture
+def pairs(benchmark):
+    return benchmark.pairs()
+
+
+def _evaluate(method, pairs, folder):
+    restored = restore(lambda: method, pairs, folder / "restored", settings={})
+    scores = score_all(restored, METRICS, folder / "scores.jsonl")
+    intervals = aggregate(scores)
+    write_scores(folder / "scores.csv", scores)
+    write_summary(folder / "summary.json", intervals, {"method": method.name})
+    return result(method.name, restored, scores, intervals)
+
+
+@pytest.fixture
+def results(pairs, tmp_path):
+    return [_evaluate(method, pairs, tmp_path / method.name) for method in (GaussianBlur(), Bicubic())]
+
+
+def _page(tmp_path, pairs, results, **options):
+    write_report(tmp_path / "report.html", title="a & b", pairs=pairs, results=results, metrics=METRICS, **options)
+    return (tmp_path / "report.html").read_text()
+
+
+def _data(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+
+
+class Links(HTMLParser):
+    """Collects what a page loads from elsewhere, and the tags left open."""
+
+    void = frozenset({"meta", "input", "img", "link", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href") and not value.startswith("data:")]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_a_finished_evaluation_is_read_back_as_it_was(results, pairs, tmp_path):
+    read = load_result(tmp_path / "bicubic", {pair.name: pair.group for pair in pairs})
+    assert read.name == "bicubic"
+    assert read.paths == results[1].paths
+    for image, values in results[1].values.items():
+        assert read.values[image] == pytest.approx(values, abs=1e-6)
+    assert read.intervals["psnr_y"] == pytest.approx(results[1].intervals["psnr_y"], abs=1e-5)
+
+
+def test_a_folder_that_is_no_evaluation_is_refused(tmp_path, pairs):
+    with pytest.raises(ValueError, match=r"has no scores.csv; give the folder of a finished evaluation"):
+        load_result(tmp_path, {})
+
+
+def test_a_comparison_is_paired_by_image_and_drawn_by_photograph(results):
+    ours, theirs = results
+    found = {row.metric: row for row in compare(ours, theirs)}
+    images = list(ours.values)
+    expected = paired_interval(
+        [ours.values[i]["psnr_y"] for i in images], [theirs.values[i]["psnr_y"] for i in images],
+        [ours.groups[i] for i in images],
+    )  # fmt: skip
+    assert found["psnr_y"].difference == expected
+    assert 0 <= found["psnr_y"].p_value <= 1
+
+
+def test_the_page_loads_nothing_and_is_well_formed(results, pairs, tmp_path):
+    links = Links()
+    links.feed(_page(tmp_path, pairs, results))
+    assert links.links == []
+    assert links.open == []
+
+
+def test_the_page_holds_every_view_of_every_picture_and_its_scores(results, pairs, tmp_path):
+    data = _data(_page(tmp_path, pairs, results))
+    assert data["views"] == ["LQ", "gaussian_blur", "bicubic", "HQ"]
+    assert sorted(image["name"] for image in data["images"]) == [pair.name for pair in pairs]
+    for image in data["images"]:
+        assert image["scores"]["bicubic"] == pytest.approx(results[1].values[image["name"]])
+
+
+def test_pictures_come_worst_first(results, pairs, tmp_path):
+    values = [image["scores"]["gaussian_blur"]["psnr_y"] for image in _data(_page(tmp_path, pairs, results))["images"]]
+    assert values == sorted(values)
+
+
+def test_the_page_keeps_to_its_size_and_says_so(results, pairs, tmp_path):
+    page = _page(tmp_path, pairs, results, max_megabytes=0.03)
+    shown = len(_data(page)["images"])
+    assert 0 < shown < 4
+    assert f"{shown} of 4 pictures are embedded" in page
+    assert len(page) < 30_000 + 40_000
+
+
+def test_text_of_users_cannot_break_the_page(results, pairs, tmp_path):
+    page = _page(tmp_path, pairs, results, facts={"<script>": "</script><b>"}, notes=["1 < 2"])
+    assert "<title>a &amp; b</title>" in page
+    assert "&lt;/script&gt;&lt;b&gt;" in page
+    assert "1 &lt; 2" in page
+
+
+def test_sections_add_tables_charts_and_images(results, pairs, tmp_path, picture):
+    section = Section(
+        "Training", "how it went", [Table(["metric", "RAM"], [["recall", 0.5]])],
+        [Chart("loss", {"a": [(0, 1.0), (1, 0.5)], "b": [(0, 2.0)]})], {"a tag list": picture(0)},
+    )  # fmt: skip
+    page = _page(tmp_path, pairs, results, sections=[section])
+    for text in ("<h2>Training</h2>", "how it went", "<td>0.5000</td>", "<polyline", "a tag list"):
+        assert text in page
+
+
+def test_a_lossless_data_uri_holds_the_same_pixels(picture):
+    encoded = data_uri(picture(0), lossless=True).removeprefix("data:image/png;base64,")
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(encoded), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(pixels[..., ::-1], picture(0))
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high"), [([0.13, 0.87], 0.0, 1.0), ([21.3, 29.8], 20, 30), ([3.0, 3.0], 2.6, 3.4)]
+)
+def test_an_axis_ends_on_round_numbers_around_its_values(values, low, high):
+    found = axis(values, 0, 100)
+    assert found.low <= min(values)
+    assert found.high >= max(values)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found(found.low) == 0
+    assert found(found.high) == 100
+
+
+def test_charts_leave_out_what_is_not_finite():
+    assert "nan" not in line_chart({"a": [(0, float("nan")), (1, 1.0)]}, x_label="x", y_label="y")
+    chart = strip_chart({"a": [float("inf"), 1.0]}, {"a": Interval(float("inf"), *[float("nan")] * 2, 2)}, label="x")
+    assert "inf" not in chart
+    assert "nan" not in chart
+    assert "Nothing was logged" in line_chart({"a": []}, x_label="x", y_label="y")
+
+
+def test_numbers_are_printed_as_tables_print_them():
+    assert [format_number(value) for value in (0.73408, 25.1511, None, 3, "text")] == [
+        "0.7341",
+        "25.15",
+        "-",
+        "3",
+        "text",
+    ]

@@ -1,0 +1,148 @@
+"""Stages keep what still holds, redo what does not, and write what they found."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from seesr_pl.evaluation import (
+    Bicubic,
+    Images,
+    Interval,
+    aggregate,
+    image_metrics,
+    psnr_y,
+    restore,
+    score_all,
+    write_scores,
+    write_summary,
+)
+from seesr_pl.evaluation.metrics import RGB
+from seesr_pl.evaluation.scoring import ImageMetric
+from seesr_pl.evaluation.stages import fingerprint
+from seesr_pl.imaging.io import read_rgb, write_image
+
+
+class Counting(Bicubic):
+    """Bicubic that knows how often it was called."""
+
+    calls = 0
+
+    def __call__(self, lq: RGB, *, name: str) -> RGB:
+        self.calls += 1
+        return super().__call__(lq, name=name)
+
+
+def test_what_is_restored_is_what_the_method_gives(benchmark, tmp_path):
+    pairs = benchmark.pairs()
+    restored = restore(Bicubic, pairs, tmp_path, settings={})
+    assert [item.pair for item in restored] == pairs
+    for item in restored:
+        np.testing.assert_array_equal(read_rgb(item.path), Bicubic()(read_rgb(item.pair.lq), name=""))
+
+
+def test_a_second_run_restores_nothing_and_does_not_build_the_method(benchmark, tmp_path):
+    first = restore(Bicubic, benchmark.pairs(), tmp_path, settings={"steps": 1})
+    second = restore(lambda: pytest.fail("built"), benchmark.pairs(), tmp_path, settings={"steps": 1})
+    assert first == second
+
+
+@pytest.mark.parametrize("change", ["settings", "input", "image", "sidecar", "overwrite"])
+def test_what_no_longer_holds_is_restored_again(benchmark, tmp_path, change, picture):
+    restore(Bicubic, benchmark.pairs(), tmp_path, settings={"steps": 1})
+    if change == "input":
+        write_image(benchmark.lq_folder / "lake_0.png", picture(9, 16))
+    if change in ("image", "sidecar"):
+        (tmp_path / f"lake_0.{'png' if change == 'image' else 'json'}").unlink()
+    method = Counting()
+    settings = {"steps": 2 if change == "settings" else 1}
+    restore(lambda: method, benchmark.pairs(), tmp_path, settings=settings, overwrite=change == "overwrite")
+    assert method.calls == (4 if change in ("settings", "overwrite") else 1)
+
+
+def test_a_fingerprint_changes_with_the_content_of_a_path(tmp_path):
+    settings = {"dir": str(tmp_path), "steps": 1}
+    before = fingerprint(settings)
+    assert fingerprint({"steps": 1, "dir": str(tmp_path)}) == before
+    (tmp_path / "a.png").write_bytes(b"1")
+    assert fingerprint(settings) != before
+
+
+def test_a_result_of_the_wrong_size_is_refused(benchmark, tmp_path):
+    with pytest.raises(ValueError, match="bicubic: lake_0 is 32x32, expected 64x64"):
+        restore(lambda: Bicubic(scale=2), benchmark.pairs(), tmp_path, settings={})
+
+
+def test_missing_images_of_another_program_are_all_listed_before_the_first_is_copied(benchmark, root, tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    for name in ("lake_0", "street_1"):
+        shutil.copy(root / "hq" / f"{name}.png", results)
+    with pytest.raises(ValueError, match="2 of 4 missing: lake_1, street_0"):
+        restore(lambda: Images(str(results)), benchmark.pairs(), tmp_path / "restored", settings={})
+    assert list((tmp_path / "restored").iterdir()) == []
+
+
+def test_scores_are_those_of_the_metric_functions(benchmark, tmp_path):
+    restored = restore(Bicubic, benchmark.pairs(), tmp_path, settings={})
+    scores = score_all(restored, image_metrics(["psnr_y"]).available, tmp_path / "scores.jsonl")
+    assert [item.values["psnr_y"] for item in scores] == [
+        psnr_y(read_rgb(item.path), read_rgb(item.pair.hq)) for item in restored
+    ]
+
+
+def test_a_metric_is_computed_once_for_the_same_pixels_and_version(benchmark, tmp_path):
+    restored = restore(Bicubic, benchmark.pairs(), tmp_path, settings={})
+    calls = []
+
+    def metric(version: str) -> ImageMetric:
+        return ImageMetric("mean", lambda sr, hr: calls.append(1) or sr.mean(), False, True, version)
+
+    first = score_all(restored, [metric("1")], tmp_path / "scores.jsonl")
+    assert score_all(restored, [metric("1")], tmp_path / "scores.jsonl") == first
+    assert len(calls) == 4
+    score_all(restored, [metric("2")], tmp_path / "scores.jsonl")
+    assert len(calls) == 8
+    write_image(restored[0].path, np.zeros((64, 64, 3), np.uint8))
+    score_all(restored, [metric("2")], tmp_path / "scores.jsonl")
+    assert len(calls) == 9
+
+
+def test_a_store_cut_short_by_a_crash_is_read_up_to_the_cut(benchmark, tmp_path):
+    restored = restore(Bicubic, benchmark.pairs(), tmp_path, settings={})
+    metrics, store = image_metrics(["psnr_y"]).available, tmp_path / "scores.jsonl"
+    expected = score_all(restored, metrics, store)
+    store.write_text(store.read_text()[:-20])
+    assert score_all(restored, metrics, store) == expected
+    assert len([json.loads(line) for line in store.read_text().splitlines()]) == 4
+
+
+def test_the_interval_of_a_mean_draws_photographs_and_not_crops(benchmark, tmp_path):
+    restored = restore(Bicubic, benchmark.pairs(), tmp_path, settings={})
+    scores = score_all(restored, image_metrics(["psnr_y"]).available, tmp_path / "scores.jsonl")
+    interval = aggregate(scores)["psnr_y"]
+    by_group = [np.mean([s.values["psnr_y"] for s in scores if s.pair.group == g]) for g in ("lake", "street")]
+    assert interval.mean == pytest.approx(np.mean(by_group))
+    assert (interval.low, interval.high) == pytest.approx((min(by_group), max(by_group)))
+
+
+def test_scores_csv_has_one_row_for_each_image(benchmark, tmp_path):
+    restored = restore(Bicubic, benchmark.pairs(), tmp_path, settings={})
+    scores = score_all(restored, image_metrics(["psnr_y", "ssim_y"]).available, tmp_path / "scores.jsonl")
+    write_scores(tmp_path / "scores.csv", scores)
+    with (tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["lake_0", "lake_1", "street_0", "street_1"]
+    assert float(rows[0]["psnr_y"]) == pytest.approx(scores[0].values["psnr_y"], abs=1e-6)
+    assert list(rows[0]) == ["image", "psnr_y", "ssim_y", "seconds"]
+
+
+def test_summary_json_is_strict_json_even_for_infinite_means(tmp_path):
+    intervals = {"psnr_y": Interval(float("inf"), float("nan"), float("nan"), 2), "ssim_y": Interval(0.5, 0.4, 0.6, 2)}
+    write_summary(tmp_path / "summary.json", intervals, {"method": "bicubic"})
+    read = json.loads((tmp_path / "summary.json").read_text(), parse_constant=lambda text: pytest.fail(text))
+    assert read["metrics"]["ssim_y"] == {"mean": 0.5, "ci95": [0.4, 0.6], "n": 2}
+    assert read["metrics"]["psnr_y"] == {"mean": None, "ci95": [None, None], "n": 2}
+    assert read["method"] == "bicubic"
