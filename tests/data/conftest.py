@@ -27,7 +27,7 @@ def encoded() -> Callable[..., bytes]:
     return image_bytes
 
 
-@pytest.fixture()
+@pytest.fixture
 def write_shards(tmp_path: Path) -> Callable[..., str]:
     def write(name: str, num_samples: int, max_samples: int = 5, extension: str = "png") -> str:
         with ShardWriter(tmp_path / name, max_samples=max_samples) as writer:

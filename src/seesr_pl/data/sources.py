@@ -1,5 +1,6 @@
 """Where shards come from: lists of urls with braces and globs, local or remote."""
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from braceexpand import braceexpand
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+
+from seesr_pl.types import MissingFile
 
 _GLOB = "*?["
 
@@ -26,6 +29,16 @@ class ShardSource:
     name: str = ""
     limit: int | None = None
     storage_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def missing_files(cls, urls: Sequence[str] | str, *, name: str = "") -> list[MissingFile]:
+        """The first local pattern of `urls` that matches no file; remote ones are not looked up."""
+        patterns = [url for text in ([urls] if isinstance(urls, str) else urls) for url in braceexpand(text)]
+        missing = [pattern for pattern in patterns if "://" not in pattern and not glob.glob(pattern)]
+        manifest = f"data/{name}.yaml" if name else "data/README.md"
+        folder = missing[0].rpartition("/")[0] or "." if missing else ""
+        fix = f"seesr shards build SOURCE {folder}   (SOURCE: see {manifest})"
+        return [MissingFile(path=missing[0], origin=manifest, fix=fix)] if missing else []
 
     def shard_urls(self) -> list[str]:
         """Every shard of this source, sorted within each pattern; ValueError where a pattern matches nothing."""

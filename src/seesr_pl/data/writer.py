@@ -35,7 +35,6 @@ class ShardWriter:
         prefix: str = "shard",
         max_samples: int = 1000,
         max_bytes: int = 1 << 30,
-        first_shard: int = 0,
     ) -> None:
         if max_samples < 1 or max_bytes < 1:
             raise ValueError(f"max_samples={max_samples} and max_bytes={max_bytes} must be at least 1")
@@ -43,7 +42,7 @@ class ShardWriter:
         self.prefix = prefix
         self.max_samples = max_samples
         self.max_bytes = max_bytes
-        self.num_shards = first_shard
+        self.num_shards = 0
         self._tar: tarfile.TarFile | None = None
         self._entries: list[SampleEntry] = []
         self._keys: set[str] = set()
@@ -80,6 +79,11 @@ class ShardWriter:
     def num_open(self) -> int:
         """Samples in the shard that is being written."""
         return len(self._entries)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the shard that is being written."""
+        return self._tar.offset if self._tar else 0
 
     def finish_shard(self) -> Path | None:
         """Complete the open shard and return its path, or None where there is none."""

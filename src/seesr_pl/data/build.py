@@ -1,0 +1,176 @@
+"""Turn folders and archives of images into shards; started again after a kill, it goes on where it was."""
+
+import json
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seesr_pl.data.inputs import InputImage, find_files, read_inputs
+from seesr_pl.data.prepare import BuildOptions, Prepared, prepare
+from seesr_pl.data.writer import ShardWriter
+
+JOURNAL = "build.jsonl"
+REPORT = "report.json"
+_NO_LIMIT = 2**62
+
+
+class BuildProgress(NamedTuple):
+    """How far a build is: input bytes passed of all, images taken and left out."""
+
+    bytes_passed: int
+    bytes_total: int
+    num_images: int
+    num_skipped: int
+
+
+@dataclass
+class _Tally:
+    """What was done so far; `open_skipped` and `open_seen` belong to the shard that is being written."""
+
+    inputs: int = 0
+    images: int = 0
+    samples: int = 0
+    shards: int = 0
+    bytes_passed: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    seen: dict[str, str] = field(default_factory=dict)
+    open_skipped: list[tuple[str, str]] = field(default_factory=list)
+    open_seen: dict[str, str] = field(default_factory=dict)
+
+
+def build_shards(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    options: BuildOptions,
+    num_workers: int = 4,
+    on_progress: Callable[[BuildProgress], None] | None = None,
+) -> dict[str, Any]:
+    """Write shards of the images in `sources` (folders, archives, images) to the folder `out`; returns the report.
+
+    The report, also written to `report.json`, counts images, samples and shards and lists each input that was left
+    out with the reason. `build.jsonl` records each finished shard; ValueError where it is of another build.
+    """
+    out = Path(out)
+    files = find_files([Path(source) for source in sources])
+    heading = {"sources": [str(source) for source in sources], "options": asdict(options)}
+    tally = _resume(out, heading)
+    images = islice(read_inputs(files), tally.inputs, None)
+    total = sum(file.size for file in files)
+    # Only whole inputs end a shard, so that the journal can say where to go on.
+    with ShardWriter(out, prefix=out.resolve().name, max_samples=_NO_LIMIT, max_bytes=_NO_LIMIT) as writer:
+        writer.num_shards = tally.shards
+        for prepared in _in_order(images, options, num_workers):
+            if options.limit is not None and tally.images >= options.limit:
+                break
+            _take(prepared, tally, writer)
+            if writer.num_open >= options.shard_size or writer.num_bytes >= options.shard_megabytes << 20:
+                _finish(writer, tally, out)
+            if on_progress:
+                on_progress(BuildProgress(tally.bytes_passed, total, tally.images, len(tally.skipped)))
+        _finish(writer, tally, out)
+    return _report(out, heading, tally)
+
+
+def _take(prepared: Prepared, tally: _Tally, writer: ShardWriter) -> None:
+    """Count an input and write its parts, unless it is left out."""
+    number = tally.inputs
+    tally.inputs += 1
+    tally.bytes_passed = prepared.bytes_passed
+    first = tally.seen.get(prepared.digest)
+    reason = prepared.reason or (f"duplicate of {first}" if first is not None else "")
+    if reason:
+        tally.skipped.append((prepared.name, reason))
+        tally.open_skipped.append((prepared.name, reason))
+        return
+    tally.seen[prepared.digest] = tally.open_seen[prepared.digest] = prepared.name
+    tally.images += 1
+    for part in prepared.parts:
+        writer.write(f"{_key(number, prepared.name)}{part.suffix}", part.image, extension=part.extension)
+        tally.samples += 1
+
+
+def _key(number: int, name: str) -> str:
+    """A key that no other input has, and that tells where the image came from."""
+    return f"{number:08d}-" + re.sub(r"[^A-Za-z0-9_-]+", "_", str(Path(name).with_suffix("")))
+
+
+def _finish(writer: ShardWriter, tally: _Tally, out: Path) -> None:
+    """Complete the open shard, then record it: a shard without its line is written again."""
+    if writer.finish_shard() is None and not tally.open_skipped:
+        return
+    tally.shards = writer.num_shards
+    counts = {name: getattr(tally, name) for name in ("inputs", "images", "samples", "shards", "bytes_passed")}
+    _append(out / JOURNAL, {**counts, "skipped": tally.open_skipped, "seen": tally.open_seen})
+    tally.open_skipped, tally.open_seen = [], {}
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _resume(out: Path, heading: dict[str, Any]) -> _Tally:
+    """What the journal in `out` records; files that it does not record are removed."""
+    out.mkdir(parents=True, exist_ok=True)
+    journal = out / JOURNAL
+    # A line cut short by a kill has no newline; its shard is not recorded.
+    whole = (
+        [line for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        if journal.exists()
+        else []
+    )
+    lines = [json.loads(line) for line in whole]
+    if lines and lines[0] != heading:
+        raise ValueError(
+            f"{out} holds a build of other sources or options: {lines[0]}; give another folder, or remove it"
+        )
+    tally = _Tally()
+    for line in lines[1:]:
+        for name in ("inputs", "images", "samples", "shards", "bytes_passed"):
+            setattr(tally, name, line[name])
+        tally.skipped += [(name, reason) for name, reason in line["skipped"]]
+        tally.seen.update(line["seen"])
+    _remove_unrecorded(out, tally.shards)
+    journal.write_text("".join(whole) or json.dumps(heading) + "\n")
+    return tally
+
+
+def _remove_unrecorded(out: Path, num_shards: int) -> None:
+    for path in out.glob(f"{out.resolve().name}-*.tar*"):
+        if path.name.endswith(".tmp") or int(path.name.split(".tar")[0].rsplit("-", 1)[1]) >= num_shards:
+            path.unlink()
+
+
+def _in_order(images: Iterator[InputImage], options: BuildOptions, num_workers: int) -> Iterator[Prepared]:
+    """Prepare in threads (decoding releases the interpreter), a few ahead, and yield in the order given."""
+    with ThreadPoolExecutor(num_workers) as pool:
+        waiting: deque[Future[Prepared]] = deque()
+        try:
+            for image in images:
+                waiting.append(pool.submit(prepare, image, options))
+                if len(waiting) > 2 * num_workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _report(out: Path, heading: dict[str, Any], tally: _Tally) -> dict[str, Any]:
+    counts = {"images": tally.images, "samples": tally.samples, "shards": tally.shards, "skipped": len(tally.skipped)}
+    left_out = [{"name": name, "reason": reason} for name, reason in tally.skipped]
+    report = {**heading, **counts, "left_out": left_out}
+    temporary = out / f"{REPORT}.tmp"
+    temporary.write_text(json.dumps(report, indent=2) + "\n")
+    temporary.replace(out / REPORT)
+    return report

@@ -1,0 +1,109 @@
+"""What becomes of one input image: kept as it is, encoded anew, cut into tiles, or left out with the reason."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+
+from seesr_pl.data.decode import decode_rgb, image_format
+from seesr_pl.data.inputs import InputImage
+
+_WHOLE_CHROMA = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+_LOSSLESS_WEBP = 101
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """`shard_size`: images per shard, finished early at `shard_megabytes`.
+
+    `min_side`: leave out images whose shorter side is smaller. `tile`: cut an image into a grid of equal tiles of at
+    least `tile` pixels a side wherever two fit; 0 keeps it whole. `limit`: stop after so many images.
+    `encode`: encode all anew, at `quality` (JPEG without chroma subsampling); None keeps the files' own bytes
+    wherever jpg, png or webp, and encodes only tiles and other formats, as PNG.
+    """
+
+    shard_size: int = 1000
+    shard_megabytes: int = 1024
+    min_side: int = 0
+    tile: int = 0
+    limit: int | None = None
+    encode: Literal["jpg", "png", "webp"] | None = None
+    quality: int = 95
+
+    def __post_init__(self) -> None:
+        if self.shard_size < 1 or self.shard_megabytes < 1:
+            raise ValueError(f"shard_size={self.shard_size}, shard_megabytes={self.shard_megabytes} must be at least 1")
+        if self.tile < 0 or self.min_side < 0 or not 1 <= self.quality <= 100:
+            raise ValueError(
+                f"tile={self.tile}, min_side={self.min_side} must be 0 or more, quality={self.quality} 1..100"
+            )
+        if self.encode not in (None, "jpg", "png", "webp"):
+            raise ValueError(f"encode={self.encode!r} must be jpg, png or webp")
+
+
+class Part(NamedTuple):
+    """Encoded bytes for a shard; `suffix` tells the tiles of one image apart."""
+
+    suffix: str
+    image: bytes
+    extension: str
+
+
+class Prepared(NamedTuple):
+    """An input's parts, or the reason why it is left out; `digest` stands for its content."""
+
+    name: str
+    bytes_passed: int
+    digest: str
+    parts: list[Part]
+    reason: str
+
+
+def prepare(image: InputImage, options: BuildOptions) -> Prepared:
+    """Read, check and if need be encode an input; it is decoded in full, so that no damaged file enters a shard."""
+    try:
+        data = image.read()
+        pixels = decode_rgb(data)
+    except (OSError, ValueError) as error:
+        return Prepared(image.name, image.bytes_passed, "", [], f"unreadable: {error}")
+    height, width = pixels.shape[:2]
+    if min(height, width) < options.min_side:
+        return Prepared(image.name, image.bytes_passed, "", [], f"too small: {width}x{height}")
+    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return Prepared(image.name, image.bytes_passed, digest, _parts(data, pixels, options), "")
+
+
+def encode_rgb(pixels: np.ndarray, extension: str, quality: int) -> bytes:
+    """Encode uint8 RGB HxWx3 as jpg (no chroma subsampling), png or webp (quality 100: lossless)."""
+    parameters: dict[str, list[int]] = {
+        "jpg": [cv2.IMWRITE_JPEG_QUALITY, quality, *_WHOLE_CHROMA],
+        "png": [],
+        "webp": [cv2.IMWRITE_WEBP_QUALITY, _LOSSLESS_WEBP if quality == 100 else quality],
+    }
+    return cv2.imencode(f".{extension}", pixels[..., ::-1], parameters[extension])[1].tobytes()
+
+
+def _parts(data: bytes, pixels: np.ndarray, options: BuildOptions) -> list[Part]:
+    tiles = _tiles(pixels, options.tile) if options.tile else {}
+    if len(tiles) > 1:
+        extension = options.encode or "png"
+        return [Part(name, encode_rgb(tile, extension, options.quality), extension) for name, tile in tiles.items()]
+    own = image_format(data)
+    if options.encode is None and own:
+        return [Part("", data, own)]
+    extension = options.encode or "png"
+    return [Part("", encode_rgb(pixels, extension, options.quality), extension)]
+
+
+def _tiles(pixels: np.ndarray, side: int) -> dict[str, np.ndarray]:
+    """A grid of equal tiles, none smaller than `side`, that covers the image; `_row_column` names each."""
+    height, width = pixels.shape[:2]
+    rows = np.linspace(0, height, max(1, height // side) + 1).astype(int)
+    columns = np.linspace(0, width, max(1, width // side) + 1).astype(int)
+    return {
+        f"_{row}_{column}": pixels[rows[row] : rows[row + 1], columns[column] : columns[column + 1]]
+        for row in range(len(rows) - 1)
+        for column in range(len(columns) - 1)
+    }
