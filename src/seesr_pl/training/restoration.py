@@ -101,6 +101,7 @@ class ValidationImages(Callback):
         self._scores, self._rows = [], []
 
     def _show(self, trainer: Trainer, panel: UInt8[np.ndarray, "h w 3"]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_image(self.folder / f"step_{trainer.global_step:07d}.png", panel)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):

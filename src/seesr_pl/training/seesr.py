@@ -203,9 +203,7 @@ class SeeSRDiffusion(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Name the frozen parts by hash, then settle precision, memory format and compilation."""
-        if self.frozen_hashes:
-            return
-        self.frozen_hashes = {part: io.frozen_hash(getattr(self, part)) for part in _FROZEN_PARTS}
+        self._hash_frozen()
         if self.frozen_dtype != torch.float32:
             cast_frozen(self, self.frozen_dtype)
         if self.channels_last:
@@ -229,6 +227,7 @@ class SeeSRDiffusion(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse other frozen weights."""
+        self._hash_frozen()
         io.add_frozen(checkpoint, self, self.frozen_hashes)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -237,6 +236,11 @@ class SeeSRDiffusion(LightningModule):
         memo[id(self)] = copy
         copy.__dict__ = copy_sharing_frozen(self, memo)
         return copy
+
+    def _hash_frozen(self) -> None:
+        # Once, at full precision: before `setup` lowers it, and where a checkpoint is loaded without a trainer.
+        if not self.frozen_hashes:
+            self.frozen_hashes = {part: io.frozen_hash(getattr(self, part)) for part in _FROZEN_PARTS}
 
     def _keys(self, batch: Batch) -> dict[str, Any]:
         return {"seed": self.seed, "epochs": batch["epoch"], "sample_ids": batch["sample_id"]}

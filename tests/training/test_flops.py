@@ -1,0 +1,42 @@
+"""What a full-size training step costs, against the count made of the official networks."""
+
+import pytest
+import torch
+from seesr_runs import tiny_module
+
+from seesr_pl.checkpoints.stack import random_stack
+from seesr_pl.training import SeeSRDiffusion
+from seesr_pl.training.flops import counted, step_flops
+
+GIGA = 10**9
+
+
+@pytest.fixture(scope="module")
+def stack():
+    with torch.device("meta"):
+        return random_stack()
+
+
+@pytest.mark.slow
+def test_the_paper_trains_749_88_million_parameters(stack):
+    module = SeeSRDiffusion(stack)
+    assert sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad) == 749_881_040
+
+
+@pytest.mark.slow
+def test_a_full_size_step_costs_what_the_official_one_does(stack):
+    flops = step_flops(SeeSRDiffusion(stack), size=512)
+    assert flops.networks == pytest.approx(4136 * GIGA, rel=0.02)
+    assert flops.total - flops.tags == pytest.approx(5506 * GIGA, rel=0.02)
+
+
+@pytest.mark.slow
+def test_tagging_costs_in_proportion_to_the_prompts_that_are_kept():
+    always, half = (step_flops(tiny_module(prompt_drop_probability=p), size=64).tags for p in (0.0, 0.5))
+    assert half == pytest.approx(always / 2, abs=1)
+    assert step_flops(tiny_module(tags="shards"), size=64).tags == 0
+
+
+def test_a_product_of_matrices_counts_two_operations_a_term():
+    left, right = torch.empty(3, 5, device="meta"), torch.empty(5, 7, device="meta")
+    assert counted(lambda: left @ right) == 2 * 3 * 5 * 7

@@ -1,0 +1,199 @@
+"""What a SeeSR training step is made of."""
+
+import copy
+
+import pytest
+import torch
+from seesr_runs import random_batch, tiny_module
+from torch.autograd.graph import saved_tensors_hooks
+
+from seesr_pl import keyed
+from seesr_pl.models.tiny import tiny_stack
+from seesr_pl.training import SeeSRDiffusion
+from seesr_pl.training.optimizers import adamw8bit, learning_rate_schedule
+
+
+@pytest.fixture(scope="module")
+def module():
+    return tiny_module()
+
+
+@pytest.fixture
+def batch():
+    return random_batch([3, 5])
+
+
+def test_a_samples_loss_does_not_depend_on_its_batch(module, batch):
+    with torch.no_grad():
+        together, _ = module.losses(batch)
+        alone = torch.cat([module.losses(random_batch([number]))[0] for number in (3, 5)])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_sample_meets_other_noise_in_another_epoch(module):
+    first, second = (module.noise(random_batch([3], epoch=epoch), torch.Size([1, 8, 16, 16])) for epoch in (0, 1))
+    assert not torch.equal(first[0], second[0])
+    assert first[0].std() == pytest.approx(1, abs=0.1)
+
+
+def test_timesteps_cover_the_schedule_evenly(module):
+    keys = {"seed": 0, "epochs": torch.zeros(4000, dtype=torch.int64), "sample_ids": torch.arange(4000)}
+    timesteps = keyed.integers(1000, purpose="timestep", **keys)
+    assert torch.histc(timesteps.float(), 10, 0, 1000).sub(400).abs().max() < 100
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+def test_prompts_are_dropped_with_the_given_chance(probability):
+    module = tiny_module(tags="shards", prompt_drop_probability=probability)
+    batch = random_batch(list(range(200)), size=4)
+    prompts = module.prompts(batch["hq"], batch)
+    dropped = [prompt == "" for prompt in prompts]
+    assert sum(dropped) / 200 == pytest.approx(probability, abs=0.1)
+    assert [prompt for prompt in prompts if prompt] == [f"tag{number}," for number in range(200) if not dropped[number]]
+
+
+def test_tags_are_those_of_plain_ram_on_the_hq_image_with_the_official_comma(batch):
+    module = tiny_module(prompt_drop_probability=0.0)
+    torch.nn.init.normal_(next(p for name, p in module.ram.named_parameters() if "lora_B" in name))
+    plain = SeeSRDiffusion(tiny_stack(), representation="ram", prompt_drop_probability=0.0)
+    hq = batch["hq"].permute(0, 3, 1, 2).float() / 255
+    assert module.prompts(hq, batch) == plain.prompts(hq, batch)
+    assert all(prompt.endswith(",") for prompt in module.prompts(hq, batch))
+
+
+def test_only_lora_makes_dape_differ_from_ram(batch):
+    module = tiny_module()
+    with torch.no_grad():
+        same = [module.condition(batch).representation, _with(module, representation="ram").condition(batch)[1]]
+        for name, parameter in module.ram.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+        other = [module.condition(batch).representation, _with(module, representation="ram").condition(batch)[1]]
+    assert torch.equal(*same)
+    assert not torch.allclose(*other)
+    assert torch.equal(same[1], other[1])
+
+
+def test_dape_without_lora_is_refused():
+    with pytest.raises(ValueError, match="dape=PATH"):
+        SeeSRDiffusion(tiny_stack())
+
+
+def test_without_rca_neither_is_it_trained_nor_does_it_change_anything(batch):
+    module = tiny_module(rca=False)
+    trainable = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+    assert all(name.startswith("controlnet.") and "image_attentions" not in name for name in trainable)
+    condition = module.condition(batch)
+    assert condition.representation is None
+    whatever = condition._replace(representation=torch.randn(2, 5, 512))
+    latents = torch.randn(2, module.vae.config.latent_channels, 16, 16)
+    timesteps = torch.tensor([10, 900])
+    with torch.no_grad():
+        answers = [module.predict(latents, timesteps, c) for c in (condition, whatever)]
+    torch.testing.assert_close(*answers)
+
+
+def test_without_soft_prompt_the_representation_tells_nothing(module, batch):
+    representation = _with(module, representation="none").condition(batch).representation
+    assert representation.shape == (2, 1, 512)
+    assert not representation.any()
+
+
+def test_nothing_frozen_gets_a_gradient_and_everything_else_does(module, batch):
+    module.zero_grad()
+    module.losses(batch)[0].mean().backward()
+    for name, parameter in module.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+def test_what_is_frozen_stays_in_eval_mode(module):
+    module.train()
+    assert not any(part.training for part in (module.vae, module.text_encoder, module.unet, module.ram))
+    assert module.controlnet.training
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_a_perfect_prediction_of_any_type_has_no_loss(module, batch, kind, monkeypatch):
+    scheduler = copy.deepcopy(module.scheduler)
+    scheduler.register_to_config(prediction_type=kind)
+    monkeypatch.setattr(module, "scheduler", scheduler)
+    latents, noise = torch.randn(2, 2, 8, 16, 16).unbind()
+    timesteps = torch.tensor([10, 900])
+    perfect = {
+        "epsilon": noise,
+        "sample": latents,
+        "v_prediction": scheduler.get_velocity(latents, noise, timesteps),
+    }
+    monkeypatch.setattr(module, "predict", lambda noisy, timesteps, condition: perfect[kind])
+    assert not module.denoising_losses(latents, noise, timesteps, module.condition(batch)).any()
+
+
+def test_gradient_checkpointing_forgets_nearly_all_activations_of_both_networks(batch):
+    plain, checkpointed = (_activation_bytes(tiny_module(gradient_checkpointing=on), batch) for on in (False, True))
+    assert checkpointed < plain / 3
+
+
+def test_a_copy_shares_what_is_frozen_and_nothing_else(module):
+    other = copy.deepcopy(module)
+    for (name, left), right in zip(module.named_parameters(), other.parameters(), strict=True):
+        assert (left is right) == (not left.requires_grad), name
+
+
+def test_bfloat16_storage_of_what_is_frozen_changes_no_bit_under_autocast(batch):
+    losses = []
+    for dtype in ("float32", "bfloat16"):
+        module = tiny_module(frozen_dtype=dtype)
+        module.setup("fit")
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            losses.append(module.losses(batch)[0])
+    assert torch.equal(*losses)
+    assert module.unet.conv_in.weight.dtype == torch.bfloat16
+    assert module.controlnet.conv_in.weight.dtype == torch.float32
+
+
+def test_the_warm_up_rises_linearly_and_the_rate_then_stays():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = learning_rate_schedule(optimizer, warmup_steps=4)
+    rates = []
+    for _ in range(6):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_the_defaults_of_the_optimizer_are_the_papers(module):
+    optimizer = module.configure_optimizers()["optimizer"]
+    settings = {name: optimizer.defaults[name] for name in ("lr", "betas", "eps", "weight_decay")}
+    assert settings == {"lr": 5e-5, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2}
+
+
+def test_the_8_bit_optimizer_says_what_to_install():
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        with pytest.raises(ValueError, match="pip install bitsandbytes"):
+            adamw8bit([torch.nn.Parameter(torch.zeros(1))], 1e-3)
+
+
+def _with(module, **attributes):
+    other = copy.copy(module)
+    for name, value in attributes.items():
+        object.__setattr__(other, name, value)
+    return other
+
+
+def _activation_bytes(module, batch):
+    """What the forward pass of both networks keeps for the backward pass, parameters apart."""
+    condition, latents = module.condition(batch), module.encode(batch)
+    noise, timesteps = module.noise(batch, latents.shape)
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        module.denoising_losses(latents, noise, timesteps, condition).mean()
+    return sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in parameters)
