@@ -1,5 +1,8 @@
 """Filters of float32 images (h, w, 3): blur by any kernel, unsharp masking."""
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +30,11 @@ def filter2d(image: Image, kernel: Matrix) -> Image:
     kernel = _without_negligible_rings(kernel)
     if len(kernel) <= LARGEST_DIRECT_SIZE:
         return cv2.filter2D(image, cv2.CV_32F, kernel.astype(np.float32), borderType=cv2.BORDER_REFLECT_101)
-    return _filter_by_spectrum(image, _spectrum(kernel, image), radius=len(kernel) // 2)
+    red, green, blue = cv2.split(image)
+    spectrum = _spectrum(kernel, image.shape[0], image.shape[1])
+    filtered_red, filtered_green = _filter_pair(red, green, spectrum, radius=len(kernel) // 2)
+    filtered_blue, _ = _filter_pair(blue, blue, spectrum, radius=len(kernel) // 2)
+    return cv2.merge([filtered_red, filtered_green, filtered_blue])
 
 
 def usm_sharpen(image: Image, *, weight: float = 0.5, radius: int = 50, threshold: float = 10.0) -> Image:
@@ -35,19 +42,33 @@ def usm_sharpen(image: Image, *, weight: float = 0.5, radius: int = 50, threshol
 
     basicsr/utils/img_process_util.py, USMSharp. In [0, 1], and so is the result.
     """
+    spectrum = _usm_spectrum(image.shape[0], image.shape[1], radius)
+
+    def smooth(first: Image, second: Image) -> Sequence[Image]:
+        return _filter_pair(first, second, spectrum, radius=radius // 2)
+
+    def mask(plane: Image, smoothed: Image) -> Image:
+        return (cv2.absdiff(plane, smoothed) > threshold / 255).astype(np.float32)
+
+    def blend(plane: Image, smoothed: Image, soft_mask: Image) -> Image:
+        sharp = np.clip(cv2.addWeighted(plane, 1 + weight, smoothed, -weight, 0), 0, 1)
+        return plane + soft_mask * (sharp - plane)
+
+    # Three transforms of two planes each smooth all six: blue goes together with the mask of red.
+    red, green, blue = cv2.split(image)
+    smooth_red, smooth_green = smooth(red, green)
+    smooth_blue, soft_red = smooth(blue, mask(red, smooth_red))
+    soft_green, soft_blue = smooth(mask(green, smooth_green), mask(blue, smooth_blue))
+    planes = ((red, smooth_red, soft_red), (green, smooth_green, soft_green), (blue, smooth_blue, soft_blue))
+    return cv2.merge([blend(*plane) for plane in planes])
+
+
+@lru_cache(maxsize=4)
+def _usm_spectrum(height: int, width: int, radius: int) -> Spectrum:
     size = 2 * (radius // 2) + 1
     # OpenCV's automatic sigma (imgproc, getGaussianKernel).
     profile = gaussian_profile(size, 0.3 * ((size - 1) * 0.5 - 1) + 0.8)
-    spectrum = _spectrum(np.outer(profile, profile), image)
-    residual = cv2.subtract(image, _filter_by_spectrum(image, spectrum, radius=size // 2))
-    mask = (np.abs(residual) > threshold / 255).astype(np.float32)
-    soft_mask = _filter_by_spectrum(mask, spectrum, radius=size // 2)
-    change = cv2.scaleAdd(residual, weight, image)
-    np.clip(change, 0, 1, out=change)
-    change -= image
-    change *= soft_mask
-    change += image
-    return change
+    return _spectrum(np.outer(profile, profile), height, width)
 
 
 def _blur_separable(image: Image, kernel: Kernel) -> Image:
@@ -63,37 +84,22 @@ def _without_negligible_rings(kernel: Matrix) -> Matrix:
     return kernel
 
 
-def _spectrum(kernel: Matrix, image: Image) -> Spectrum:
+def _spectrum(kernel: Matrix, height: int, width: int) -> Spectrum:
+    """What a spectrum of an image of this size is multiplied by to correlate it with the kernel."""
     # Among the lengths of small prime factors those that 16 divides are about twice as fast.
-    lengths = (side + len(kernel) - 1 for side in image.shape[:2])
-    padded = np.zeros([16 * cv2.getOptimalDFTSize(-(-length // 16)) for length in lengths], np.complex64)
-    padded[: len(kernel), : len(kernel)] = kernel
-    return _transform(padded).conj()
+    rows, columns = (16 * cv2.getOptimalDFTSize(-(-(side + len(kernel) - 1) // 16)) for side in (height, width))
+    padded = np.zeros((rows, columns, 2), np.float32)
+    padded[: len(kernel), : len(kernel), 0] = kernel
+    return cv2.dft(padded).view(np.complex64).conj()
 
 
-def _filter_by_spectrum(image: Image, spectrum: Spectrum, *, radius: int) -> Image:
-    height, width = image.shape[:2]
+def _filter_pair(first: Image, second: Image, spectrum: Spectrum, *, radius: int) -> Sequence[Image]:
+    # The kernel is real, so one complex transform filters two planes, as its real and its imaginary part.
+    height, width = first.shape
     borders = (radius, len(spectrum) - height - radius, radius, spectrum.shape[1] - width - radius)
-    padded = cv2.copyMakeBorder(cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), *borders, cv2.BORDER_REFLECT_101)
-    # The kernel is real, so one complex transform filters two channels, as its real and its imaginary part.
-    planes = [np.ascontiguousarray(padded.view(np.complex64)[..., pair]) for pair in range(2)]
-    filtered = [_correlate(plane, spectrum)[:height, :width] for plane in planes]
-    result = np.empty_like(image)
-    cv2.mixChannels([_real_pairs(plane) for plane in filtered], [result], [0, 0, 1, 1, 2, 2])
-    return result
-
-
-def _correlate(plane: Spectrum, spectrum: Spectrum) -> Spectrum:
-    product = _transform(plane)
+    pair = cv2.copyMakeBorder(cv2.merge([first, second]), *borders, cv2.BORDER_REFLECT_101)
+    cv2.dft(pair, pair)
+    product = pair.view(np.complex64)
     product *= spectrum
-    return _transform(product, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE)
-
-
-def _transform(plane: Spectrum, *, flags: int = 0) -> Spectrum:
-    # In place: a transform owns its input here.
-    cv2.dft(_real_pairs(plane), _real_pairs(plane), flags)
-    return plane
-
-
-def _real_pairs(plane: Spectrum) -> Image:
-    return plane.view(np.float32).reshape(*plane.shape, 2)
+    cv2.dft(pair, pair, cv2.DFT_INVERSE | cv2.DFT_SCALE)
+    return cv2.split(pair[:height, :width])
