@@ -1,5 +1,17 @@
-"""Restoring pictures: the start latent, the loop, and the whole pipeline."""
+"""Restoring pictures: the start latent, the loop, and the whole pipeline. The pipeline is imported when first used."""
 
-from seesr_pl.sampling.denoise import denoise, start_latents
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["denoise", "start_latents"]
+if TYPE_CHECKING:
+    from seesr_pl.sampling.denoise import denoise, start_latents
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+__all__ = ["SeeSRPipeline", "denoise", "start_latents"]
+_MODULES = {"SeeSRPipeline": "pipeline", "denoise": "denoise", "start_latents": "denoise"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

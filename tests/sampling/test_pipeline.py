@@ -1,0 +1,145 @@
+"""The whole pipeline, on the tiny stack."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline, EulerDiscreteScheduler
+from PIL import Image
+
+from seesr_pl.models.tiny import tiny_stack
+from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+QUICK = {"num_inference_steps": 1, "guidance_scale": 1.0, "process_size": 64}
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    pipe = SeeSRPipeline(*tiny_stack())
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    levels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(levels).resize((width, height))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def pixels(output) -> list[np.ndarray]:
+    return [np.asarray(image) for image in output.images]
+
+
+@pytest.mark.parametrize("recipe", ["default", "official"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 20), (19, 17)])
+def test_the_result_is_exactly_upscale_times_the_input(pipeline, size, recipe):
+    result = pipeline(picture(*size), recipe=recipe, **QUICK).images[0]
+    assert result.size == (4 * size[0], 4 * size[1])
+
+
+def test_it_is_a_diffusers_pipeline(pipeline):
+    assert isinstance(pipeline, DiffusionPipeline)
+    assert set(pipeline.components) == {"vae", "text_encoder", "tokenizer", "unet", "controlnet", "ram", "scheduler"}
+
+
+def test_a_saved_pipeline_restores_the_same_pixels(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    again = SeeSRPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    first, second = (pixels(pipe(picture(16, 16), generator=generator(), **QUICK)) for pipe in (pipeline, again))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_half_precision_leaves_ram_alone(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    half = SeeSRPipeline.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    assert (half.unet.dtype, half.vae.dtype, half.ram.dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
+
+
+def test_a_picture_is_restored_alike_alone_among_others_and_in_a_batch(pipeline):
+    pictures = [picture(16, 16, 1), picture(19, 16, 2), picture(16, 16, 3)]
+    together = pixels(pipeline(pictures, generator=generator(), **QUICK))
+    batched = pixels(pipeline(pictures, generator=generator(), batch_size=2, **QUICK))
+    for index, one in enumerate(pictures):
+        alone = pixels(pipeline(one, generator=generator(), **QUICK))[0]
+        np.testing.assert_array_equal(together[index], alone)
+        assert np.abs(batched[index].astype(int) - alone).max() <= 1
+
+
+def test_another_seed_gives_another_picture(pipeline):
+    first, second = (pixels(pipeline(picture(16, 16), generator=generator(seed), **QUICK)) for seed in (0, 1))
+    assert (first[0] != second[0]).any()
+
+
+def test_the_official_recipe_hands_one_generator_from_picture_to_picture(pipeline):
+    pictures = [picture(16, 16)] * 2
+    official, default = (
+        pixels(pipeline(pictures, generator=generator(), recipe=recipe, **QUICK)) for recipe in ("official", "default")
+    )
+    assert (official[0] != official[1]).any()
+    np.testing.assert_array_equal(default[0], default[1])
+
+
+@pytest.mark.parametrize(("recipe", "moves"), [("official", True), ("default", False)])
+def test_only_the_official_recipe_draws_from_the_global_generator(pipeline, recipe, moves):
+    before = torch.get_rng_state()
+    pipeline(picture(16, 16), generator=generator(), recipe=recipe, **QUICK)
+    assert moves != torch.equal(torch.get_rng_state(), before)
+
+
+def test_tags_of_the_user_replace_those_of_ram(pipeline):
+    output = pipeline(picture(16, 16), tags="cat, dog", **QUICK)
+    assert output.tags == ["cat, dog"]
+
+
+def test_the_callback_sees_each_step_and_may_change_the_latents(pipeline):
+    seen = []
+
+    def zero(pipe, index, timestep, values):
+        seen.append((index, values["latents"].shape))
+        return {"latents": torch.zeros_like(values["latents"])}
+
+    settings = QUICK | {"num_inference_steps": 2, "color_fix": "none"}
+    result = pixels(pipeline(picture(16, 16), callback_on_step_end=zero, **settings))[0]
+    assert [index for index, _ in seen] == [0, 1]
+    assert np.abs(result.astype(int) - 128).max() <= 1
+
+
+@pytest.mark.parametrize("solver", ["unipc", "dpmpp", "ddim"])
+def test_a_solver_by_name_leaves_the_pipelines_own_scheduler(pipeline, solver):
+    own = pipeline.scheduler
+    pipeline(picture(16, 16), solver=solver, **QUICK | {"num_inference_steps": 2})
+    assert pipeline.scheduler is own
+
+
+def test_any_scheduler_may_be_put_in(pipeline):
+    other = SeeSRPipeline(
+        **pipeline.components | {"scheduler": EulerDiscreteScheduler.from_config(pipeline.scheduler.config)}
+    )
+    other.set_progress_bar_config(disable=True)
+    assert np.isfinite(pixels(other(picture(16, 16), **QUICK | {"num_inference_steps": 2}))[0]).all()
+
+
+def test_arrays_and_tensors_are_pictures_too(pipeline):
+    image = picture(16, 16)
+    array = np.asarray(image)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1) / 255
+    results = [pixels(pipeline(form, generator=generator(), **QUICK))[0] for form in (image, array, tensor)]
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompt": ["a", "b"]}, "prompt has 2 entries for 1 pictures"),
+        ({"generator": [torch.Generator()] * 2}, "generator has 2 entries"),
+        ({"solver": "rk4"}, "rk4"),
+        ({"start_from": "zero"}, "start_from='zero'"),
+    ],
+)
+def test_wrong_arguments_are_named(pipeline, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pipeline(picture(16, 16), **QUICK | arguments)
