@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import logging
 import os
 import sys
 import typing
@@ -58,13 +59,16 @@ def preflight(cfg: DictConfig) -> None:
 
     Raises FileNotFoundError with one message that lists each file, where it is published and how to point to it.
     """
-    missing: dict[str, MissingFile] = {}
-    for _, node in _nodes(OmegaConf.to_container(cfg, resolve=True), ""):
+    missing: dict[str, str] = {}
+    for path, node in _nodes(OmegaConf.to_container(cfg, resolve=True), ""):
         for file in _missing_files(node):
-            missing.setdefault(file.path, file)
+            keys = "".join(f"\n    key:  {path}.{name}=PATH" for name, value in node.items() if value == file.path)
+            text = f"  {file.path}\n    from: {file.origin}\n    fix:  {file.fix}{keys}"
+            missing.setdefault(file.path, text)
     if missing:
-        lines = [f"  {file.path}\n    from: {file.origin}\n    fix:  {file.fix}" for file in missing.values()]
-        raise FileNotFoundError("\n".join([f"{len(missing)} needed and not there, nothing was started", *lines]))
+        head = f"{len(missing)} needed and not there, nothing was started"
+        tail = "paths.weights=DIR and paths.shards=DIR point to other folders"
+        raise FileNotFoundError("\n".join([head, *missing.values(), tail]))
 
 
 def enter_run(cfg: DictConfig) -> None:
@@ -189,10 +193,14 @@ def _problems(config: Any, path: str) -> list[str]:
 
 
 def _target(name: str) -> Callable[..., Any] | str:
+    hydra_log = logging.getLogger("hydra.utils")
+    hydra_log.disabled = True  # it would print what ConfigError says
     try:
         return typing.cast(Callable[..., Any], get_object(name))
     except Exception as error:
-        return f"cannot be imported: {str(error).splitlines()[0]}"
+        return f"cannot be imported: {' '.join(str(error).splitlines()[:2])}"
+    finally:
+        hydra_log.disabled = False
 
 
 def _signature_problems(node: Mapping[str, Any], path: str, target: Callable[..., Any]) -> list[str]:
