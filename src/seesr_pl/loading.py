@@ -34,13 +34,11 @@ def pipeline_of(ckpt: str | Path, *, device: str = "cpu", dtype: str = "float32"
 
     precision: torch.dtype = getattr(torch, dtype)
     if is_pipeline(ckpt):
-        return SeeSRPipeline.from_pretrained(Path(ckpt).expanduser(), torch_dtype=precision).to(device)
-    module = module_of(ckpt)
-    if not hasattr(module, "stack"):
-        raise ValueError(f"ckpt={ckpt} is a run of {type(module).__name__}; restoring needs one of experiment=seesr")
-    for part in (module.stack.vae, module.stack.text_encoder, module.stack.unet, module.stack.controlnet):
-        part.to(dtype=precision)
-    return SeeSRPipeline(*module.stack).to(device)
+        pipeline = SeeSRPipeline.from_pretrained(Path(ckpt).expanduser(), torch_dtype=precision)
+    else:
+        pipeline = SeeSRPipeline(*_stack(ckpt, precision))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
 
 
 def ram_of(ckpt: str | Path) -> Any:
@@ -69,3 +67,14 @@ def device(name: str) -> str:
             f"device={name} is not available here ({str(error).splitlines()[0]}); try device=auto"
         ) from error
     return name
+
+
+def _stack(ckpt: str | Path, dtype: torch.dtype) -> Any:
+    module = module_of(ckpt)
+    if not hasattr(module, "stack"):
+        raise ValueError(f"ckpt={ckpt} is a run of {type(module).__name__}; restoring needs one of experiment=seesr")
+    parts = module.stack
+    if dtype != torch.float32:
+        for part in (parts.vae, parts.text_encoder, parts.unet, parts.controlnet):
+            part.to(dtype=dtype)
+    return parts

@@ -1,0 +1,139 @@
+"""evaluate.py from a folder of images to its outputs, and the mistakes that it answers."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from seesr_pl import config
+from seesr_pl.imaging.io import write_image
+
+ROOT = Path(__file__).resolve().parents[1]
+METHODS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))
+BENCHMARKS = sorted(path.stem for path in (ROOT / "conf" / "benchmark").glob("*.yaml"))
+# What only the user knows, by method.
+FILES = {"images": ["method.dir=."]}
+
+
+@pytest.fixture(scope="module")
+def evaluate() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("evaluate", ROOT / "evaluate.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A benchmark folder of two images of 64x64."""
+    for seed in range(2):
+        noise = np.random.default_rng(seed).uniform(0, 255, (64, 64, 3)).astype(np.float32)
+        hq = np.clip(cv2.GaussianBlur(noise, (0, 0), 2) * 4 - 380, 0, 255).astype(np.uint8)
+        for name, image in (("hq", hq), ("lq", cv2.resize(hq, (16, 16), interpolation=cv2.INTER_AREA))):
+            (tmp_path / "set" / name).mkdir(parents=True, exist_ok=True)
+            write_image(tmp_path / "set" / name / f"{seed}.png", image)
+    return tmp_path / "set"
+
+
+def _compose(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("evaluate", overrides=list(overrides))
+
+
+def _bicubic(folder: Path, *overrides: str) -> DictConfig:
+    paths = (f"benchmark.root={folder}", f"paths.outputs={folder.parent}/outputs")
+    return _compose("method=bicubic", "benchmark=folder", *paths, *overrides)
+
+
+def _check(evaluate: ModuleType, cfg: DictConfig) -> None:
+    config.check(cfg, root_keys=evaluate.KEYS)
+    evaluate.check_choices(cfg)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_fits_its_constructor(evaluate, tmp_path, method):
+    files = [f"benchmark.root={tmp_path}", f"ckpt={tmp_path}", *FILES.get(method, [])]
+    cfg = _compose(f"method={method}", "benchmark=folder", *files)
+    _check(evaluate, cfg)
+    assert cfg.run_name == f"{cfg.method.name}_folder"
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_every_benchmark_fits_its_constructor(evaluate, tmp_path, benchmark):
+    cfg = _compose("method=bicubic", f"benchmark={benchmark}", f"benchmark.root={tmp_path}")
+    _check(evaluate, cfg)
+    config.preflight(cfg)
+    assert cfg.run_name == f"bicubic_{benchmark}"
+
+
+def test_an_evaluation_leaves_images_scores_summary_and_report(evaluate, folder):
+    evaluate.evaluate_restoration(_bicubic(folder))
+    output = folder.parent / "outputs" / "bicubic_folder"
+    assert sorted(path.name for path in (output / "restored").glob("*.png")) == ["0.png", "1.png"]
+    assert (output / "scores.csv").read_text().startswith("image,psnr_y,ssim_y,seconds\n0,")
+    summary = json.loads((output / "summary.json").read_text())
+    assert list(summary["metrics"]) == ["psnr_y", "ssim_y"]
+    assert list(summary["metrics"]["psnr_y"]) == ["mean", "ci95", "n"]
+    assert "<title>bicubic on folder</title>" in (output / "report.html").read_text()
+
+
+def test_an_evaluation_can_be_compared_with_a_finished_one(evaluate, folder):
+    evaluate.evaluate_restoration(_bicubic(folder))
+    compare = f"compare=[{folder.parent}/outputs/bicubic_folder]"
+    evaluate.evaluate_restoration(_bicubic(folder, "method=gaussian_blur", compare))
+    page = (folder.parent / "outputs" / "gaussian_blur_folder" / "report.html").read_text()
+    assert "gaussian_blur minus bicubic" in page
+
+
+def test_without_the_stage_restore_missing_images_are_an_error(evaluate, folder):
+    with pytest.raises(ValueError, match=r"stages=\['score'\] leaves out restore"):
+        evaluate.evaluate_restoration(_bicubic(folder, "stages=[score]"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["task=tag"], "task = 'tag': expected one of restoration, tags"),
+        (["stages=[restroe]"], "stages = 'restroe': expected one of restore, score, report"),
+        (["method=seesr"], "ckpt = null: give a run folder"),
+        (["ckpt=/nowhere"], "ckpt = /nowhere: does not exist"),
+        (["+benchmark.count=many"], "benchmark.count = 'many': expected int"),
+        (["+benchmark.cuont=3"], "benchmark.cuont: unknown key; did you mean benchmark.count?"),
+        (["+metric=[psnr_y]"], "metric: unknown key; did you mean metrics?"),
+    ],
+)
+def test_a_mistake_names_its_key_and_the_fix(evaluate, folder, overrides, message):
+    with pytest.raises(config.ConfigError) as error:
+        _check(evaluate, _bicubic(folder, *overrides))
+    assert message in str(error.value)
+
+
+def test_a_metric_that_is_not_available_fails_only_if_strict(evaluate, folder):
+    cfg = _bicubic(folder, "metrics=[psnr_y,niqe]", "stages=[restore,score]")
+    evaluate.evaluate_restoration(cfg)
+    summary = json.loads((folder.parent / "outputs" / "bicubic_folder" / "summary.json").read_text())
+    assert "niqe_parameters=PATH" in summary["skipped"]["niqe"]
+    cfg.strict = True
+    with pytest.raises(ValueError, match="metric niqe: needs its parameter file"):
+        evaluate.evaluate_restoration(cfg)
+
+
+@pytest.mark.slow
+def test_published_numbers_of_realsr_are_met(evaluate, benchmarks, tmp_path):
+    root = benchmarks / "realsr"
+    paths = ["benchmark=realsr", f"benchmark.root={root}", f"paths.outputs={tmp_path}"]
+    evaluate.evaluate_restoration(_compose("method=images", f"method.dir={root}/results_osediff", *paths))
+    evaluate.evaluate_restoration(_compose("method=bicubic", *paths))
+    found = {}
+    for name in ("images", "bicubic"):
+        summary = json.loads((tmp_path / f"{name}_realsr" / "summary.json").read_text())
+        assert summary["published_pixels"] is True
+        found[name] = [summary["metrics"][metric]["mean"] for metric in ("psnr_y", "ssim_y")]
+    assert [round(value, 4) for value in found["images"]] == [25.1511, 0.7341]
+    assert [round(found["bicubic"][0], 2), round(found["bicubic"][1], 4)] == [27.15, 0.7577]
