@@ -34,6 +34,36 @@ def dape(
     _report(len(convert_dape(source, target, trust=trust)), target)
 
 
+@app.command()
+def seesr(
+    source: Annotated[Path, typer.Argument(help="unet/ and controlnet/, the small form, or a run (folder, .ckpt)")],
+    target: Annotated[Path, typer.Argument(help="the folder to write")],
+    small: Annotated[bool, typer.Option(help="leave out what Stable Diffusion has: RCA and ControlNet alone")] = False,
+    base: Annotated[Path | None, typer.Option(help="Stable Diffusion folder, to complete a small form with")] = None,
+) -> None:
+    """Write SeeSR's networks as folders that the official code reads, or in the small form."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    from seesr_pl.checkpoints.seesr import Networks, export_official, export_small, load_seesr
+    from seesr_pl.loading import module_of
+
+    if (source / "controlnet").is_dir():
+        base_unet = UNet2DConditionModel.from_pretrained(base / "unet") if base else None
+        networks = load_seesr(source, base_unet=base_unet)
+    else:
+        stack = module_of(source).stack
+        networks = Networks(stack.unet, stack.controlnet)
+    (export_small if small else export_official)(networks, target)
+    _report_folder(target)
+
+
+def _report_folder(folder: Path) -> None:
+    from rich.console import Console
+
+    for path in sorted(folder.rglob("*.safetensors")):
+        Console().print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB", highlight=False, soft_wrap=True)
+
+
 def _report(num_tensors: int, target: Path) -> None:
     from rich.console import Console
 
