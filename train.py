@@ -34,11 +34,13 @@ def prepare(cfg: DictConfig) -> functools.partial[None]:
     checkpoint = resume_checkpoint(cfg.paths.run, now=now, before=before, resume=cfg.resume)
     seed_everything(cfg.seed)
     record = RunRecord(cfg.paths.run, config=OmegaConf.to_yaml(cfg))
-    parts = instantiate({name: cfg[name] for name in ("callbacks", "logger", "data", "module")}, _convert_="all")
-    callbacks, loggers = [record, *parts["callbacks"].values()], list(parts["logger"].values())
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, _convert_="all")
-    trainer.accumulate_grad_batches = parts["data"].accumulation(trainer.world_size)
-    return functools.partial(trainer.fit, parts["module"], datamodule=parts["data"], ckpt_path=checkpoint)
+    data, module, callbacks, loggers = (
+        instantiate(cfg[name], _convert_="all") for name in ("data", "module", "callbacks", "logger")
+    )
+    watching = {"callbacks": [record, *callbacks.values()], "logger": list(loggers.values())}
+    trainer = instantiate(cfg.trainer, **watching, _convert_="all")
+    trainer.accumulate_grad_batches = data.accumulation(trainer.world_size)
+    return functools.partial(trainer.fit, module, datamodule=data, ckpt_path=checkpoint)
 
 
 if __name__ == "__main__":

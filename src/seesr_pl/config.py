@@ -9,9 +9,10 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from seesr_pl.annotations import accepts, hints_of, in_words
 from seesr_pl.types import MissingFile
 
+USER_ERRORS = (ValueError, FileNotFoundError, ImportError)
 RUN_VARIABLE = "SEESR_RUN_FOLDER"
 # Keys of Hydra's instantiate, allowed in any node that has a `_target_`.
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
@@ -140,11 +142,20 @@ def user_errors() -> Iterator[None]:
     """Turn the errors that a user can mend into a message of one screen and exit code 2, without a traceback."""
     try:
         yield
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except InstantiationException as error:
+        # Hydra wraps what a constructor raised; only what the constructor refused is the user's to mend.
+        if not isinstance(error.__cause__, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        _stop(f"{error.__cause__}\n  at {str(error).rpartition('full_key: ')[2]}")
+    except USER_ERRORS as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"\nerror: {error}\n", file=sys.stderr)
-        sys.exit(2)
+        _stop(str(error))
+
+
+def _stop(message: str) -> NoReturn:
+    print(f"\nerror: {message}\n", file=sys.stderr)
+    sys.exit(2)
 
 
 def _completed(argument: str, roots: list[str], groups: set[str], config_dir: Path, problems: list[str]) -> str:
