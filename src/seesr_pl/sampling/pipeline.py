@@ -49,7 +49,7 @@ class SeeSRPipelineOutput(BaseOutput):
 class SeeSRPipeline(DiffusionPipeline):
     """Restores and enlarges pictures with the parts of a `SeeSRStack`; `scheduler` may be any of diffusers'."""
 
-    model_cpu_offload_seq = "ram->text_encoder->unet->vae"
+    model_cpu_offload_seq: Any = "ram->text_encoder->unet->vae"
 
     def __init__(
         self,
@@ -75,17 +75,26 @@ class SeeSRPipeline(DiffusionPipeline):
         *,
         tag_list: str | Path | None = None,
         thresholds: str | Path | None = None,
-        torch_dtype: torch.dtype | None = None,
+        keep_base_unet: bool = False,
+        torch_dtype: torch.dtype = torch.float32,
     ) -> Self:
         """From the published files: a Stable Diffusion folder, SeeSR's `unet/` and `controlnet/`, RAM and DAPE.
 
-        `torch_dtype` applies to all but RAM, as in the official code.
+        `keep_base_unet` takes only the RCA of SeeSR's UNet, for sd-turbo. `torch_dtype` applies to all but RAM, as in
+        the official code.
         """
         stack = load_stack(
-            sd_folder, seesr=seesr_folder, ram=ram_path, dape=dape_path, tag_list=tag_list, thresholds=thresholds
+            sd_folder,
+            seesr=seesr_folder,
+            ram=ram_path,
+            dape=dape_path,
+            tag_list=tag_list,
+            thresholds=thresholds,
+            keep_base_unet=keep_base_unet,
         )
-        for part in (stack.vae, stack.text_encoder, stack.unet, stack.controlnet):
-            part.to(dtype=torch_dtype)
+        networks: tuple[Any, ...] = (stack.vae, stack.text_encoder, stack.unet, stack.controlnet)
+        for network in networks:
+            network.to(dtype=torch_dtype)
         return cls(*stack)
 
     @classmethod
@@ -133,7 +142,8 @@ class SeeSRPipeline(DiffusionPipeline):
         `encode` and `solver`. `recipe="official"` also uses one generator for all pictures in turn, and draws the VAE's
         posterior from torch's global one. ValueError for pictures too large and lists of another length.
         """
-        pictures = [as_rgb(picture) for picture in (image if isinstance(image, list | tuple) else [image])]
+        given: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
+        pictures = [as_rgb(picture) for picture in given]
         multiple = downscale_factor(self.vae)
         works = [prepare(rgb, upscale, multiple=multiple, recipe=recipe, process_size=process_size) for rgb in pictures]
         prompts = one_each(prompt, len(works), name="prompt")

@@ -1,0 +1,47 @@
+"""The options that say which weights to restore with, turned into a pipeline."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def pipeline_builder(
+    ckpt: Path | None,
+    base: Path | None,
+    seesr: Path | None,
+    ram: Path | None,
+    dape: Path | None,
+    *,
+    dtype: str,
+    keep_base_unet: bool,
+) -> Callable[[str], Any]:
+    """A function (picklable) from a device to the pipeline; ValueError or FileNotFoundError where files lack."""
+    if ckpt is not None:
+        return functools.partial(_from_ckpt, ckpt, dtype)
+    if base is None or seesr is None or ram is None:
+        raise ValueError("which weights? give --ckpt, or --base, --seesr and --ram (and --dape)")
+    from seesr_pl.checkpoints.stack import missing_files
+
+    missing = missing_files(base, seesr=seesr, ram=ram, dape=dape)
+    if missing:
+        lines = [f"  {file.path}\n    from: {file.origin}" for file in missing]
+        raise FileNotFoundError("\n".join(["these files are missing:", *lines]))
+    return functools.partial(_from_official, (base, seesr, ram, dape), dtype, keep_base_unet)
+
+
+def _from_ckpt(ckpt: Path, dtype: str, device: str) -> Any:
+    from seesr_pl.loading import pipeline_of
+
+    return pipeline_of(ckpt, device=device, dtype=dtype)
+
+
+def _from_official(paths: tuple[Path, Path, Path, Path | None], dtype: str, keep_base_unet: bool, device: str) -> Any:
+    import torch
+
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+    precision = getattr(torch, dtype)
+    pipeline = SeeSRPipeline.from_official(*paths, keep_base_unet=keep_base_unet, torch_dtype=precision)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
