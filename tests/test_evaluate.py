@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 METHODS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))
 BENCHMARKS = sorted(path.stem for path in (ROOT / "conf" / "benchmark").glob("*.yaml"))
 # What only the user knows, by method.
-FILES = {"images": ["method.dir=."]}
+FILES = {"images": ["method.dir=."], "rrdbnet": ["method.weights=net.pth"]}
 
 
 @pytest.fixture(scope="module")

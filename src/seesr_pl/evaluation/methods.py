@@ -92,6 +92,7 @@ class SeeSRMethod:
     """SeeSR itself: a `SeeSRPipeline` with the settings of one published or tried result.
 
     The noise of an image is keyed by (seed, name): it depends neither on the other images nor on their order.
+    `added_prompt` and `negative_prompt` None stand for the official ones; the other settings are `SeeSRPipeline`'s.
     """
 
     def __init__(
@@ -102,23 +103,39 @@ class SeeSRMethod:
         seed: int = 0,
         scale: int = 4,
         prompt: str = "",
+        added_prompt: str | None = None,
+        negative_prompt: str | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float = 5.5,
+        guidance_fraction: float = 1.0,
+        conditioning_scale: float = 1.0,
         start_from: Literal["lq", "noise"] = "lq",
         color_fix: Literal["adain", "wavelet", "none"] = "adain",
+        process_size: int = 512,
         tile: int = 96,
         overlap: int = 4,
+        process_size: int = 512,
+        vae_tile: int | None = None,
+        tile_batch_size: int = 4,
     ) -> None:
         self.name, self.seed, self.pipeline = name, seed, pipeline
+        prompts = {"added_prompt": added_prompt, "negative_prompt": negative_prompt}
         self.settings = {
             "prompt": prompt,
             "upscale": scale,
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
+            "guidance_fraction": guidance_fraction,
+            "conditioning_scale": conditioning_scale,
             "start_from": start_from,
             "color_fix": color_fix,
+            "process_size": process_size,
             "tile": tile,
             "overlap": overlap,
+            "process_size": process_size,
+            "vae_tile": vae_tile,
+            "tile_batch_size": tile_batch_size,
+            **{key: text for key, text in prompts.items() if text is not None},
         }
 
     def __call__(self, lq: RGB, *, name: str) -> RGB:

@@ -1,0 +1,70 @@
+"""RRDBNet reads both published layouts strictly, and is its own equation."""
+
+import numpy as np
+import pytest
+import torch
+
+from seesr_pl.evaluation.rrdbnet import RRDBNet, RRDBNetMethod
+
+TO_OLD = (("conv_body", "trunk_conv"), ("body.", "RRDB_trunk."), (".rdb", ".RDB"), ("conv_up", "upconv"))
+
+
+@pytest.fixture
+def network() -> RRDBNet:
+    torch.manual_seed(0)
+    return RRDBNet(num_blocks=2, features=8, growth=4).eval()
+
+
+def _old_names(state):
+    renamed = {}
+    for key, tensor in state.items():
+        for new, old in (*TO_OLD, ("conv_hr", "HRconv")):
+            key = key.replace(new, old)
+        renamed[key] = tensor
+    return renamed
+
+
+def test_the_full_size_network_has_the_published_number_of_parameters():
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in RRDBNet().parameters()) == 16_697_987
+
+
+@pytest.mark.parametrize("layout", [lambda state: state, _old_names])
+def test_both_layouts_give_the_same_network(network, layout):
+    read = RRDBNet.from_state_dict(layout(network.state_dict()))
+    lq = torch.rand(1, 3, 9, 7)
+    assert read(lq).shape == (1, 3, 36, 28)
+    torch.testing.assert_close(read(lq), network(lq), rtol=0, atol=0)
+
+
+def test_a_dense_block_without_its_last_convolution_is_the_identity(network):
+    block = network.body[0].rdb1
+    torch.nn.init.zeros_(block.conv5.weight)
+    torch.nn.init.zeros_(block.conv5.bias)
+    x = torch.rand(1, 8, 5, 5)
+    torch.testing.assert_close(block(x), x, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("wrapper", ["params_ema", "params", None])
+def test_a_published_file_restores_an_image(network, tmp_path, wrapper):
+    state = network.state_dict()
+    torch.save(state if wrapper is None else {wrapper: state}, tmp_path / "net.pth")
+    sr = RRDBNetMethod(str(tmp_path / "net.pth"))(np.zeros((6, 8, 3), np.uint8), name="a")
+    assert sr.shape == (24, 32, 3)
+    assert sr.dtype == np.uint8
+
+
+def test_other_weights_and_other_files_are_refused(tmp_path, network):
+    with pytest.raises(ValueError, match="not those of a x4 RRDBNet"):
+        RRDBNet.from_state_dict({"conv.weight": torch.zeros(1)})
+    (tmp_path / "net.pth").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"method.weights=.*net.pth cannot be read"):
+        RRDBNetMethod(str(tmp_path / "net.pth"))
+    state = network.state_dict()
+    state.pop("conv_hr.bias")
+    with pytest.raises(RuntimeError, match=r"conv_hr\.bias"):
+        RRDBNet.from_state_dict(state)
+
+
+def test_a_file_that_is_not_there_is_a_missing_file(tmp_path):
+    assert [file.fix for file in RRDBNetMethod.missing_files(str(tmp_path / "a.pth"))] == ["method.weights=FILE"]
