@@ -271,3 +271,15 @@ def test_the_validation_loss_is_the_training_loss_without_chance(tmp_path):
     assert logged == pytest.approx(
         np.mean([0.5 * loss.representation.item() + 2 * loss.logits.item() for loss in losses])
     )
+
+
+def test_mixed_precision_with_frozen_weights_in_low_precision_stays_near_full_precision(tmp_path):
+    losses = {}
+    for precision, frozen_dtype in (("32-true", "float32"), ("bf16-mixed", "float32"), ("bf16-mixed", "bfloat16")):
+        module = DAPEDistillation(tiny_ram(), frozen_dtype=frozen_dtype)
+        run = trainer(tmp_path, max_steps=2, precision=precision)
+        run.fit(module, loader([0, 2]), loader([10]))
+        losses[precision, frozen_dtype] = run.callback_metrics["train/loss"].item()
+    full, mixed, cast = losses.values()
+    assert mixed == pytest.approx(full, rel=0.02)
+    assert cast == pytest.approx(mixed, rel=1e-4)
