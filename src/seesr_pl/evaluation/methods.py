@@ -117,6 +117,8 @@ class SeeSRMethod:
         process_size: int = 512,
         vae_tile: int | None = None,
         tile_batch_size: int = 4,
+        recipe: Literal["default", "official"] = "default",
+        solver: Literal["own", "ddpm", "ddim", "unipc", "dpmpp"] = "own",
     ) -> None:
         self.name, self.seed, self.pipeline = name, seed, pipeline
         prompts = {"added_prompt": added_prompt, "negative_prompt": negative_prompt}
@@ -135,6 +137,8 @@ class SeeSRMethod:
             "process_size": process_size,
             "vae_tile": vae_tile,
             "tile_batch_size": tile_batch_size,
+            "recipe": recipe,
+            "solver": solver,
             **{key: text for key, text in prompts.items() if text is not None},
         }
 

@@ -1,0 +1,221 @@
+"""What a trained tiny stack achieves on photographs that it never saw, and what each of its parts contributes.
+
+    python benchmarks/tiny_stack.py --seesr outputs/demo/seesr --debian-root FOLDER --realsr ../shared/benchmarks/realsr
+
+Prints Markdown tables: PSNR-Y, PSNR-RGB and SSIM with paired 95 % intervals by photograph, against bicubic, against
+trivial denoisers at the strength that suits them best on this very set, and against the same run with a part removed.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from seesr_pl import keyed, loading
+from seesr_pl.data.photo_pairs import photo_pairs, write_pairs
+from seesr_pl.data.photographs import photographs
+from seesr_pl.evaluation import (
+    Bicubic,
+    FolderBenchmark,
+    GaussianBlur,
+    NonLocalMeans,
+    image_metrics,
+    paired_interval,
+    score,
+)
+from seesr_pl.evaluation.semantics import mean_average_precision
+from seesr_pl.imaging.io import read_rgb
+from seesr_pl.models.ram_inputs import RAMInputs
+from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+METRICS = ("psnr_y", "psnr_rgb", "ssim_y")
+SAMPLER = {"num_inference_steps": 1, "guidance_scale": 1.0, "color_fix": "none", "tile": 32, "overlap": 8, "process_size": 64}
+BLURS, STRENGTHS = (0.5, 0.6, 0.7, 0.8, 1.0, 1.3), (3.0, 5.0, 7.0, 10.0, 14.0, 20.0)
+Restore = Callable[[np.ndarray, str], np.ndarray]
+
+
+class Item(NamedTuple):
+    """A picture pair and the photograph that it was cut from."""
+
+    name: str
+    group: str
+    lq: np.ndarray
+    hq: np.ndarray
+
+
+class Blind(SeeSRPipeline):
+    """A pipeline that sees what `representation` makes of the true representation of a picture."""
+
+    change: Callable[[torch.Tensor], torch.Tensor]
+
+    def look(self, pictures):
+        """As the pipeline, with another representation."""
+        representation, tags = super().look(pictures)
+        return self.change(representation), tags
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seesr", required=True, help="run folder of experiment=tiny_seesr")
+    parser.add_argument("--debian-root", help="where the Debian packages are unpacked; without it, pip's photographs")
+    parser.add_argument("--realsr", help="the folder of benchmark=realsr; its pairs are a second set")
+    parser.add_argument("--crops", type=int, default=5, help="held-out crops of each photograph")
+    parser.add_argument("--crop-size", type=int, default=128)
+    parser.add_argument(
+        "--split", default="held-out", help="`choice` to choose settings, so that held-out stays unseen"
+    )
+    parser.add_argument("--steps", type=int, nargs="*", default=[2, 4, 10])
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    pipeline = loading.pipeline_of(arguments.seesr)
+    pipeline.set_progress_bar_config(disable=True)
+    held_out = photo_items(arguments)
+    compare("held-out photographs, official degradation", held_out, methods(pipeline, arguments.steps))
+    compare_tags("the same", held_out, pipeline.ram)
+    if arguments.realsr:
+        pairs = FolderBenchmark(arguments.realsr, lq="test_LR", hq="test_HR").pairs()
+        items = [Item(pair.name, pair.group, read_rgb(pair.lq), read_rgb(pair.hq)) for pair in pairs]
+        compare("RealSR", items, {"tiny SeeSR": methods(pipeline, [])["tiny SeeSR"]})
+
+
+def photo_items(arguments: argparse.Namespace) -> list[Item]:
+    """The held-out crops, through the files that `seesr photos` would write."""
+    photos = photographs((arguments.split,), debian=arguments.debian_root is not None)
+    pairs = photo_pairs(
+        photos,
+        crop_size=arguments.crop_size,
+        crops_per_photo=arguments.crops,
+        debian_root=arguments.debian_root,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        write_pairs(folder, pairs)
+        found = FolderBenchmark(folder, group="(.*)_").pairs()
+        return [Item(pair.name, pair.group, read_rgb(pair.lq), read_rgb(pair.hq)) for pair in found]
+
+
+def methods(pipeline: SeeSRPipeline, steps: Sequence[int]) -> dict[str, Restore]:
+    """The stack as it is, and with parts removed."""
+    blind, shuffled = Blind(**pipeline.components), Blind(**pipeline.components)
+    blind.change = lambda representation: torch.zeros_like(representation[:, :1])
+    shuffled.change = Previous()
+    for other in (blind, shuffled):
+        other.set_progress_bar_config(disable=True)
+    return {
+        "tiny SeeSR": restorer(pipeline),
+        "representation zero": restorer(blind),
+        "another picture's representation": restorer(shuffled),
+        "no tags": restorer(pipeline, tags=""),
+        "wrong tags": restorer(pipeline, tags="star, wheel, fruit"),
+        "RAM instead of DAPE": without_lora(pipeline, restorer(pipeline)),
+        "no ControlNet": restorer(pipeline, conditioning_scale=0.0),
+        **{f"{count} steps": restorer(pipeline, num_inference_steps=count) for count in steps},
+    }
+
+
+class Previous:
+    """Gives each call the representation of the call before."""
+
+    def __init__(self) -> None:
+        self.last: torch.Tensor | None = None
+
+    def __call__(self, representation: torch.Tensor) -> torch.Tensor:
+        """The representation of the picture before; of the first picture its own."""
+        given, self.last = self.last, representation
+        return representation if given is None else given
+
+
+def restorer(pipeline: SeeSRPipeline, **settings) -> Restore:
+    """`pipeline` with the tiny sampler and other `settings`; the noise is keyed by the picture's name."""
+
+    def restore(lq: np.ndarray, name: str) -> np.ndarray:
+        generator = keyed.torch_generator(0, "restore", name)
+        return np.asarray(pipeline(Image.fromarray(lq), generator=generator, **{**SAMPLER, **settings}).images[0])
+
+    return restore
+
+
+def without_lora(pipeline: SeeSRPipeline, restore: Restore) -> Restore:
+    """`restore` while RAM is without its LoRA: tags and representation are plain RAM's."""
+
+    def plain(lq: np.ndarray, name: str) -> np.ndarray:
+        with pipeline.ram.disable_adapter():
+            return restore(lq, name)
+
+    return plain
+
+
+def compare(title: str, items: Sequence[Item], candidates: dict[str, Restore]) -> None:
+    """Restore `items` by every candidate and by the trivial methods, and print both tables."""
+    values = {"bicubic": scores(items, lambda lq, name: Bicubic()(lq, name=name))}
+    values["Gaussian blur"] = best(items, "blur", {s: GaussianBlur(sigma=s) for s in BLURS})
+    values["non-local means"] = best(items, "nlm", {s: NonLocalMeans(strength=s) for s in STRENGTHS})
+    values |= {name: scores(items, restore, name) for name, restore in candidates.items()}
+    groups = [item.group for item in items]
+    console = Console(width=160, highlight=False)
+    console.print(f"\n### {title}: {len(items)} crops of {len(set(groups))} photographs\n")
+    first = next(iter(candidates))
+    console.print("| method | " + " | ".join(METRICS) + " | " + " | ".join(f"{first} minus it" for _ in METRICS) + " |")
+    console.print("|---" * (1 + 2 * len(METRICS)) + "|")
+    for name, rows in values.items():
+        means = [f"{np.mean(rows[metric]):.3f}" for metric in METRICS]
+        differences = [paired_interval(values[first][metric], rows[metric], groups) for metric in METRICS]
+        cells = [f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" for d in differences]
+        console.print(f"| {name} | {' | '.join(means)} | {' | '.join(cells)} |")
+
+
+def best(items: Sequence[Item], label: str, variants: dict) -> dict[str, list[float]]:
+    """The scores of the variant with the highest mean PSNR-Y on `items`."""
+    tried = [scores(items, lambda lq, name, v=v: v(lq, name=name), f"{label} {s}") for s, v in variants.items()]
+    return max(tried, key=lambda rows: np.mean(rows["psnr_y"]))
+
+
+def scores(items: Sequence[Item], restore: Restore, label: str = "bicubic") -> dict[str, list[float]]:
+    """Each metric of each item."""
+    metrics = image_metrics(METRICS, has_reference=True).available
+    found = [score(restore(item.lq, item.name), item.hq, metrics) for item in track(items, f"{label:>32}")]
+    return {metric: [row[metric] for row in found] for metric in METRICS}
+
+
+@torch.no_grad()
+def compare_tags(title: str, items: Sequence[Item], ram) -> None:
+    """Print the error of the representation and the mAP of the tags of RAM and DAPE on the LQ, with intervals."""
+    inputs = RAMInputs(size=ram.config.image_size)
+    hq, lq = (torch.from_numpy(np.stack([getattr(item, kind) for item in items])) for kind in ("hq", "lq"))
+    pixels = inputs.lq(lq, hq.shape[1:3])
+    with ram.disable_adapter():
+        teacher, plain = ram(inputs.hq(hq)), ram(pixels)
+    dape, wanted = ram(pixels), ram.tag_mask(teacher.logits)
+    errors = [(view.representation - teacher.representation).square().mean((1, 2)) for view in (plain, dape)]
+    names = sorted({item.group for item in items})
+    rows = [[i for i, item in enumerate(items) if item.group == name] for name in names]
+    generator = keyed.numpy_generator(0, "bootstrap")
+    drawn = [generator.integers(len(rows), size=len(rows)) for _ in range(1000)]
+    draws = [torch.tensor([i for group in groups for i in rows[group]]) for groups in drawn]
+    everything = torch.arange(len(items))
+
+    def gain(index: torch.Tensor) -> tuple[float, float]:
+        maps = [mean_average_precision(view.logits[index], wanted[index]) for view in (plain, dape)]
+        return maps[1] - maps[0], float(1 - errors[1][index].mean() / errors[0][index].mean())
+
+    resampled = np.percentile([gain(index) for index in draws], [2.5, 97.5], axis=0)
+    maps = [mean_average_precision(view.logits, wanted) for view in (plain, dape)]
+    console = Console(width=160, highlight=False)
+    console.print(f"\n### Tags on the degraded picture against RAM's on the clean one, {title}\n")
+    console.print("| | RAM | DAPE | gain |\n|---|---|---|---|")
+    for name, column, (ram_value, dape_value) in (
+        ("mAP", 0, maps),
+        ("representation error", 1, [float(error.mean()) for error in errors]),
+    ):
+        gained, (low, high) = gain(everything)[column], resampled[:, column]
+        console.print(f"| {name} | {ram_value:.4f} | {dape_value:.4f} | {gained:+.3f} [{low:+.3f}, {high:+.3f}] |")
+
+
+if __name__ == "__main__":
+    main()

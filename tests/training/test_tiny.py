@@ -1,0 +1,56 @@
+"""How the frozen parts of the tiny stack are trained: what trains, and on which target."""
+
+import pytest
+import torch
+
+from seesr_pl.models.tiny import TAGS, tiny_ram, tiny_stack
+from seesr_pl.training.tiny import TinyPrior, TinyTagging
+
+
+def batch(tags):
+    generator = torch.Generator().manual_seed(0)
+    hq = torch.randint(0, 256, (len(tags), 64, 64, 3), dtype=torch.uint8, generator=generator)
+    ids = torch.arange(len(tags))
+    keys = [str(index) for index in range(len(tags))]
+    zeros = torch.zeros(len(tags))
+    return {"hq": hq, "lq": hq[:, ::4, ::4], "key": keys, "sample_id": ids, "epoch": ids, "severity": zeros, "tags": tags}
+
+
+def test_a_line_of_tags_is_a_row_of_ones():
+    targets = TinyTagging(tiny_ram(), decay_steps=1).targets(["sky, water", ""])
+    assert {TAGS[index] for index in targets[0].nonzero().flatten()} == {"sky", "water"}
+    assert not targets[1].any()
+
+
+def test_a_tag_that_ram_does_not_know_is_an_error():
+    with pytest.raises(KeyError, match="unicorn"):
+        TinyTagging(tiny_ram(), decay_steps=1).targets(["unicorn"])
+
+
+def test_tagging_learns_a_batch_by_heart():
+    torch.manual_seed(0)
+    module = TinyTagging(tiny_ram(), decay_steps=20, warmup_steps=1)
+    data = batch(["sky, blue", "grass, green"])
+    optimizer = module.configure_optimizers()["optimizer"]
+    before = module.loss(data).item()
+    for _ in range(8):
+        optimizer.zero_grad()
+        module.loss(data).backward()
+        optimizer.step()
+    assert module.loss(data).item() < 0.7 * before
+
+
+def test_the_prior_trains_all_but_the_frozen_parts_and_rca():
+    module = TinyPrior(tiny_stack(weights="skip"), decay_steps=1)
+    training = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    everything = {name for name, _ in module.named_parameters() if name.startswith(("unet.", "controlnet."))}
+    assert training == {name for name in everything if "image_attentions" not in name}
+
+
+def test_the_prior_starts_at_the_error_of_the_enlarged_picture():
+    module = TinyPrior(tiny_stack(weights="skip"), decay_steps=1, prompt_drop_probability=0.0)
+    data = batch(["sky", "brick"])
+    condition, latents = module.condition(data), module.encode(data)
+    enlarged = module.vae.encode(2 * condition.image - 1).latent_dist.mode() * module.vae.config.scaling_factor
+    expected = (enlarged - latents).square().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(module.losses(data)[0], expected)
