@@ -18,7 +18,7 @@ def operators() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def noise_and_jpeg(golden: Path) -> dict[str, np.ndarray]:
-    """All recorded operators, noise and JPEG included; skips where the folder is absent."""
+    """All recorded operators, noise and JPEG and whole chains included; skips where the folder is absent."""
     return load_file(golden / "degradation_ops.safetensors")
 
 

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from seesr_pl.degradation.arrays import to_image
 from seesr_pl.degradation.filters import blur, filter2d, usm_sharpen
 from seesr_pl.degradation.kernels import Kernel
 
@@ -36,6 +37,12 @@ def test_separable_blur_equals_the_blur_by_the_whole_kernel(sigma):
     image = np.random.default_rng(0).random((64, 72, 3), dtype=np.float32)
     kernel = Kernel("iso", 21, sigma, sigma, 0.0, 1.0)
     np.testing.assert_allclose(blur(image, kernel), filter2d(image, kernel.matrix()), rtol=0, atol=2e-6)
+
+
+def test_sharpened_photograph_is_the_official_target(noise_and_jpeg, photograph):
+    expected = _channels_last(noise_and_jpeg["chain/usm_gt_crop_200_264"][0])
+    sharpened = usm_sharpen(to_image(photograph))[200:264, 200:264]
+    np.testing.assert_allclose(sharpened, expected, rtol=0, atol=1e-5)
 
 
 def test_sharpening_leaves_a_flat_image_alone():
