@@ -13,7 +13,15 @@ def batch(tags):
     ids = torch.arange(len(tags))
     keys = [str(index) for index in range(len(tags))]
     zeros = torch.zeros(len(tags))
-    return {"hq": hq, "lq": hq[:, ::4, ::4], "key": keys, "sample_id": ids, "epoch": ids, "severity": zeros, "tags": tags}
+    return {
+        "hq": hq,
+        "lq": hq[:, ::4, ::4],
+        "key": keys,
+        "sample_id": ids,
+        "epoch": ids,
+        "severity": zeros,
+        "tags": tags,
+    }
 
 
 def test_a_line_of_tags_is_a_row_of_ones():
