@@ -71,9 +71,13 @@ def evaluate_restoration(cfg: DictConfig) -> None:
         results, metrics.available, title=f"{benchmark.name}, {len(pairs)} images",
         published=published(benchmark, pairs), skipped=metrics.skipped,
     )  # fmt: skip
+    for name, table in (("table.md", evaluation.markdown_table), ("table.tex", evaluation.latex_table)):
+        (folder / name).write_text(table(results, metrics.available, published(benchmark, pairs)))
     if "report" in cfg.stages:
         write_report(folder / "report.html", benchmark, pairs, results, metrics, facts)
-    terminal.show_files([folder / name for name in ("report.html", "summary.json", "scores.csv", "restored")])
+    terminal.show_files(
+        [folder / name for name in ("report.html", "table.md", "summary.json", "scores.csv", "restored")]
+    )
 
 
 def evaluate_tags(cfg: DictConfig) -> None:

@@ -1,5 +1,6 @@
 """Methods: sizes, identities, and that a result depends on the image and its name alone."""
 
+import inspect
 from types import SimpleNamespace
 
 import cv2
@@ -76,6 +77,14 @@ def test_the_noise_of_seesr_depends_on_seed_and_name_and_not_on_the_order(pictur
     np.testing.assert_array_equal(first(lq, name="a"), second(lq, name="a"))
     assert (first(lq, name="a") != first(lq, name="b")).any()
     assert (first(lq, name="a") != SeeSRMethod(NoisyPipeline(), seed=2)(lq, name="a")).any()
+
+
+def test_the_settings_of_seesr_have_the_names_and_defaults_of_the_pipeline():
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+    theirs = {name: p.default for name, p in inspect.signature(SeeSRPipeline.__call__).parameters.items()}
+    ours = SeeSRMethod(NoisyPipeline()).settings
+    assert ours == {name: theirs[name] for name in ours}
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from seesr_pl.evaluation.results import Comparison, Result, compare, load_result
 from seesr_pl.evaluation.scoring import FIDELITY, ImageMetric, Metrics, image_metrics, score
 from seesr_pl.evaluation.stages import aggregate, restore, score_all, write_scores, write_summary
 from seesr_pl.evaluation.statistics import Interval, mean_interval, paired_interval, wilcoxon
+from seesr_pl.evaluation.tables import latex_table, markdown_table
 
 __all__ = [
     "FIDELITY",
@@ -33,7 +34,9 @@ __all__ = [
     "compare",
     "format_number",
     "image_metrics",
+    "latex_table",
     "load_result",
+    "markdown_table",
     "mean_interval",
     "paired_interval",
     "psnr_rgb",
