@@ -74,11 +74,6 @@ def test_only_lora_makes_dape_differ_from_ram(batch):
     assert torch.equal(same[1], other[1])
 
 
-def test_dape_without_lora_is_refused():
-    with pytest.raises(ValueError, match="dape=PATH"):
-        SeeSRDiffusion(tiny_stack())
-
-
 def test_without_rca_neither_is_it_trained_nor_does_it_change_anything(batch):
     module = tiny_module(rca=False)
     trainable = [name for name, parameter in module.named_parameters() if parameter.requires_grad]

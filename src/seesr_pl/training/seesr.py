@@ -43,7 +43,7 @@ class SeeSRDiffusion(LightningModule):
         optimizer: called with the trainable parameters and `lr`.
         prompt_drop_probability: chance that a sample's text is empty (official `null_text_ratio`).
         tags: the text: `ram` tags the HQ crop as it comes, `shards` reads the batch's, `none` is always empty.
-        representation: `dape` sees the LQ image with the LoRA, `ram` without, `none` is one token of zeros.
+        representation: of the LQ image: `dape` by RAM with the LoRA that it has, `ram` without, `none` one zero token.
         rca: whether the representation cross-attention takes part; if not, it neither runs nor trains.
         gradient_checkpointing: recompute activations of both networks in the backward pass.
         compile: `torch.compile` of both networks and the VAE.
@@ -71,8 +71,6 @@ class SeeSRDiffusion(LightningModule):
         frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
         super().__init__()
-        if rca and representation == "dape" and stack.ram.lora_rank is None:
-            raise ValueError("representation=dape needs a RAM with DAPE's LoRA: give dape=PATH, or representation=ram")
         self.vae: Any = stack.vae
         self.text_encoder, self.tokenizer = stack.text_encoder, stack.tokenizer
         self.unet, self.controlnet, self.ram = stack.unet, stack.controlnet, stack.ram
