@@ -1,6 +1,7 @@
 """What an evaluation shows in the terminal: progress with the time left, and the table of scores."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,12 +52,14 @@ def show_scores(
 
 
 def show_tags(rows: Sequence[TagRow]) -> None:
-    """Print the comparison of DAPE with plain RAM, a line for each metric and range of severity."""
-    table = Table("metric", "severity", "images", "RAM", "DAPE", "DAPE - RAM", title="tags on the LQ image against HQ")
+    """Print the comparison of DAPE with plain RAM, a line for each metric."""
+    table = Table(title="tags on the LQ image, judged by RAM's on the HQ image", title_justify="left")
+    for name in ("metric", "images", "RAM", "DAPE", "DAPE - RAM", "95 % interval"):
+        table.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
     for row in rows:
-        severity = f"{row.severity_from:.2f} to {row.severity_to:.2f}"
-        difference = f"{row.difference:+.4f} [dim]({row.low:+.4f} to {row.high:+.4f})[/]"
-        table.add_row(row.metric, severity, str(row.n), f"{row.ram:.4f}", f"{row.dape:.4f}", difference)
+        interval = "-" if isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
+        numbers = (f"{row.ram:.4f}", f"{row.dape:.4f}", f"{row.difference:+.4f}")
+        table.add_row(row.metric, str(row.n), *numbers, interval)
     Console().print(table)
 
 
