@@ -5,6 +5,7 @@ from math import isnan
 from pathlib import Path
 from typing import TypeVar
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -53,7 +54,7 @@ def show_scores(
 
 def show_tags(rows: Sequence[TagRow]) -> None:
     """Print the comparison of DAPE with plain RAM, a line for each metric."""
-    table = Table(title="tags on the LQ image, judged by RAM's on the HQ image", title_justify="left")
+    table = Table(title="tags on the LQ image, judged by RAM's on the HQ image", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("metric", "images", "RAM", "DAPE", "DAPE - RAM", "95 % interval"):
         table.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
     for row in rows:
