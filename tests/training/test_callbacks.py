@@ -100,6 +100,7 @@ def test_the_losses_by_timestep_make_up_the_loss(run):
     with torch.no_grad():
         pairs = [fresh.losses(random_batch([2 * k, 2 * k + 1])) for k in range(ACCUMULATION)]
     losses, timesteps = (torch.cat(column) for column in zip(*pairs, strict=True))
+    assert sum(len(values) for name, values in logged.items() if name.startswith("loss_by")) < 4 * NUM_STEPS
     for index, name in enumerate(("000-249", "250-499", "500-749", "750-999")):
         inside = timesteps // 250 == index
         found = logged.get(f"loss_by_timestep/{name}", {}).get(first)

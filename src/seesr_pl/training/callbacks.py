@@ -44,7 +44,9 @@ class LossByTimestep(Callback):
         if ends_logged_step(trainer, batch_idx):
             total, count = trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
             means = {self._name(index): total[index] / count[index] for index in range(self.num_bins) if count[index]}
-            pl_module.log_dict(means)
+            # Not by `log`: Lightning would repeat the last value of a range that no sample fell into.
+            for logger in trainer.loggers:
+                logger.log_metrics(means, step=trainer.global_step - 1)
             self._sums = None
 
     def _name(self, index: int) -> str:
