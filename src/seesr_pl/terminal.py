@@ -54,8 +54,13 @@ def show_scores(
 
 def show_tags(rows: Sequence[TagRow]) -> None:
     """Print the comparison of DAPE with plain RAM, a line for each metric."""
-    table = Table(title="tags on the LQ image, judged by RAM's on the HQ image", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("metric", "images", "RAM", "DAPE", "DAPE - RAM", "95 % interval"):
+    table = Table(
+        title="tags on the LQ image, judged by RAM's on the HQ image",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in ("metric", "n", "RAM", "DAPE", "DAPE-RAM", "95 % interval"):
         table.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
     for row in rows:
         interval = "-" if isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
