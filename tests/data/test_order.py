@@ -11,6 +11,8 @@ from seesr_pl.data.order import EpochOrder
 
 sizes = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=40), min_size=1, max_size=3)
 
+weights = st.sampled_from([0.25, 0.5, 1.5, 2.0, 3.75])
+
 
 def slots(order: EpochOrder, epoch: int) -> list[int]:
     return [order.slot(epoch, position) for position in range(len(order))]

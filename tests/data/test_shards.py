@@ -84,10 +84,14 @@ def test_a_damaged_index_is_refused_with_the_way_to_mend_it(shard, damage):
 
 
 def test_an_unfinished_shard_has_no_final_name(tmp_path, encoded):
-    with pytest.raises(RuntimeError), ShardWriter(tmp_path, max_samples=2) as writer:
-        for number in range(3):
-            writer.write(f"k{number}", encoded(number), extension="png")
-        raise RuntimeError
+    def fail_within() -> None:
+        with ShardWriter(tmp_path, max_samples=2) as writer:
+            for number in range(3):
+                writer.write(f"k{number}", encoded(number), extension="png")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_within()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "shard-000000.tar",
         "shard-000000.tar.idx",

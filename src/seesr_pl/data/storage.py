@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import fsspec
 from fsspec.core import split_protocol, url_to_fs
 
 from seesr_pl.data.cache import RangeCache
@@ -97,8 +96,8 @@ class EndOfFileError(ValueError):
 
 def read_whole(url: str, *, storage_options: Mapping[str, Any]) -> bytes:
     """The whole content of a small file."""
-    with fsspec.open(url, "rb", **storage_options) as file:
-        return file.read()
+    filesystem, path = url_to_fs(url, **storage_options)
+    return filesystem.cat_file(path)
 
 
 def _read_remote(url: str, offset: int, size: int, storage_options: Mapping[str, Any]) -> bytes:
