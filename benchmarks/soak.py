@@ -31,7 +31,9 @@ from seesr_pl.keyed import numpy_generator
 GLOBAL_BATCH = 24
 SOURCES = {"many": (0.6, 1.0), "some": (0.3, 1.0), "few": (0.1, 2.0)}
 LAYOUTS = [(1, 2, 24), (2, 1, 6), (3, 2, 8), (2, 3, 12), (1, 0, 12), (3, 1, 4), (1, 4, 8)]  # ranks, workers, micro
-RECORD = np.dtype([(name, "<i8") for name in ("position", "epoch", "sample_id", "sample", "bytes", "pixels", "memory")])
+RECORD = np.dtype(
+    [(name, "<i8") for name in ("position", "epoch", "sample_id", "sample", "bytes", "pixels", "memory", "reader")]
+)
 SEED = 11
 
 
@@ -137,7 +139,7 @@ class Recorded(Dataset):
             sample = self.stream[position]
             pixels = zlib.crc32(sample.lq, zlib.crc32(sample.hq))
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        row = (position, raw.epoch, raw.sample_id, raw.sample, zlib.crc32(raw.image), pixels, resident)
+        row = (position, raw.epoch, raw.sample_id, raw.sample, zlib.crc32(raw.image), pixels, resident, os.getpid())
         return np.array(row, dtype=RECORD)
 
 
@@ -174,7 +176,7 @@ def run_attempts(options: argparse.Namespace, num_steps: int) -> tuple[np.ndarra
         records = attempt_once(options, {**shared, "start": step, "stop": num_steps}, goal)
         read = np.concatenate(records)
         again = table["position"][read["position"]] >= 0
-        compared = [name for name in RECORD.names if name != "memory"]
+        compared = [name for name in RECORD.names if name not in ("memory", "reader")]
         same = all((table[name][read["position"][again]] == read[name][again]).all() for name in compared)
         assert same, f"attempt {attempt} read other samples than an earlier one at the same positions"
         replayed += int(again.sum())
@@ -202,7 +204,17 @@ def attempt_once(options: argparse.Namespace, shared: dict[str, int], goal: int)
     for rank in ranks:
         rank.send_signal(signal.SIGKILL)
         rank.wait()
-    return [whole_records(path) for path in paths]
+    records = [whole_records(path) for path in paths]
+    assert_gone({int(reader) for part in records for reader in np.unique(part["reader"])})
+    return records
+
+
+def assert_gone(readers: set[int]) -> None:
+    """The loader workers of killed ranks must end by themselves."""
+    give_up = time.time() + 30
+    while alive := [reader for reader in readers if Path(f"/proc/{reader}").exists()]:
+        assert time.time() < give_up, f"loader workers outlived their killed rank: {alive}"
+        time.sleep(0.1)
 
 
 def whole_records(path: Path) -> np.ndarray:

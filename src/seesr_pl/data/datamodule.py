@@ -1,9 +1,7 @@
 """The data of a run as Lightning takes it: exact to the sample, however often it is stopped and wherever it goes on."""
 
-import multiprocessing
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from multiprocessing.context import BaseContext
 from typing import Any, Literal
 
 import torch
@@ -14,7 +12,8 @@ from seesr_pl.data.batches import MicroBatches, RankBatches, accumulation
 from seesr_pl.data.cache import RangeCache
 from seesr_pl.data.progress import restate_batches
 from seesr_pl.data.sources import ShardSource
-from seesr_pl.data.stream import Degradation, ShardDataset, StreamSample, collate, use_one_thread
+from seesr_pl.data.stream import Degradation, ShardDataset, StreamSample, collate
+from seesr_pl.data.workers import start_worker, worker_context
 from seesr_pl.degradation import RealESRGANDegradation
 from seesr_pl.types import MissingFile
 
@@ -192,8 +191,8 @@ class ShardDataModule(LightningDataModule):
             prefetch_factor=self.prefetch_factor if self.num_workers else None,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=use_one_thread,
-            multiprocessing_context=_worker_context() if self.num_workers else None,
+            worker_init_fn=start_worker,
+            multiprocessing_context=worker_context() if self.num_workers else None,
         )
 
 
@@ -205,16 +204,6 @@ class _PositionedLoader(DataLoader[StreamSample]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         assert not state_dict, "the position is saved by the data module"
-
-
-def _worker_context() -> BaseContext:
-    """Workers come from a clean process that has imported what they need.
-
-    Forked from the training process they inherit its threads' locks: OpenCV's pool, once used there, hangs in them.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["seesr_pl.data.stream", "seesr_pl.degradation"])
-    return context
 
 
 def _checked(trainer: Trainer | None) -> Trainer:

@@ -4,7 +4,6 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -174,10 +173,3 @@ def collate(samples: Sequence[StreamSample]) -> Batch:
         severity=torch.tensor([sample.severity for sample in samples], dtype=torch.float32),
         tags=[sample.tags for sample in samples],
     )
-
-
-def use_one_thread(worker: int) -> None:
-    """Keep a loader's worker, whatever its number, to one thread: the workers share the cores."""
-    del worker
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)

@@ -1,0 +1,152 @@
+"""Folders and archives become shards; what is left out is reported; a killed build goes on."""
+
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seesr_pl.data import ShardIndex
+from seesr_pl.data import build as build_module
+from seesr_pl.data.build import build_shards
+from seesr_pl.data.decode import decode_rgb
+from seesr_pl.data.prepare import BuildOptions
+
+
+@pytest.fixture
+def folder(tmp_path, encoded) -> Path:
+    root = tmp_path / "in"
+    for number in range(14):
+        kind = ("png", "jpg", "webp")[number % 3]
+        path = root / ("deep/er" if number % 2 else "flat") / f"{number:02d}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(number, kind, size=(60 + number, 50)))
+    return root
+
+
+def samples(out: Path) -> list[tuple[str, bytes]]:
+    found = []
+    for shard in sorted(out.glob("*.tar")):
+        index, data = ShardIndex.from_bytes(shard.with_suffix(".tar.idx").read_bytes()), shard.read_bytes()
+        entries = [index[number] for number in range(len(index))]
+        found += [(entry.name, data[entry.image.offset :][: entry.image.size]) for entry in entries]
+    return found
+
+
+def test_files_keep_their_own_bytes_in_sorted_order(folder, tmp_path):
+    report = build_shards([folder], tmp_path / "out", options=BuildOptions(shard_size=4))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert [data for _, data in samples(tmp_path / "out")] == [path.read_bytes() for path in files]
+    assert (report["images"], report["samples"], report["shards"], report["skipped"]) == (14, 14, 4, 0)
+    assert samples(tmp_path / "out")[0][0] == "00000000-deep_er_01.jpg"
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "tgz", "zip"])
+def test_an_archive_gives_what_its_folder_gives(folder, tmp_path, kind):
+    archive = tmp_path / f"set.{kind}"
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as target:
+            for path in files:
+                target.write(path, path.relative_to(folder))
+    else:
+        with tarfile.open(archive, "w" if kind == "tar" else "w:gz") as target:
+            for path in files:
+                target.add(path, path.relative_to(folder))
+    build_shards([archive], tmp_path / "out", options=BuildOptions())
+    assert [data for _, data in samples(tmp_path / "out")] == [path.read_bytes() for path in files]
+
+
+def test_unreadable_small_and_repeated_files_are_reported(folder, tmp_path, encoded):
+    (folder / "flat/90.jpg").write_bytes(encoded(90, "jpg")[:500])
+    (folder / "flat/91.png").write_bytes(encoded(91, size=(49, 500)))
+    (folder / "flat/92.png").write_bytes((folder / "flat/00.png").read_bytes())
+    (folder / "flat/93.png").write_bytes(b"")
+    (folder / "flat/notes.json").write_text("{}")
+    report = build_shards([folder], tmp_path / "out", options=BuildOptions(min_side=50))
+    reasons = {entry["name"]: entry["reason"] for entry in report["left_out"]}
+    assert set(reasons) == {"flat/90.jpg", "flat/91.png", "flat/92.png", "flat/93.png"}
+    assert reasons["flat/90.jpg"].startswith("unreadable")
+    assert reasons["flat/91.png"] == "too small: 49x500"
+    assert reasons["flat/92.png"] == "duplicate of flat/00.png"
+    assert json.loads((tmp_path / "out/report.json").read_text()) == report
+
+
+def test_a_damaged_archive_gives_what_precedes_the_damage(folder, tmp_path):
+    archive = tmp_path / "set.tar"
+    with tarfile.open(archive, "w") as target:
+        for path in sorted(folder.glob("flat/*")):
+            target.add(path, path.name)
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+    report = build_shards([archive], tmp_path / "out", options=BuildOptions())
+    assert 0 < report["images"] < 7
+    assert "damaged" in report["left_out"][0]["reason"]
+
+
+def test_large_images_become_tiles_that_cover_them(tmp_path, encoded):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/large.png").write_bytes(encoded(1, size=(130, 75)))
+    (tmp_path / "in/small.png").write_bytes(encoded(2, size=(70, 70)))
+    report = build_shards([tmp_path / "in"], tmp_path / "out", options=BuildOptions(tile=36))
+    tiles = {name: decode_rgb(data) for name, data in samples(tmp_path / "out")}
+    whole = decode_rgb(encoded(1, size=(130, 75)))
+    rows = [np.hstack([tiles[f"00000000-large_{row}_{column}.png"] for column in range(3)]) for row in range(2)]
+    np.testing.assert_array_equal(np.vstack(rows), whole)
+    assert min(min(tile.shape[:2]) for tile in tiles.values()) >= 36
+    assert (report["images"], report["samples"]) == (2, 7)
+
+
+def test_a_limit_takes_the_first_images(folder, tmp_path):
+    report = build_shards([folder], tmp_path / "out", options=BuildOptions(limit=5))
+    assert report["images"] == len(samples(tmp_path / "out")) == 5
+
+
+@pytest.mark.parametrize("encode", ["jpg", "png", "webp"])
+def test_encoding_anew_keeps_the_picture(folder, tmp_path, encode):
+    build_shards([folder], tmp_path / "out", options=BuildOptions(encode=encode, quality=100))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for (name, data), path in zip(samples(tmp_path / "out"), files, strict=True):
+        assert name.endswith(f".{encode}")
+        np.testing.assert_allclose(decode_rgb(data).astype(int), decode_rgb(path.read_bytes()).astype(int), atol=4)
+
+
+@pytest.mark.parametrize("killed_after", range(0, 20, 3))
+def test_a_killed_build_goes_on_and_ends_the_same(folder, tmp_path, monkeypatch, killed_after, encoded):
+    (folder / "flat/92.png").write_bytes((folder / "flat/00.png").read_bytes())
+    (folder / "deep/bad.png").write_bytes(encoded(1)[:100])
+    options = BuildOptions(shard_size=4)
+    whole = build_shards([folder], tmp_path / "whole" / "out", options=options)
+    calls = []
+    take = build_module._take
+
+    def die(*arguments):
+        calls.append(1)
+        if len(calls) > killed_after:
+            raise KeyboardInterrupt
+        take(*arguments)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(build_module, "_take", die)
+        try:
+            build_shards([folder], out, options=options)
+        except KeyboardInterrupt:
+            with (out / "build.jsonl").open("a") as journal:
+                journal.write('{"inputs": 99, "ima')
+    assert build_shards([folder], out, options=options) == whole
+    assert samples(out) == samples(tmp_path / "whole" / "out")
+    assert not list(out.glob("*.tmp"))
+    assert build_shards([folder], out, options=options) == whole
+
+
+def test_another_build_in_the_same_folder_is_refused(folder, tmp_path):
+    build_shards([folder], tmp_path / "out", options=BuildOptions(shard_size=4))
+    with pytest.raises(ValueError, match="other sources or options"):
+        build_shards([folder], tmp_path / "out", options=BuildOptions(shard_size=5))
+
+
+def test_a_source_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="nowhere"):
+        build_shards([tmp_path / "nowhere"], tmp_path / "out", options=BuildOptions())
