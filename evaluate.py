@@ -9,7 +9,7 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from seesr_pl import config
+from seesr_pl import command_line, config
 
 if TYPE_CHECKING:
     from seesr_pl.evaluation import FolderBenchmark, Metrics, Pair, Result
@@ -26,7 +26,7 @@ CHOICES = {"task": ("restoration", "tags"), "stages": ("restore", "score", "repo
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Check the composed config, then run its task."""
-    with config.user_errors():
+    with command_line.user_errors():
         config.check(cfg, root_keys=KEYS)
         check_choices(cfg)
         config.preflight(cfg)
@@ -176,6 +176,6 @@ def write_report(
 
 
 if __name__ == "__main__":
-    with config.user_errors():
-        sys.argv[1:] = config.overrides(sys.argv[1:], CONFIG_DIR, "evaluate")
+    with command_line.user_errors():
+        sys.argv[1:] = command_line.overrides(sys.argv[1:], CONFIG_DIR, "evaluate")
     main()

@@ -8,7 +8,7 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from seesr_pl import config
+from seesr_pl import command_line, config
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
@@ -16,8 +16,8 @@ CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> None:
     """Check the composed config, build what it names, fit."""
-    with config.user_errors():
-        config.enter_run(cfg)
+    with command_line.user_errors():
+        command_line.enter_run(cfg)
         config.check(cfg)
         config.preflight(cfg)
         fit = prepare(cfg)
@@ -44,6 +44,6 @@ def prepare(cfg: DictConfig) -> functools.partial[None]:
 
 
 if __name__ == "__main__":
-    with config.user_errors():
-        sys.argv[1:] = config.overrides(sys.argv[1:], CONFIG_DIR, "train")
+    with command_line.user_errors():
+        sys.argv[1:] = command_line.overrides(sys.argv[1:], CONFIG_DIR, "train")
     main()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seesr_pl import config
 
@@ -20,6 +20,8 @@ def _compose(*overrides: str) -> DictConfig:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_fits_its_constructors(name: str) -> None:
     cfg = _compose(f"experiment={name}")
+    if OmegaConf.is_missing(cfg.paths, "debian"):  # where the user unpacked the packages
+        cfg.paths.debian = "packages"
     config.check(cfg)
     assert cfg.run_name
 

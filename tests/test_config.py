@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from seesr_pl import config
+from seesr_pl import command_line, config
 from seesr_pl.annotations import accepts
 from seesr_pl.types import MissingFile
 
@@ -67,6 +67,14 @@ def test_an_unknown_root_key_is_refused_with_the_nearest_one() -> None:
         config.check(OmegaConf.merge(_config(), {"sed": 1}))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("key", ["paths.weigths", "callbacks.lst.every_n_steps"])
+def test_a_misspelt_name_in_a_group_without_a_class_is_refused(key: str) -> None:
+    cfg = OmegaConf.merge(_config(), {"paths": {"weights": "w"}, "callbacks": {"last": {"_target_": "builtins.dict"}}})
+    OmegaConf.update(cfg, key, 1, force_add=True)
+    with pytest.raises(config.ConfigError, match=r"did you mean (paths.weights|callbacks.last)\?"):
+        config.check(cfg)  # type: ignore[arg-type]
+
+
 def test_every_missing_file_is_in_one_message() -> None:
     cfg = _config(width=16, part={"_target_": f"{__name__}.Network", "width": 32})
     with pytest.raises(FileNotFoundError, match=r"(?s)2 needed.*16\.bin.*its authors.*32\.bin"):
@@ -91,18 +99,18 @@ def test_a_value_fits_its_annotation_or_not(value: Any, hint: Any, fits: bool) -
 
 
 def test_arguments_that_the_yaml_leaves_out_can_be_set_without_a_plus() -> None:
-    assert config.overrides(["trainer.precision=bf16-mixed"], CONF, "train") == ["++trainer.precision=bf16-mixed"]
+    assert command_line.overrides(["trainer.precision=bf16-mixed"], CONF, "train") == ["++trainer.precision=bf16-mixed"]
 
 
 def test_a_word_of_the_command_line_that_is_no_key_is_refused() -> None:
     with pytest.raises(config.ConfigError, match="did you mean trainer"):
-        config.overrides(["trainr.max_steps=3"], CONF, "train")
+        command_line.overrides(["trainr.max_steps=3"], CONF, "train")
 
 
 def test_a_group_choice_without_a_file_is_refused_with_the_nearest() -> None:
     with pytest.raises(config.ConfigError, match=r"logger=wandbb does not exist; did you mean logger=wandb\?"):
-        config.overrides(["logger=csv,wandbb"], CONF, "train")
+        command_line.overrides(["logger=csv,wandbb"], CONF, "train")
 
 
 def test_a_sweep_folder_is_named_by_what_varies() -> None:
-    assert config.sweep_name(["experiment=tiny_dape", "++module.lora_rank=2"]) == "module.lora_rank=2"
+    assert command_line.sweep_name(["experiment=tiny_dape", "++module.lora_rank=2"]) == "module.lora_rank=2"

@@ -3,27 +3,20 @@
 import difflib
 import inspect
 import logging
-import os
-import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
-from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seesr_pl.annotations import accepts, hints_of, in_words
 from seesr_pl.types import MissingFile
 
-USER_ERRORS = (ValueError, FileNotFoundError, ImportError)
-RUN_VARIABLE = "SEESR_RUN_FOLDER"
 # Keys of Hydra's instantiate, allowed in any node that has a `_target_`.
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
+PATH_KEYS = ("outputs", "weights", "shards", "run", "debian")
 TRAIN_KEYS = ("seed", "run_name", "resume", "paths", "module", "data", "degradation", "trainer", "callbacks", "logger")
 
 
@@ -48,7 +41,10 @@ def check(cfg: DictConfig, *, root_keys: Sequence[str] = TRAIN_KEYS) -> None:
 
     Raises ConfigError that lists every unknown key (with the nearest valid one), wrong type and missing value.
     """
-    problems = [_unknown(str(name), list(root_keys)) for name in cfg if name not in root_keys]
+    problems = [unknown(str(name), list(root_keys)) for name in cfg if name not in root_keys]
+    paths = [f"paths.{name}" for name in PATH_KEYS]
+    problems += [unknown(f"paths.{name}", paths) for name in cfg.get("paths", {}) if name not in PATH_KEYS]
+    problems += [problem for group in ("callbacks", "logger") for problem in _nameless(cfg.get(group), group)]
     problems += [f"{name} = ???: a value is missing; give it as {name}=VALUE" for name in _missing_values(cfg)]
     if not problems:
         problems += _problems(OmegaConf.to_container(cfg, resolve=True), "")
@@ -73,21 +69,6 @@ def preflight(cfg: DictConfig) -> None:
         raise FileNotFoundError("\n".join([head, *missing.values(), tail]))
 
 
-def enter_run(cfg: DictConfig) -> None:
-    """Settle `paths.run`, the folder that every process of this run writes to.
-
-    It is outputs/<run_name>; one job of a sweep gets a folder below it, and hands it on to the ranks it launches.
-    """
-    launched = int(os.environ.get("LOCAL_RANK", "0")) > 0
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode == RunMode.MULTIRUN:
-        cfg.paths.run = os.environ[RUN_VARIABLE] = hydra_config.runtime.output_dir
-        # Lightning starts the other ranks with this command line: without it they would start the whole sweep again.
-        sys.argv[1:] = list(hydra_config.overrides.task)
-    elif launched and RUN_VARIABLE in os.environ:
-        cfg.paths.run = os.environ[RUN_VARIABLE]
-
-
 def recorded(folder: str | Path) -> Any:
     """The resolved config that a run folder records, {} if it records none."""
     path = Path(folder) / "config.yaml"
@@ -110,74 +91,27 @@ def load_run(ckpt: str | Path) -> Run:
     return Run(typing.cast(DictConfig, OmegaConf.load(configs[0])), checkpoint)
 
 
-def overrides(arguments: Sequence[str], config_dir: Path, config_name: str) -> list[str]:
-    """Let a command line set any constructor argument without Hydra's `+`, and refuse what cannot exist.
-
-    Returns `arguments` with `++` before each `a.b=c` whose key the YAML files leave to its Python default.
-    Raises ConfigError for an unknown root key or a group choice without a file.
-    """
-    if any(argument.startswith(("-cp", "-cn", "--config")) for argument in arguments):
-        return list(arguments)  # a process that Lightning launched: its config was composed and checked by rank 0
-    primary = typing.cast(DictConfig, OmegaConf.load(config_dir / f"{config_name}.yaml"))
-    groups = {folder.name for folder in config_dir.iterdir() if folder.is_dir()}
-    roots = sorted(groups | {str(name) for name in primary if name != "defaults"} | {"hydra"})
-    problems: list[str] = []
-    completed = [_completed(argument, roots, groups, config_dir, problems) for argument in arguments]
-    if problems:
-        raise ConfigError(problems)
-    return completed
-
-
-def sweep_name(task_overrides: Sequence[str]) -> str:
-    """The folder of one job of a sweep, e.g. `module.lora_rank=2`: what was varied, without experiment and name."""
-    words = [word.lstrip("+") for word in task_overrides]
-    return ",".join(word for word in words if not word.startswith(("experiment=", "run_name="))).replace("/", "_")
-
-
-OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn the errors that a user can mend into a message of one screen and exit code 2, without a traceback."""
-    try:
-        yield
-    except InstantiationException as error:
-        # Hydra wraps what a constructor raised; only what the constructor refused is the user's to mend.
-        if not isinstance(error.__cause__, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        _stop(f"{error.__cause__}\n  at {str(error).rpartition('full_key: ')[2]}")
-    except USER_ERRORS as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        _stop(str(error))
-
-
-def _stop(message: str) -> NoReturn:
-    print(f"\nerror: {message}\n", file=sys.stderr)
-    sys.exit(2)
-
-
-def _completed(argument: str, roots: list[str], groups: set[str], config_dir: Path, problems: list[str]) -> str:
-    name, separator, value = argument.partition("=")
-    if not separator or name.startswith(("-", "+", "~", "hydra")):
-        return argument
-    root = name.split(".")[0].split("@")[0].split("/")[0]
-    if root not in roots:
-        problems.append(_unknown(root, roots))
-    elif name in groups:
-        choices = sorted(path.stem for path in (config_dir / name).glob("*.yaml"))
-        wrong = [choice for choice in value.split(",") if choice not in choices and choice not in ("null", "")]
-        problems += [
-            f"{name}={choice} does not exist{_nearest(choice, choices, prefix=f'{name}=')}" for choice in wrong
-        ]
-    elif "." in name:
-        return f"++{argument}"
-    return argument
-
-
 def _missing_values(cfg: DictConfig) -> list[str]:
-    return sorted(OmegaConf.missing_keys(cfg))
+    # OmegaConf.missing_keys would follow interpolations into the missing value and raise.
+    return [path for path, value in _leaves(OmegaConf.to_container(cfg, resolve=False), "") if value == "???"]
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if children is None:
+        yield path, value
+        return
+    for name, child in children:
+        yield from _leaves(child, f"{path}.{name}" if path else str(name))
+
+
+def _nameless(group: DictConfig | None, path: str) -> Iterator[str]:
+    """Members of a group of nodes that name no class, as a misspelt name on the command line makes them."""
+    members = {str(name): member for name, member in group.items_ex(resolve=False)} if group else {}
+    known = [f"{path}.{name}" for name, member in members.items() if member and "_target_" in member]
+    for name, member in members.items():
+        if member and "_target_" not in member:
+            yield unknown(f"{path}.{name}", known)
 
 
 def _nodes(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -225,7 +159,7 @@ def _signature_problems(node: Mapping[str, Any], path: str, target: Callable[...
         if name in HYDRA_KEYS:
             continue
         if name not in names:
-            found.append(_unknown(f"{path}.{name}", [f"{path}.{known}" for known in names]))
+            found.append(unknown(f"{path}.{name}", [f"{path}.{known}" for known in names]))
         elif name in hints and not accepts(value, hints[name]):
             found.append(f"{path}.{name} = {value!r}: expected {in_words(hints[name])}, got {type(value).__name__}")
     return found
@@ -239,11 +173,13 @@ def _missing_files(node: Mapping[str, Any]) -> list[MissingFile]:
     return list(find(**{name: value for name, value in node.items() if name in known}))
 
 
-def _unknown(name: str, valid: list[str]) -> str:
-    return f"{name}: unknown key{_nearest(name, valid)}"
+def unknown(name: str, valid: list[str]) -> str:
+    """The message for a key that does not exist: the nearest that does, and all of them."""
+    return f"{name}: unknown key{nearest(name, valid)}"
 
 
-def _nearest(name: str, valid: list[str], *, prefix: str = "") -> str:
+def nearest(name: str, valid: list[str], *, prefix: str = "") -> str:
+    """The end of a message about `name`: the nearest of `valid`, and all of them."""
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     suggestion = f"; did you mean {prefix}{close[0]}?" if close else ""
     short = [item.rsplit(".", 1)[-1] for item in valid]
