@@ -54,6 +54,7 @@ def restore(
     places = [device(name) for name in devices.split(",")]
     _check_writable(out)
     from seesr_pl.sampling import files, files_pool
+    from seesr_pl.sampling.pipeline import ADDED_PROMPT, NEGATIVE_PROMPT
     from seesr_pl.sampling.presets import PRESETS
 
     chosen: dict[str, Any] = {
@@ -62,12 +63,12 @@ def restore(
         "solver": solver,
         "tile": tile,
         "overlap": overlap,
-        "added_prompt": added_prompt,
-        "negative_prompt": negative_prompt,
         "vae_tile": vae_tile,
     }
     call = PRESETS[preset] | {name: value for name, value in chosen.items() if value is not None}
-    call |= {"upscale": upscale, "prompt": prompt, "start_from": start_from, "color_fix": color_fix, "recipe": recipe}
+    call |= {"upscale": upscale, "start_from": start_from, "color_fix": color_fix, "recipe": recipe, "prompt": prompt}
+    call["added_prompt"] = ADDED_PROMPT if added_prompt is None else added_prompt
+    call["negative_prompt"] = NEGATIVE_PROMPT if negative_prompt is None else negative_prompt
     settings = files_pool.RestorerSettings(build, call, seed, prompter, overwrite, compile)
     _run(files.plan(inputs, out, ending=f".{ending}", samples=samples), settings, places)
 

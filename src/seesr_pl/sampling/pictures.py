@@ -11,7 +11,7 @@ from seesr_pl.imaging.color_fix import ColorFix, fix_colors
 
 PROCESS_SIZE = 512
 """Shortest side the networks get, in pixels of the result (test_seesr.py:251): smaller pictures are enlarged first."""
-MAX_PIXELS = 2**28
+MAX_PIXELS = 2**27
 """Most pixels of a result while it is worked on."""
 
 Recipe = Literal["default", "official"]

@@ -1,5 +1,6 @@
 """SeeSR as a diffusers pipeline: pictures in, restored pictures out."""
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,10 @@ class SeeSRPipeline(DiffusionPipeline):
         """As diffusers, from a folder that `save_pretrained` wrote; a single `dtype` leaves RAM in float32."""
         dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
         kwargs["dtype"] = {"default": dtype, "ram": torch.float32} if isinstance(dtype, torch.dtype) else dtype
+        # diffusers takes components from modules that are imported already, and from no others.
+        for part in cls.load_config(pretrained_model_name_or_path).values():
+            if isinstance(part, list) and str(part[0]).startswith("seesr_pl."):
+                importlib.import_module(part[0])
         return cast(Self, super().from_pretrained(pretrained_model_name_or_path, **kwargs))
 
     @torch.no_grad()
