@@ -57,7 +57,8 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def shard(pictures, tmp_path):
-    with ShardWriter(tmp_path / "shards", prefix="photos", first_shard=3) as writer:
+    with ShardWriter(tmp_path / "shards", prefix="photos") as writer:
+        writer.num_shards = 3
         for path in sorted(pictures.rglob("*.png")):
             writer.write(path.stem, path.read_bytes(), extension="png")
     return tmp_path / "shards" / "photos-000003.tar"

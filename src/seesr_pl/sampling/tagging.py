@@ -126,9 +126,8 @@ def _do_shard(job: Job, tagger: Tagger, batch_size: int, advance: Callable[[int]
     damaged: list[str] = []
     prefix, number = _shard_name(job.sources[0])
     # One shard in, one shard out, however large it is.
-    writer = ShardWriter(
-        job.targets[0].parent, prefix=prefix, max_samples=1 << 60, max_bytes=1 << 60, first_shard=number
-    )
+    writer = ShardWriter(job.targets[0].parent, prefix=prefix, max_samples=1 << 60, max_bytes=1 << 60)
+    writer.num_shards = number
     with writer, job.sources[0].open("rb") as file:
         index = read_index(job.sources[0])
         for entries in _batches((index[position] for position in range(len(index))), batch_size):
