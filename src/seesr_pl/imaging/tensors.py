@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+_BAND = 256
+
 
 def to_float(images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
     """uint8 pictures as float32 in [0, 1], contiguous."""
@@ -13,8 +15,12 @@ def to_float(images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
 
 def to_uint8(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w 3"]:
     """Pictures in [0, 1] as uint8, clamped and rounded to the nearest level."""
-    levels = images.float().clamp(0, 1).mul_(255).round_()
-    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    result = torch.empty(images.shape[0], *images.shape[2:], 3, dtype=torch.uint8, device=images.device)
+    # In bands: no second float copy of a large picture.
+    for top in range(0, images.shape[2], _BAND):
+        levels = images[:, :, top : top + _BAND].float().clamp(0, 1).mul_(255).round_()
+        result[:, top : top + _BAND] = levels.to(torch.uint8).permute(0, 2, 3, 1)
+    return result
 
 
 def resize_bicubic(images: Float[Tensor, "b 3 h w"], size: tuple[int, int]) -> Float[Tensor, "b 3 h2 w2"]:

@@ -30,7 +30,7 @@ def encode(
     tiles are another scheme (shared normalisation), so results above the limit differ from the official ones.
     """
     with _tiled(vae, tile, side=max(images.shape[-2:]), limit=ENCODER_LIMIT):
-        posterior = vae.encode((images * 2 - 1).to(vae.dtype)).latent_dist
+        posterior = vae.encode((images * 2).sub_(1).to(vae.dtype)).latent_dist
     latents = posterior.mean
     if posterior_noise is not None:
         latents = latents + posterior.std * posterior_noise.to(latents)

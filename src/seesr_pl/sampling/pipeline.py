@@ -251,6 +251,7 @@ class SeeSRPipeline(DiffusionPipeline):
             on_step=on_step,
             **loop,
         )
+        del image  # as large as what is decoded now
         return list(to_uint8(decode(self.vae, latents, tile=vae_tile)).cpu().numpy())
 
     def _on_step(self, callback: OnStepEnd | None, progress: Any) -> OnStep:

@@ -1,0 +1,184 @@
+"""What each way to restore faster saves and changes, against the official setting in the same run; and peak memory.
+
+    python benchmarks/restore.py speed --side 64 --rounds 3
+    python benchmarks/restore.py memory --side 1024
+
+On the tiny stack with random weights of its RCA and ControlNet: the ratios of cost hold for any weights, the PSNR to
+the official setting's result does not tell quality. Cost is process CPU time, median of `--rounds`, options in turn
+within each round, after one round that is not counted. FLOPs are counted in a run of each option; the full-size column
+on the meta device, for a 512x512 result: the option's network passes, and the VAE.
+"""
+
+import argparse
+import functools
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from seesr_pl.checkpoints import sd2
+from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
+from seesr_pl.models.tiny import tiny_stack
+from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+OFFICIAL = {"num_inference_steps": 50, "guidance_scale": 5.5, "tile": 4096, "overlap": 4, "cache": False}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "official: 50 DDPM steps, guidance 5.5": {},
+    "the same, in tiles of half the side": {"tile": None},
+    "exact caches": {"cache": True},
+    "guidance in two passes": {"guidance_in_one_batch": False},
+    "guidance on the first 40 % of the steps": {"guidance_fraction": 0.4},
+    "20 UniPC steps": {"num_inference_steps": 20, "solver": "unipc"},
+    "20 DPM++ steps": {"num_inference_steps": 20, "solver": "dpmpp"},
+    "2 steps without guidance (turbo)": {"num_inference_steps": 2, "guidance_scale": 1.0},
+    "bfloat16": {"dtype": torch.bfloat16},
+    "torch.compile": {"compile": True},
+}
+
+
+def main() -> None:
+    """Print one Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["speed", "memory"])
+    parser.add_argument("--side", type=int, default=64, help="of the low-quality picture, in pixels")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", help="options whose name holds one of these words")
+    arguments = parser.parse_args()
+    picture = np.random.default_rng(0).integers(0, 256, (arguments.side, arguments.side, 3), dtype=np.uint8)
+    if arguments.what == "memory":
+        memory(picture)
+    else:
+        speed(picture, arguments.rounds, arguments.only)
+
+
+def memory(picture: np.ndarray) -> None:
+    """Peak memory of the process before and after one guided step, default tiles."""
+    pipe = quiet(SeeSRPipeline(*tiny_stack()))
+    pipe(picture[:32, :32], num_inference_steps=1, process_size=64)
+    before, start = peak(), time.process_time()
+    size = pipe(picture, num_inference_steps=1, generator=torch.Generator().manual_seed(0)).images[0].size
+    seconds = time.process_time() - start
+    print("| result | peak before, MB | peak, MB | CPU seconds a step |\n| --- | --- | --- | --- |")
+    print(f"| {size[0]}x{size[1]} | {before:.0f} | {peak():.0f} | {seconds:.0f} |")
+
+
+def speed(picture: np.ndarray, rounds: int, only: list[str] | None) -> None:
+    """Cost of each option, and how far its result lies from the official one's."""
+    first, *others = OPTIONS
+    names = [first, *(name for name in others if not only or any(word in name for word in only))]
+    runs = {name: runner(picture, OPTIONS[name]) for name in names}
+    flops = {name: counted(run) for name, run in runs.items() if "compile" not in name}
+    times: dict[str, list[float]] = {name: [] for name in names}
+    results: dict[str, np.ndarray] = {}
+    for round_number in range(rounds + 1):
+        for name, run in runs.items():
+            start = time.process_time()
+            results[name] = run()
+            if round_number:
+                times[name].append(time.process_time() - start)
+    unit, vae = full_size()
+    print("| option | CPU s | ratio | GFLOP | full size, TFLOP | PSNR to the official result |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name in names:
+        cost = f"{flops[name] / 1e9:.1f}" if name in flops else "as official"
+        full = f"{(passes(OPTIONS[name]) * unit + vae) / 1e12:.1f}" if "tile" not in OPTIONS[name] else "-"
+        ratio = medians[first] / medians[name]
+        print(
+            f"| {name} | {medians[name]:.2f} | {ratio:.2f} | {cost} | {full} | {psnr(results[name], results[first])} |"
+        )
+
+
+def runner(picture: np.ndarray, option: dict[str, Any]) -> Callable[[], np.ndarray]:
+    """A function that restores `picture` with one option, on a pipeline of its own."""
+    settings = OFFICIAL | {key: value for key, value in option.items() if key not in ("dtype", "compile")}
+    if settings["tile"] is None:
+        settings["tile"] = picture.shape[0] // 2
+    pipe = quiet(SeeSRPipeline(*tiny_stack()))
+    for network in (pipe.unet, pipe.controlnet, pipe.text_encoder, pipe.vae):
+        network.to(dtype=option.get("dtype", torch.float32))
+    if option.get("compile"):
+        pipe.unet.compile()
+        pipe.controlnet.compile()
+
+    def run() -> np.ndarray:
+        generator = torch.Generator().manual_seed(0)
+        side = 4 * picture.shape[0]
+        return np.asarray(pipe(picture, generator=generator, process_size=side, **settings).images[0])
+
+    return run
+
+
+def passes(option: dict[str, Any]) -> int:
+    """Rows that go through both networks."""
+    settings = OFFICIAL | option
+    steps = settings["num_inference_steps"]
+    guided = round(steps * option.get("guidance_fraction", 1.0)) if settings["guidance_scale"] > 1 else 0
+    return steps + guided
+
+
+@functools.cache
+def full_size() -> tuple[int, int]:
+    """FLOPs of one row through UNet and ControlNet at 64x64 latents, and of VAE encode and decode at 512x512."""
+    from diffusers import AutoencoderKL
+
+    with torch.device("meta"):
+        unet = SeeSRUNet.from_config(sd2.UNET)
+        controlnet = SeeSRControlNet.from_unet(unet, load_weights_from_unet=False)
+        vae = AutoencoderKL.from_config(sd2.VAE)
+        sample, text, representation = torch.empty(1, 4, 64, 64), torch.empty(1, 77, 1024), torch.empty(1, 145, 512)
+        image, step = torch.empty(1, 3, 512, 512), torch.zeros(1)
+
+    def both() -> None:
+        with torch.no_grad():
+            down, mid = controlnet(
+                sample, step, text, image, return_dict=False, image_encoder_hidden_states=representation
+            )
+            unet(
+                sample,
+                step,
+                text,
+                down_block_additional_residuals=down,
+                mid_block_additional_residual=mid,
+                image_encoder_hidden_states=representation,
+            )
+
+    def coder() -> None:
+        with torch.no_grad():
+            vae.encode(image)
+            vae.decode(sample)
+
+    return counted(both), counted(coder)
+
+
+def counted(run: Callable[[], Any]) -> int:
+    """FLOPs of a call, a multiplication with addition as two."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def psnr(image: np.ndarray, reference: np.ndarray) -> str:
+    """Of 8-bit pictures, in dB."""
+    error = np.square(image.astype(float) - reference).mean()
+    return "equal" if error == 0 else f"{10 * np.log10(255**2 / error):.1f}"
+
+
+def quiet(pipe: SeeSRPipeline) -> SeeSRPipeline:
+    """Without a progress bar."""
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def peak() -> float:
+    """Peak resident memory of the process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
