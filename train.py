@@ -40,6 +40,8 @@ def prepare(cfg: DictConfig) -> functools.partial[None]:
     watching = {"callbacks": [record, *callbacks.values()], "logger": list(loggers.values())}
     trainer = instantiate(cfg.trainer, **watching, _convert_="all")
     trainer.accumulate_grad_batches = data.accumulation(trainer.world_size)
+    if isinstance(trainer.val_check_interval, int):  # stated in optimizer steps; Lightning counts micro batches
+        trainer.val_check_interval *= trainer.accumulate_grad_batches
     return functools.partial(trainer.fit, module, datamodule=data, ckpt_path=checkpoint)
 
 
