@@ -101,7 +101,7 @@ def runner(picture: np.ndarray, option: dict[str, Any]) -> Callable[[], np.ndarr
         settings["tile"] = picture.shape[0] // 2
     pipe = quiet(SeeSRPipeline(*tiny_stack()))
     for network in (pipe.unet, pipe.controlnet, pipe.text_encoder, pipe.vae):
-        network.to(dtype=option.get("dtype", torch.float32))
+        torch.nn.Module.to(network, dtype=option.get("dtype", torch.float32))
     if option.get("compile"):
         pipe.unet.compile()
         pipe.controlnet.compile()

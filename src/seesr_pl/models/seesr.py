@@ -102,7 +102,7 @@ class SeeSRUNet(UNet2DConditionModel):
         assert not unexpected, unexpected
         assert all(".image_attentions." in name for name in missing), missing
         initialise_image_attentions(model, device=unet.device, rca_init=rca_init)
-        return model.to(dtype=unet.dtype).train(unet.training)  # type: ignore[call-arg]  # wrapped without self
+        return nn.Module.to(model, dtype=unet.dtype).train(unet.training)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Self:

@@ -95,7 +95,7 @@ class SeeSRPipeline(DiffusionPipeline):
         )
         networks: tuple[Any, ...] = (stack.vae, stack.text_encoder, stack.unet, stack.controlnet)
         for network in networks:
-            network.to(dtype=torch_dtype)
+            torch.nn.Module.to(network, dtype=torch_dtype)  # diffusers' own warns of an empty list
         return cls(*stack)
 
     @classmethod
