@@ -104,7 +104,8 @@ class SeeSRPipeline(DiffusionPipeline):
         dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
         kwargs["dtype"] = {"default": dtype, "ram": torch.float32} if isinstance(dtype, torch.dtype) else dtype
         # diffusers takes components from modules that are imported already, and from no others.
-        for part in cls.load_config(pretrained_model_name_or_path).values():
+        index: Any = cls.load_config(pretrained_model_name_or_path)
+        for part in index.values():
             if isinstance(part, list) and str(part[0]).startswith("seesr_pl."):
                 importlib.import_module(part[0])
         return cast(Self, super().from_pretrained(pretrained_model_name_or_path, **kwargs))

@@ -1,0 +1,21 @@
+"""The page of `seesr demo`."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("gradio", reason="the extra [demo] is not installed")
+
+
+def test_the_page_looks_and_restores():
+    from seesr_pl.cli.demo_page import _look, _restore, page
+    from seesr_pl.models.tiny import tiny_stack
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+    pipeline = SeeSRPipeline(*tiny_stack())
+    pipeline.set_progress_bar_config(disable=True)
+    assert page(pipeline).fns
+    image = Image.fromarray(np.zeros((128, 128, 3), np.uint8))
+    assert isinstance(_look(pipeline)(image), str)
+    before, after = _restore(pipeline)(image, "sky", "", "turbo", 4, 0)
+    assert before.shape == after.shape == (512, 512, 3)
