@@ -33,6 +33,7 @@ def pipeline_builder(
 def _from_ckpt(ckpt: Path, dtype: str, device: str) -> Any:
     from seesr_pl.loading import pipeline_of
 
+    _hide_loading_bars()
     return pipeline_of(ckpt, device=device, dtype=dtype)
 
 
@@ -41,7 +42,16 @@ def _from_official(paths: tuple[Path, Path, Path, Path | None], dtype: str, keep
 
     from seesr_pl.sampling.pipeline import SeeSRPipeline
 
+    _hide_loading_bars()
     precision = getattr(torch, dtype)
     pipeline = SeeSRPipeline.from_official(*paths, keep_base_unet=keep_base_unet, torch_dtype=precision)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def _hide_loading_bars() -> None:
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
