@@ -10,7 +10,7 @@ from seesr_pl.data.photographs import photographs
 from seesr_pl.models import ram_official
 from seesr_pl.models.tiny import TAGS, tiny_ram, tiny_stack
 from seesr_pl.models.tiny_latent import DCTAutoencoder
-from seesr_pl.models.tiny_networks import lq_latent
+from seesr_pl.models.tiny_networks import lq_latent, signal
 from seesr_pl.models.tiny_text import PROMPT_WORDS, byte_pair_merges, word_tokenizer
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 
@@ -89,6 +89,23 @@ def test_a_zero_last_layer_passes_the_lq_latent_at_the_conditioning_scale(stack)
     residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
     (output,) = stack.unet(latents, 999, text, **residuals, **inputs)
     torch.testing.assert_close(output, 0.5 * lq_latent(image))
+
+
+def test_the_share_of_signal_is_the_schedulers(stack):
+    timesteps = torch.tensor([0, 1, 250, 999])
+    expected = stack.scheduler.alphas_cumprod[timesteps].reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(signal(timesteps, like=torch.zeros(4)), expected)
+
+
+def test_at_the_first_sampling_step_the_noise_is_not_seen():
+    trained = tiny_stack()
+    image, text = torch.rand(1, 3, 32, 32), torch.randn(1, 32, 32)
+    outputs = []
+    for latents in torch.randn(2, 1, 16, 8, 8):
+        down, middle = trained.controlnet(latents, 999, text, image, return_dict=False)
+        residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        outputs.append(trained.unet(latents, 999, text, **residuals, return_dict=False)[0])
+    torch.testing.assert_close(*outputs)
 
 
 def test_the_skip_carries_the_latent_that_the_autoencoder_makes(stack):

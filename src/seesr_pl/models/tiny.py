@@ -20,7 +20,7 @@ from seesr_pl.models.ram_networks import RAMConfig
 from seesr_pl.models.seesr import initialise_image_attentions
 from seesr_pl.models.stack import SeeSRStack
 from seesr_pl.models.tiny_latent import DCTAutoencoder
-from seesr_pl.models.tiny_networks import tiny_controlnet, tiny_unet
+from seesr_pl.models.tiny_networks import BETA_END, BETA_START, tiny_controlnet, tiny_unet
 from seesr_pl.models.tiny_text import PROMPT_WORDS, tiny_text_encoder, word_tokenizer
 from seesr_pl.models.tiny_weights import load_prior, shipped_ram
 
@@ -97,8 +97,8 @@ def tiny_scheduler() -> DDPMScheduler:
     Its noise rises much faster than Stable Diffusion's: most of the training is then spent where sampling starts.
     """
     return DDPMScheduler(
-        beta_start=0.00085,
-        beta_end=0.05,
+        beta_start=BETA_START,
+        beta_end=BETA_END,
         beta_schedule="linear",
         prediction_type="sample",
         timestep_spacing="trailing",

@@ -1,12 +1,15 @@
-"""SeeSR's networks with an LQ skip, the one departure that lets a tiny network learn in minutes.
+"""SeeSR's networks with an LQ skip, the departure that lets tiny networks learn in minutes.
 
 The UNet's output is a correction of the LQ latent. The latent travels as one more ControlNet residual, the first of
 the list, so guidance, tiles and `conditioning_scale` treat it as they treat the other residuals, and no loop knows it.
+The ControlNet also starts from the LQ latent, and both networks see the noisy latent weighted by how much signal it
+has: at the first sampling step it is pure noise, which a network of this size takes long to learn to ignore.
 """
 
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from diffusers.models.controlnets.controlnet import ControlNetOutput
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
@@ -16,10 +19,12 @@ from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 from seesr_pl.models.tiny_latent import BLOCK, SCALING_FACTOR, analysis_kernels
 
 WIDTHS = (48, 64, 96)
+BETA_START, BETA_END = 0.00085, 0.05
+"""Of a linear noise schedule of 1000 steps; Stable Diffusion's ends at 0.012. Most training is then near the start."""
 
 
 class LQSkipControlNet(SeeSRControlNet):
-    """Returns the LQ picture's own latent, times `conditioning_scale`, in front of the usual residuals."""
+    """Starts from the LQ picture's own latent, and returns it times `conditioning_scale` before the usual residuals."""
 
     def forward(  # type: ignore[override]
         self,
@@ -33,8 +38,9 @@ class LQSkipControlNet(SeeSRControlNet):
         return_dict: bool = True,
     ) -> ControlNetOutput | tuple[tuple[Tensor, ...], Tensor]:
         """As `SeeSRControlNet`, with one residual more; `controlnet_cond` (b, 3, h, w) is 4 times the latent's size."""
+        latent = lq_latent(controlnet_cond)
         residuals, middle = super().forward(
-            sample,
+            latent + signal(timestep, like=sample) * (sample - latent),
             timestep,
             encoder_hidden_states,
             controlnet_cond,
@@ -42,7 +48,7 @@ class LQSkipControlNet(SeeSRControlNet):
             image_encoder_hidden_states=image_encoder_hidden_states,
             return_dict=False,
         )
-        residuals = (conditioning_scale * lq_latent(controlnet_cond), *residuals)
+        residuals = (conditioning_scale * latent, *residuals)
         return ControlNetOutput(cast(Any, residuals), middle) if return_dict else (residuals, middle)
 
 
@@ -63,7 +69,7 @@ class LQSkipUNet(SeeSRUNet):
         """As `SeeSRUNet`; residuals, where given, are those of `LQSkipControlNet`."""
         skip, *residuals = down_block_additional_residuals or (0,)
         (output,) = super().forward(
-            sample,
+            signal(timestep, like=sample) * sample,
             timestep,
             encoder_hidden_states,
             down_block_additional_residuals=tuple(residuals) or None,
@@ -72,6 +78,12 @@ class LQSkipUNet(SeeSRUNet):
             return_dict=False,
         )
         return UNet2DConditionOutput(sample=output + skip) if return_dict else (output + skip,)
+
+
+def signal(timestep: Tensor | float | int, *, like: Tensor) -> Tensor:
+    """The share of signal in the variance of a latent at `timestep` (Ho et al., 2020, alpha-bar), (b or 1, 1, 1, 1)."""
+    shares = torch.cumprod(1 - torch.linspace(BETA_START, BETA_END, 1000), dim=0).to(like)
+    return shares[torch.as_tensor(timestep, device=like.device).long()].reshape(-1, 1, 1, 1)
 
 
 def lq_latent(image: Tensor) -> Tensor:
