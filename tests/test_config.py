@@ -112,5 +112,9 @@ def test_a_group_choice_without_a_file_is_refused_with_the_nearest() -> None:
         command_line.overrides(["logger=csv,wandbb"], CONF, "train")
 
 
+def test_several_choices_of_a_group_may_be_combined() -> None:
+    assert command_line.overrides(["callbacks=[default,ema]"], CONF, "train") == ["callbacks=[default,ema]"]
+
+
 def test_a_sweep_folder_is_named_by_what_varies() -> None:
     assert command_line.sweep_name(["experiment=tiny_dape", "++module.lora_rank=2"]) == "module.lora_rank=2"
