@@ -18,7 +18,7 @@ def demo(
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
 ) -> None:
-    """Serve a page: upload, see and edit the tags, restore, compare before and after. Needs the extra [demo]."""
+    """Serve a page: upload, see and edit the tags, restore, compare before and after. Needs the extra \\[demo]."""
     try:
         import gradio  # noqa: F401
     except ImportError as error:
