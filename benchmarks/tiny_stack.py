@@ -35,7 +35,9 @@ from seesr_pl.models.ram_inputs import RAMInputs
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 
 METRICS = ("psnr_y", "psnr_rgb", "ssim_y")
-SAMPLER = {"num_inference_steps": 1, "guidance_scale": 1.0, "color_fix": "none", "tile": 32, "overlap": 8, "process_size": 64}
+# conf/method/tiny.yaml
+SAMPLER = {"num_inference_steps": 1, "guidance_scale": 1.0, "color_fix": "none", "tile": 32, "overlap": 8}
+SAMPLER["process_size"] = 64
 BLURS, STRENGTHS = (0.5, 0.6, 0.7, 0.8, 1.0, 1.3), (3.0, 5.0, 7.0, 10.0, 14.0, 20.0)
 Restore = Callable[[np.ndarray, str], np.ndarray]
 
@@ -87,7 +89,7 @@ def main() -> None:
 
 def photo_items(arguments: argparse.Namespace) -> list[Item]:
     """The held-out crops, through the files that `seesr photos` would write."""
-    photos = photographs((arguments.split,), debian=arguments.debian_root is not None)
+    photos = photographs((arguments.split,), source="all" if arguments.debian_root else "pip")
     pairs = photo_pairs(
         photos,
         crop_size=arguments.crop_size,
@@ -112,7 +114,7 @@ def methods(pipeline: SeeSRPipeline, steps: Sequence[int]) -> dict[str, Restore]
         "representation zero": restorer(blind),
         "another picture's representation": restorer(shuffled),
         "no tags": restorer(pipeline, tags=""),
-        "wrong tags": restorer(pipeline, tags="star, wheel, fruit"),
+        "wrong tags": restorer(pipeline, tags="fruit, fur, sand"),
         "RAM instead of DAPE": without_lora(pipeline, restorer(pipeline)),
         "no ControlNet": restorer(pipeline, conditioning_scale=0.0),
         **{f"{count} steps": restorer(pipeline, num_inference_steps=count) for count in steps},

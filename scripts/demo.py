@@ -61,7 +61,7 @@ def main() -> None:
 
 def stages(out: Path, size: Size) -> list[tuple[str, list[str]]]:
     """Title and command of each stage; training that was finished before is not done again."""
-    crops = f"benchmark=folder benchmark.root={out}/photos/benchmark 'benchmark.group=(.*)_' paths.outputs={out}"
+    crops = f"benchmark=folder benchmark.root={out}/photos/benchmark \"benchmark.group='(.*)_'\" paths.outputs={out}"
     judge = f"python evaluate.py {crops} metrics=[psnr_y,psnr_rgb,ssim_y] stages=[restore,score]"
     train = f"python train.py paths.outputs={out} paths.shards={out}/shards"
     dape, seesr = f"trainer.max_steps={size.dape_steps}", f"trainer.max_steps={size.seesr_steps}"
@@ -73,7 +73,8 @@ def stages(out: Path, size: Size) -> list[tuple[str, list[str]]]:
         ("DAPE as a file in the published format", f"seesr convert dape {out}/dape {out}/dape.safetensors"),
         (
             "SeeSR learns to restore",
-            f"{train} experiment=tiny_seesr run_name=seesr {seesr} module.stack.dape={out}/dape.safetensors",
+            f"{train} experiment=tiny_seesr run_name=seesr {seesr} module.representation=dape "
+            f"module.stack.dape={out}/dape.safetensors",
         ),
         *((f"for comparison: {name}", f"{judge} method={name} run_name={name}") for name in BASELINES),
         (

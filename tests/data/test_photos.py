@@ -19,18 +19,18 @@ def plain(colour, side=TILE):
 
 
 def test_no_photograph_is_in_two_splits_and_each_names_its_licence_and_author():
-    everything = photographs(ALL, debian=True)
+    everything = photographs(ALL, source="all")
     assert len({photo.name for photo in everything}) == len({photo.file for photo in everything}) == len(everything)
     assert all(photo.licence and photo.author for photo in everything)
 
 
 def test_at_least_twelve_photographs_are_held_out():
-    assert len(photographs(("held-out",), debian=True)) >= 12
+    assert len(photographs(("held-out",), source="all")) >= 12
 
 
 def test_pip_photographs_are_there_and_are_pictures():
     pytest.importorskip("skimage")
-    for photo in photographs(ALL, debian=False):
+    for photo in photographs(ALL, source="pip"):
         image = photo.read()
         assert image.dtype == np.uint8
         assert image.shape[2] == 3
@@ -38,7 +38,7 @@ def test_pip_photographs_are_there_and_are_pictures():
 
 
 def test_a_debian_photograph_without_its_package_says_which():
-    photo = photographs(("choice",), debian=True)[0]
+    photo = photographs(("choice",), source="all")[0]
     with pytest.raises(ValueError, match=photo.package):
         photo.read("/nowhere")
     assert photo.missing_files("/nowhere")[0].path == photo.package
@@ -104,7 +104,7 @@ def test_shards_are_made_once_and_hold_every_tile(tmp_path):
     written = [path.stat().st_mtime_ns for path in sorted(folder.iterdir())]
     assert photo_shards(folder, splits=("held-out",)).shard_urls() == urls
     assert [path.stat().st_mtime_ns for path in sorted(folder.iterdir())] == written
-    wanted = [tile.key for photo in photographs(("held-out",), debian=False) for tile in tiles(photo, photo.read())]
+    wanted = [tile.key for photo in photographs(("held-out",), source="pip") for tile in tiles(photo, photo.read())]
     index = ShardIndex.from_bytes((folder / "photos-000000.tar.idx").read_bytes())
     assert [index[position].key for position in range(len(index))] == wanted
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
@@ -112,7 +112,7 @@ def test_shards_are_made_once_and_hold_every_tile(tmp_path):
 
 def test_a_pair_depends_on_its_photograph_alone():
     pytest.importorskip("skimage")
-    first, second = photographs(("held-out",), debian=False)[:2]
+    first, second = photographs(("held-out",), source="pip")[:2]
     settings = {"crop_size": 128, "crops_per_photo": 2}
     together, alone = list(photo_pairs([first, second], **settings)), list(photo_pairs([second], **settings))
     assert [pair.name for pair in together[2:]] == [pair.name for pair in alone]
@@ -123,6 +123,6 @@ def test_a_pair_depends_on_its_photograph_alone():
 
 def test_pairs_are_files_of_matching_size(tmp_path):
     pytest.importorskip("skimage")
-    pairs = photo_pairs(photographs(("held-out",), debian=False)[:1], crop_size=128, crops_per_photo=2)
+    pairs = photo_pairs(photographs(("held-out",), source="pip")[:1], crop_size=128, crops_per_photo=2)
     assert write_pairs(tmp_path, pairs) == 2
     assert {path.name for path in (tmp_path / "lq").iterdir()} == {path.name for path in (tmp_path / "hq").iterdir()}

@@ -78,7 +78,7 @@ def test_the_tokenizer_survives_saving(stack, tmp_path):
 
 
 def test_the_tag_list_is_what_photographs_are_tagged_with():
-    regions = {tag for photo in photographs(("train", "choice", "held-out"), debian=True) for tag in photo.regions}
+    regions = {tag for photo in photographs(("train", "choice", "held-out")) for tag in photo.regions}
     assert regions | set(APPEARANCE_TAGS) == set(TAGS)
 
 

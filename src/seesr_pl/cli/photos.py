@@ -19,20 +19,20 @@ def photos(
     from rich.console import Console
 
     from seesr_pl.data.photo_pairs import photo_pairs, write_pairs
-    from seesr_pl.data.photographs import photographs
+    from seesr_pl.data.photographs import Source, photographs
     from seesr_pl.imaging.io import write_image
 
     if crop_size % 4 or crop_size < 64:
         raise ValueError(f"crop_size={crop_size} must be a multiple of 4, at least 64")
     console = Console()
-    debian = debian_root is not None
-    for photo in photographs(("train", "choice", "held-out"), debian=debian):
+    source: Source = "pip" if debian_root is None else "all"
+    for photo in photographs(("train", "choice", "held-out"), source=source):
         path = out / photo.split / f"{photo.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, photo.read(debian_root))
         console.print(f"{path}  [dim]{photo.author}, {photo.licence}, from {photo.package}[/dim]", highlight=False)
     pairs = photo_pairs(
-        photographs(("held-out",), debian=debian),
+        photographs(("held-out",), source=source),
         crop_size=crop_size,
         crops_per_photo=crops,
         debian_root=debian_root,

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from seesr_pl.data.photo_tags import appearance_tags, region_tags
-from seesr_pl.data.photographs import Photograph, Split, photographs
+from seesr_pl.data.photographs import Photograph, Source, Split, photographs
 from seesr_pl.data.sources import ShardSource
 from seesr_pl.data.writer import ShardWriter
 from seesr_pl.types import MissingFile
@@ -36,12 +36,12 @@ def photo_shards(
 ) -> ShardSource:
     """The shards of tiles in `folder`, made from the photographs first if the folder does not exist.
 
-    Without `debian_root` they are the photographs of pip packages. Processes that start together each make them;
-    the first one's are kept.
+    They are the photographs of pip packages, or with `debian_root` those of Debian's. Processes that start together
+    each make them; the first one's are kept.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        write_tiles(folder, photographs(splits, debian=debian_root is not None), debian_root=debian_root)
+        write_tiles(folder, photographs(splits, source=_source(debian_root)), debian_root=debian_root)
     return ShardSource(str(folder / "*.tar"), weight=weight, name=folder.name)
 
 
@@ -51,7 +51,7 @@ def _missing_files(
     """The photographs that `photo_shards` would have to read and cannot."""
     if Path(folder).is_dir():
         return []
-    photos = photographs(splits, debian=debian_root is not None)
+    photos = photographs(splits, source=_source(debian_root))
     return [missing for photo in photos for missing in photo.missing_files(debian_root)]
 
 
@@ -93,6 +93,10 @@ def starts(length: int, *, stride: int = 96) -> list[int]:
     """Where tiles begin along a side of `length` pixels; none where it is shorter than a tile."""
     last = length - TILE
     return sorted({*range(0, last + 1, stride), last}) if last >= 0 else []
+
+
+def _source(debian_root: str | Path | None) -> Source:
+    return "pip" if debian_root is None else "debian"
 
 
 def _png(image: np.ndarray) -> bytes:

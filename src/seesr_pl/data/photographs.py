@@ -15,6 +15,7 @@ from seesr_pl.imaging.io import read_rgb
 from seesr_pl.types import MissingFile
 
 Split = Literal["train", "choice", "held-out"]
+Source = Literal["pip", "debian", "all"]
 PIP_PACKAGE = "scikit-image"
 MAX_SIDE = 1024
 Box = tuple[float, float, float, float]
@@ -23,7 +24,8 @@ Box = tuple[float, float, float, float]
 class Photograph(NamedTuple):
     """One photograph: where it is, whose it is, and the boxes (left, top, right, bottom, in [0, 1]) of what it shows.
 
-    `train` was seen by what the package ships; `choice` picked settings; `held-out` was seen by neither.
+    Of `train`, Debian's made what the package ships and pip's train the demo; `choice` picked settings; `held-out` was
+    seen by none of these.
     """
 
     name: str
@@ -61,10 +63,10 @@ class Photograph(NamedTuple):
         return Path(debian_root) / self.file
 
 
-def photographs(splits: Sequence[Split], *, debian: bool) -> list[Photograph]:
-    """The photographs of `splits`, those of pip packages alone unless `debian`."""
+def photographs(splits: Sequence[Split], *, source: Source = "all") -> list[Photograph]:
+    """The photographs of `splits` that pip packages ship, or Debian's, or all."""
     found = [photo for photo in _manifest() if photo.split in splits]
-    return [photo for photo in found if debian or photo.package == PIP_PACKAGE]
+    return [photo for photo in found if source in ("all", "pip" if photo.package == PIP_PACKAGE else "debian")]
 
 
 @functools.cache

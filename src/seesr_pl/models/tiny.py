@@ -27,8 +27,8 @@ from seesr_pl.models.tiny_weights import load_prior, shipped_ram
 TAGS = (
     *("dark", "bright", "gray", "vivid", "red", "orange", "yellow", "green", "blue", "purple", "white", "black"),
     *("smooth", "textured", "horizontal", "vertical", "contrast"),
-    *("sky", "cloud", "mountain", "rock", "grass", "leaf", "tree", "flower", "water", "sand", "stone", "star"),
-    *("wood", "brick", "metal", "cloth", "wall", "fur", "hair", "wheel", "fruit"),
+    *("sky", "cloud", "mountain", "rock", "grass", "leaf", "tree", "flower", "water", "sand", "stone"),
+    *("wood", "cloth", "wall", "fur", "hair", "fruit"),
 )
 RAM_CONFIG = RAMConfig(
     image_size=96,
