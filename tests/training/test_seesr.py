@@ -6,8 +6,10 @@ import pytest
 import torch
 from seesr_runs import random_batch, tiny_module
 from torch.autograd.graph import saved_tensors_hooks
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from seesr_pl import keyed
+from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.tiny import tiny_stack
 from seesr_pl.training import SeeSRDiffusion
 from seesr_pl.training.optimizers import adamw8bit, learning_rate_schedule
@@ -59,6 +61,32 @@ def test_tags_are_those_of_plain_ram_on_the_hq_image_with_the_official_comma(bat
     hq = batch["hq"].permute(0, 3, 1, 2).float() / 255
     assert module.prompts(hq, batch) == plain.prompts(hq, batch)
     assert all(prompt.endswith(",") for prompt in module.prompts(hq, batch))
+
+
+def test_the_text_may_be_the_class_that_a_classifier_of_transformers_names(batch, tmp_path):
+    config = ViTConfig(image_size=16, patch_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    config.id2label = {0: "tench, Tinca tinca"}
+    ViTForImageClassification(config).save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path)
+    module = tiny_module(tags="classification", prompt_model=str(tmp_path), prompt_drop_probability=0.0)
+    assert module.prompts(to_float(batch["hq"]), batch) == ["tench,", "tench,"]
+
+
+@pytest.mark.parametrize("style", ["representation", "tags"])
+def test_dape_without_a_lora_is_refused_instead_of_being_plain_ram(style):
+    with pytest.raises(ValueError, match="LoRA"):
+        SeeSRDiffusion(tiny_stack(), **{"representation": "ram", style: "dape"})
+
+
+def test_tags_of_dape_are_those_with_its_lora(batch):
+    module = tiny_module(tags="dape", prompt_drop_probability=0.0)
+    hq = batch["hq"].permute(0, 3, 1, 2).float() / 255
+    before = module.prompts(hq, batch)
+    for name, parameter in module.ram.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    assert module.prompts(hq, batch) != before
+    assert all(prompt.endswith(",") for prompt in before)
 
 
 def test_only_lora_makes_dape_differ_from_ram(batch):

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from seesr_pl.models.prompts import Prompter
 from seesr_pl.models.ram import RAM, ram_pixel_values
 
 Representation = Literal["dape", "ram", "none"]
@@ -22,13 +23,21 @@ class Condition(NamedTuple):
     image: Tensor
 
 
-@torch.no_grad()
-def training_prompts(ram: RAM, images: Float[Tensor, "b 3 h w"]) -> list[str]:
-    """The tags that plain RAM sees, as official training writes them: "a, b," (utils_data/make_tags.py:71-73)."""
-    pixels = ram_pixel_values(images, size=ram.config.image_size)
-    with ram.disable_adapter():
-        tags = ram.tags(ram.tag_logits(ram.representation(pixels)))
-    return [", ".join(names) + "," for names in tags]
+def training_texts(prompter: Prompter | None, images: Float[Tensor, "b 3 h w"], tags: Sequence[str]) -> Sequence[str]:
+    """What `prompter` says of HQ images, ended by a comma as official training does (utils_data/make_tags.py:71-73).
+
+    Sampling puts a comma there too. Without a prompter `tags` are the texts as they are.
+    """
+    return tags if prompter is None else [f"{text}," for text in prompter(images)]
+
+
+def require_adapter(ram: RAM, kind: Representation) -> None:
+    """Raises ValueError where `kind` is `dape` and `ram` has no LoRA: it would silently be plain RAM's."""
+    if kind == "dape" and ram.lora_rank is None:
+        raise ValueError(
+            "representation=dape needs a RAM with DAPE's LoRA, and this one has none: "
+            "give the stack dape=PATH, or set representation=ram"
+        )
 
 
 @torch.no_grad()

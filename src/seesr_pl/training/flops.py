@@ -34,7 +34,7 @@ class StepFlops(NamedTuple):
 def step_flops(module: SeeSRDiffusion, *, size: int) -> StepFlops:
     """The cost of a training step of `module` for an HQ crop of `size` pixels a side.
 
-    `networks` is UNet and ControlNet, forward and backward; `tags` is plain RAM on the share of crops that is tagged.
+    `networks` is UNet and ControlNet, forward and backward; `tags` is RAM on the share of crops that it tags.
     """
     stack = on_meta(module.stack)
     vae: Any = stack.vae
@@ -47,7 +47,7 @@ def step_flops(module: SeeSRDiffusion, *, size: int) -> StepFlops:
     tokens = torch.zeros(1, stack.tokenizer.model_max_length, dtype=torch.int64, device="meta")
     latents = vae.encode(image).latent_dist.mode()
     text, representation = stack.text_encoder(tokens)[0], stack.ram.representation(pixels)
-    tagged = 1 - module.prompt_drop_probability if module.tags == "ram" else 0
+    tagged = 1 - module.prompt_drop_probability if module.tags in ("ram", "dape") else 0
     represented = module.rca and module.representation != "none"
 
     def learn() -> None:

@@ -1,6 +1,7 @@
 """Held-out images restored while a run goes on: two scores beside those of bicubic, and a picture to look at."""
 
-from copy import deepcopy
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,20 +16,17 @@ from seesr_pl import keyed
 from seesr_pl.evaluation.metrics import psnr_y, ssim_y
 from seesr_pl.imaging.io import write_image
 from seesr_pl.imaging.tensors import resize_bicubic, to_float, to_uint8
-from seesr_pl.models.ram import ram_pixel_values
-from seesr_pl.sampling.autoencoder import decode, downscale_factor
-from seesr_pl.sampling.denoise import denoise, start_latents
-from seesr_pl.training.conditioning import soft_prompt, text_embeddings
+from seesr_pl.sampling.pictures import RGB
+from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.training.conditioning import Representation
 from seesr_pl.training.seesr import SeeSRDiffusion
 from seesr_pl.types import Batch
 
-ADDED_PROMPT = "clean, high-resolution, 8k"
-NEGATIVE_PROMPT = "dotted, noise, blur, lowres, smooth"
 _CAPTION_HEIGHT = 14
 
 
 class Restored(NamedTuple):
-    """A batch of pictures, uint8 (b, h, w, 3), the bicubic ones beside them, and the tags that were seen in the LQ."""
+    """A batch of pictures, uint8 (b, h, w, 3), the bicubic ones beside them, and what was said of the LQ ones."""
 
     images: Tensor
     bicubic: Tensor
@@ -108,36 +106,41 @@ class ValidationImages(Callback):
                 logger.log_image("val/restored", [panel], step=trainer.global_step)
 
 
-@torch.no_grad()
+class RunPipeline(SeeSRPipeline):
+    """The pipeline that users have, which sees what an ablation leaves to be seen.
+
+    `seen`: as the run's `representation`.
+    """
+
+    seen: Representation = "dape"
+
+    def look(self, pictures: Sequence[RGB]) -> tuple[Tensor, list[str]]:
+        """As the pipeline; for `ram` without LoRA, for `none` with one zero token as representation."""
+        with self.ram.disable_adapter() if self.seen == "ram" else nullcontext():
+            representation, tags = super().look(pictures)
+        return (torch.zeros_like(representation[:, :1]) if self.seen == "none" else representation), tags
+
+
 def restore(module: SeeSRDiffusion, batch: Batch, *, num_inference_steps: int, guidance_scale: float) -> Restored:
-    """The LQ images of `batch` restored to the size of its HQ ones; the noise of each is keyed by its sample id."""
-    vae: Any = module.vae
-    image = resize_bicubic(to_float(batch["lq"]), (batch["hq"].shape[1], batch["hq"].shape[2]))
-    tags = _lq_tags(module, image)
-    prompts = [f"{names}, {ADDED_PROMPT}".removeprefix(", ") for names in tags]
-    negatives = [NEGATIVE_PROMPT] * len(prompts) if guidance_scale > 1 else []
-    side = downscale_factor(vae)
-    shape = (vae.config.latent_channels, image.shape[2] // side, image.shape[3] // side)
-    keys: dict[str, Any] = {"seed": module.seed, "epochs": batch["epoch"], "sample_ids": batch["sample_id"]}
-    scheduler = deepcopy(module.scheduler)
-    latents = denoise(
-        module.unet,
-        module.controlnet,
-        scheduler,
-        latents=start_latents(
-            vae, image, scheduler, keyed.normal(shape, purpose="restoration", **keys).to(image), start_from="lq"
-        ),
-        prompt_embeds=text_embeddings(module.tokenizer, module.text_encoder, [*negatives, *prompts]),
-        representation=soft_prompt(module.ram, image, module.representation),
-        image=image,
+    """The LQ images of `batch` restored by the pipeline, without colour fix; the noise is keyed by the sample id."""
+    height, width = batch["hq"].shape[1:3]
+    pipeline = RunPipeline(*module.stack)
+    pipeline.seen = module.representation
+    pipeline.set_progress_bar_config(disable=True)
+    output = pipeline(
+        list(batch["lq"].cpu().numpy()),
+        tags=_texts(module, batch),
+        upscale=height // batch["lq"].shape[1],
+        process_size=min(height, width),
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
-        conditioning_scale=1.0,
-        tile=max(shape),
-        overlap=0,
-        generator=[keyed.torch_generator(module.seed, number, "steps") for number in batch["sample_id"].tolist()],
+        color_fix="none",
+        generator=[keyed.torch_generator(module.seed, number, "restore") for number in batch["sample_id"].tolist()],
+        batch_size=len(batch["lq"]),
     )
-    return Restored(to_uint8(decode(vae, latents)), to_uint8(image), tags)
+    images = torch.from_numpy(np.stack([np.array(image) for image in output.images]))
+    bicubic = resize_bicubic(to_float(batch["lq"]), (height, width))
+    return Restored(images, to_uint8(bicubic), output.tags)
 
 
 def panel_row(*images: UInt8[np.ndarray, "h w 3"], caption: str) -> UInt8[np.ndarray, "h2 w2 3"]:
@@ -148,13 +151,11 @@ def panel_row(*images: UInt8[np.ndarray, "h w 3"], caption: str) -> UInt8[np.nda
     return np.concatenate([row, np.asarray(line)])
 
 
-def _lq_tags(module: SeeSRDiffusion, image: Tensor) -> list[str]:
-    """What the tagger of inference sees in the LQ images; nothing where the run trains without tags."""
-    if module.tags == "none":
-        return [""] * len(image)
-    ram = module.ram
-    logits = ram.tag_logits(ram.representation(ram_pixel_values(image, size=ram.config.image_size)))
-    return [", ".join(names) for names in ram.tags(logits)]
+def _texts(module: SeeSRDiffusion, batch: Batch) -> list[str] | None:
+    """What the run's style of prompt says of the LQ images; None leaves it to the tagger of inference."""
+    if module.prompter is None or module.tags in ("ram", "dape"):
+        return None
+    return module.prompter(to_float(batch["lq"]))
 
 
 def _first(batch: Any, count: int) -> Any:

@@ -14,15 +14,17 @@ from torchmetrics import MeanMetric
 from seesr_pl import keyed
 from seesr_pl.checkpoints import io
 from seesr_pl.imaging.tensors import resize_bicubic, to_float
+from seesr_pl.models.prompts import PromptStyle, prompter
 from seesr_pl.models.stack import SeeSRStack
 from seesr_pl.training.conditioning import (
     Condition,
     Representation,
     prediction_target,
+    require_adapter,
     sampled_latents,
     soft_prompt,
     text_embeddings,
-    training_prompts,
+    training_texts,
 )
 from seesr_pl.training.optimizers import learning_rate_schedule
 from seesr_pl.training.placement import cast_frozen, copy_sharing_frozen, train_controlnet_and_rca
@@ -42,14 +44,16 @@ class SeeSRDiffusion(LightningModule):
         decay_steps: if given, over which it falls to zero along half a cosine.
         optimizer: called with the trainable parameters and `lr`.
         prompt_drop_probability: chance that a sample's text is empty (official `null_text_ratio`).
-        tags: the text: `ram` tags the HQ crop as it comes, `shards` reads the batch's, `none` is always empty.
-        representation: of the LQ image: `dape` by RAM with the LoRA that it has, `ram` without, `none` one zero token.
+        tags: the text: `shards` reads the batch's, the others are the styles of `models.prompts`, on the HQ crop.
+        prompt_model: for `classification` and `caption`, a folder or a name on the Hugging Face hub.
+        representation: of the LQ image: `dape` by RAM with its LoRA, `ram` without, `none` one zero token.
         rca: whether the representation cross-attention takes part; if not, it neither runs nor trains.
         gradient_checkpointing: recompute activations of both networks in the backward pass.
         compile: `torch.compile` of both networks and the VAE.
         channels_last: memory format of the convolution weights.
-        frozen_dtype: precision in which linear and convolution weights that do not train are kept; below
-            float32 it must be the precision of the trainer's autocast.
+        frozen_dtype: of linear and convolution weights that do not train; below float32 it must be autocast's.
+
+    Raises ValueError where the stack's RAM has no LoRA and `tags` or `representation` asks for it.
     """
 
     def __init__(
@@ -62,7 +66,8 @@ class SeeSRDiffusion(LightningModule):
         decay_steps: int | None = None,
         optimizer: Callable[..., Optimizer] = torch.optim.AdamW,
         prompt_drop_probability: float = 0.5,
-        tags: Literal["ram", "shards", "none"] = "ram",
+        tags: PromptStyle | Literal["shards"] = "ram",
+        prompt_model: str | None = None,
         representation: Representation = "dape",
         rca: bool = True,
         gradient_checkpointing: bool = False,
@@ -71,13 +76,14 @@ class SeeSRDiffusion(LightningModule):
         frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
         super().__init__()
+        require_adapter(stack.ram, representation if rca else "none")
         self.vae: Any = stack.vae
         self.text_encoder, self.tokenizer = stack.text_encoder, stack.tokenizer
         self.unet, self.controlnet, self.ram = stack.unet, stack.controlnet, stack.ram
         self.scheduler: Any = stack.scheduler
         self.seed, self.learning_rate, self.warmup_steps, self.optimizer = seed, learning_rate, warmup_steps, optimizer
-        self.decay_steps = decay_steps
-        self.prompt_drop_probability, self.tags = prompt_drop_probability, tags
+        self.decay_steps, self.prompt_drop_probability, self.tags = decay_steps, prompt_drop_probability, tags
+        self.prompter = None if tags == "shards" else prompter(tags, ram=stack.ram, model=prompt_model)
         self.representation, self.rca = representation, rca
         self.compile_networks, self.channels_last = compile, channels_last
         self.frozen_dtype: torch.dtype = getattr(torch, frozen_dtype)
@@ -167,7 +173,7 @@ class SeeSRDiffusion(LightningModule):
         kept = [index for index, chance in enumerate(chances.tolist()) if chance >= self.prompt_drop_probability]
         prompts = [""] * len(hq)
         if kept and self.tags != "none":
-            texts = training_prompts(self.ram, hq[kept]) if self.tags == "ram" else [batch["tags"][i] for i in kept]
+            texts = training_texts(self.prompter, hq[kept], [batch["tags"][index] for index in kept])
             for index, text in zip(kept, texts, strict=True):
                 prompts[index] = text
         return prompts
