@@ -74,8 +74,7 @@ def stages(out: Path, size: Size) -> list[tuple[str, list[str]]]:
         (
             "SeeSR learns to restore",
             f"{train} experiment=tiny_seesr run_name=seesr {seesr} module.representation=dape "
-            f"module.stack.dape={out}/dape.safetensors "
-            "module.representation=dape",
+            f"module.stack.dape={out}/dape.safetensors",
         ),
         *((f"for comparison: {name}", f"{judge} method={name} run_name={name}") for name in BASELINES),
         (
