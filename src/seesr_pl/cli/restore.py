@@ -35,6 +35,9 @@ def restore(
     seed: Annotated[int, typer.Option(help="noise depends on the seed, the sample and nothing else")] = 0,
     samples: Annotated[int, typer.Option(min=1, help="results a picture")] = 1,
     recipe: Annotated[Literal["default", "official"], typer.Option(help="official: its accidents too")] = "default",
+    process_size: Annotated[
+        int | None, typer.Option(min=8, help="shortest side at work in pixels, 512; less is faster on small results")
+    ] = None,
     tile: Annotated[int | None, typer.Option(min=1, help="latent tile")] = None,
     overlap: Annotated[int | None, typer.Option(min=0, help="overlap of latent tiles")] = None,
     vae_tile: Annotated[
@@ -61,6 +64,7 @@ def restore(
         "num_inference_steps": steps,
         "guidance_scale": guidance,
         "solver": solver,
+        "process_size": process_size,
         "tile": tile,
         "overlap": overlap,
         "vae_tile": vae_tile,

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from diffusers import AutoencoderKL, SchedulerMixin
+from diffusers import AutoencoderKL
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from seesr_pl.models.ram import RAM
