@@ -191,10 +191,10 @@ def test_the_default_optimizer_does_not_decay():
 
 
 def test_training_moves_the_student_towards_the_teacher(tmp_path):
-    module = DAPEDistillation(tiny_ram(), learning_rate=3e-3, lora_rank=4)
+    module = DAPEDistillation(tiny_ram(), learning_rate=1e-2, lora_rank=4)
     validation = loader([0])
     before = trainer(tmp_path).validate(module, validation, verbose=False)[0]
-    trainer(tmp_path, max_steps=60).fit(module, loader([0] * 60))
+    trainer(tmp_path, max_steps=15).fit(module, loader([0] * 15))
     after = trainer(tmp_path).validate(module, validation, verbose=False)[0]
     assert before["val/dape/representation_error"] == pytest.approx(before["val/ram/representation_error"])
     assert after["val/ram/representation_error"] == pytest.approx(before["val/ram/representation_error"])
