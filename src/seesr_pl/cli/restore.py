@@ -57,8 +57,7 @@ def restore(
     places = [device(name) for name in devices.split(",")]
     _check_writable(out)
     from seesr_pl.sampling import files, files_pool
-    from seesr_pl.sampling.pipeline import ADDED_PROMPT, NEGATIVE_PROMPT
-    from seesr_pl.sampling.presets import PRESETS
+    from seesr_pl.sampling.presets import ADDED_PROMPT, NEGATIVE_PROMPT, PRESETS
 
     chosen: dict[str, Any] = {
         "num_inference_steps": steps,

@@ -4,11 +4,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seesr_pl.sampling.denoise import denoise, start_latents
+    from seesr_pl.sampling.denoising import denoise, start_latents
     from seesr_pl.sampling.pipeline import SeeSRPipeline
 
 __all__ = ["SeeSRPipeline", "denoise", "start_latents"]
-_MODULES = {"SeeSRPipeline": "pipeline", "denoise": "denoise", "start_latents": "denoise"}
+_MODULES = {"SeeSRPipeline": "pipeline", "denoise": "denoising", "start_latents": "denoising"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from seesr_pl.imaging.tensors import to_uint8
-from seesr_pl.sampling.denoise import Generators
+from seesr_pl.sampling.denoising import Generators
 from seesr_pl.sampling.pictures import RGB, Recipe, Work
 
 Images = Image.Image | np.ndarray | Tensor

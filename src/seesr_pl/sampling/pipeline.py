@@ -1,17 +1,12 @@
 """SeeSR as a diffusers pipeline: pictures in, restored pictures out."""
 
-import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
 import torch
-from diffusers.pipelines import pipeline_loading_utils
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.utils.outputs import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
@@ -21,30 +16,16 @@ from seesr_pl.imaging.tensors import to_float, to_uint8
 from seesr_pl.models.ram import ram_pixel_values
 from seesr_pl.models.stack import SeeSRStack
 from seesr_pl.sampling.autoencoder import decode, downscale_factor
-from seesr_pl.sampling.denoise import Generators, OnStep, StartFrom, denoise, start_latents
+from seesr_pl.sampling.denoising import Generators, OnStep, StartFrom, denoise
+from seesr_pl.sampling.diffusers_interface import SeeSRPipelineOutput, import_own_parts
 from seesr_pl.sampling.inputs import Images, as_rgb, generators_for, groups_of_equal_size, one_each, prompt_text
 from seesr_pl.sampling.pictures import PROCESS_SIZE, RGB, Recipe, Work, finish, prepare
+from seesr_pl.sampling.presets import ADDED_PROMPT, NEGATIVE_PROMPT
 from seesr_pl.sampling.solvers import Solver
 from seesr_pl.sampling.solvers import solver as make_solver
+from seesr_pl.sampling.start import drawn_start
 
-ADDED_PROMPT = "clean, high-resolution, 8k"
-"""Official (test_seesr.py:244)."""
-NEGATIVE_PROMPT = "dotted, noise, blur, lowres, smooth"
-"""Official (test_seesr.py:245)."""
 OnStepEnd = Callable[[DiffusionPipeline, int, Any, dict[str, Tensor]], dict[str, Tensor]]
-
-# diffusers saves and loads components by a table of base classes, looked up in the module of the component's class.
-_METHODS = ["save_pretrained", "from_pretrained"]
-pipeline_loading_utils.LOADABLE_CLASSES["seesr_pl.models.ram"] = {"RAM": _METHODS}
-pipeline_loading_utils.ALL_IMPORTABLE_CLASSES.update(dict.fromkeys(("RAM", "SeeSRUNet", "SeeSRControlNet"), _METHODS))
-
-
-@dataclass
-class SeeSRPipelineOutput(BaseOutput):
-    """Restored pictures, and for each the tags that the networks were told, joined by ", "."""
-
-    images: list[Image.Image]
-    tags: list[str]
 
 
 class SeeSRPipeline(DiffusionPipeline):
@@ -103,11 +84,8 @@ class SeeSRPipeline(DiffusionPipeline):
         """As diffusers, from a folder that `save_pretrained` wrote; a single `dtype` leaves RAM in float32."""
         dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
         kwargs["dtype"] = {"default": dtype, "ram": torch.float32} if isinstance(dtype, torch.dtype) else dtype
-        # diffusers takes components from modules that are imported already, and from no others.
         index: Any = cls.load_config(pretrained_model_name_or_path)
-        for part in index.values():
-            if isinstance(part, list) and str(part[0]).startswith("seesr_pl."):
-                importlib.import_module(part[0])
+        import_own_parts(index.values())
         return cast(Self, super().from_pretrained(pretrained_model_name_or_path, **kwargs))
 
     @torch.no_grad()
@@ -228,18 +206,16 @@ class SeeSRPipeline(DiffusionPipeline):
         on_step: OnStep,
     ) -> list[RGB]:
         image = to_float(torch.from_numpy(np.stack([work.picture for work in works]))).to(self._execution_device)
-        side = downscale_factor(self.vae)
-        shape = (len(works), self.unet.config.in_channels, image.shape[2] // side, image.shape[3] // side)
-        noise = randn_tensor(shape, generator=generator, device=image.device)
-        posterior = _posterior_noise(noise, loop["guidance_scale"], generator, recipe) if start_from == "lq" else None
         scheduler.set_timesteps(loop["num_inference_steps"], device=image.device)
-        latents = start_latents(
+        latents = drawn_start(
             self.vae,
-            image,
             scheduler,
-            noise,
+            image=image,
+            num_channels=self.unet.config.in_channels,
+            is_guided=loop["guidance_scale"] > 1,
             start_from=start_from,
-            posterior_noise=posterior,
+            generator=generator,
+            recipe=recipe,
             vae_tile=vae_tile,
         )
         latents = denoise(
@@ -263,16 +239,3 @@ class SeeSRPipeline(DiffusionPipeline):
             return callback(self, index, timestep, {"latents": latents}).get("latents", latents)
 
         return on_step
-
-
-def _posterior_noise(
-    like: Tensor, guidance_scale: float, generator: list[torch.Generator] | None, recipe: Recipe
-) -> Tensor:
-    if recipe == "default":
-        return randn_tensor(like.shape, generator=generator, device=like.device)
-    # Drawn for the doubled batch, of which the first half is used, and followed by a draw for nothing
-    # (pipeline_seesr.py:988-993).
-    rows = (2 if guidance_scale > 1 else 1) * like.shape[0]
-    noise = torch.randn(rows, *like.shape[1:], device=like.device)[: like.shape[0]]
-    torch.randint(1, (1,), device=like.device)
-    return noise

@@ -2,6 +2,11 @@
 
 from typing import Any, Literal
 
+ADDED_PROMPT = "clean, high-resolution, 8k"
+"""Official (test_seesr.py:244)."""
+NEGATIVE_PROMPT = "dotted, noise, blur, lowres, smooth"
+"""Official (test_seesr.py:245)."""
+
 Preset = Literal["quality", "fast", "turbo"]
 PRESETS: dict[str, dict[str, Any]] = {
     # test_seesr.py:242-266.
