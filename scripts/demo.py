@@ -50,7 +50,7 @@ def main() -> None:
     commands = stages(arguments.out, QUICK if arguments.quick else FULL)
     for number, (title, command) in enumerate(commands, start=1):
         console.rule(f"[bold]{number}/{len(commands) + 1} {title}")
-        console.print(f"[dim]$ {shlex.join(command)}[/]", soft_wrap=True)
+        console.print(f"$ {command}", style="dim", markup=False, soft_wrap=True)
         run(command)
     console.rule(f"[bold]{len(commands) + 1}/{len(commands) + 1} the report")
     report(arguments.out, console)
@@ -59,14 +59,14 @@ def main() -> None:
     console.print(NEXT.format(out=arguments.out), soft_wrap=True)
 
 
-def stages(out: Path, size: Size) -> list[tuple[str, list[str]]]:
+def stages(out: Path, size: Size) -> list[tuple[str, str]]:
     """Title and command of each stage; training that was finished before is not done again."""
     crops = f"benchmark=folder benchmark.root={out}/photos/benchmark \"benchmark.group='(.*)_'\" paths.outputs={out}"
     judge = f"python evaluate.py {crops} metrics=[psnr_y,psnr_rgb,ssim_y] stages=[restore,score]"
     train = f"python train.py paths.outputs={out} paths.shards={out}/shards"
     dape, seesr = f"trainer.max_steps={size.dape_steps}", f"trainer.max_steps={size.seesr_steps}"
     compare = ",".join(f"{out}/{name}" for name in BASELINES)
-    commands = [
+    return [
         ("photographs, and degraded crops of the held-out ones", f"seesr photos {out}/photos --crops {size.crops}"),
         ("DAPE learns to see on degraded pictures", f"{train} experiment=tiny_dape run_name=dape {dape}"),
         ("what RAM and DAPE see", f"python evaluate.py task=tags ckpt={out}/dape run_name=tags {crops}"),
@@ -82,13 +82,13 @@ def stages(out: Path, size: Size) -> list[tuple[str, list[str]]]:
             f"{judge} method=tiny ckpt={out}/seesr run_name=restored compare=[{compare}]",
         ),
     ]
-    return [(title, shlex.split(command)) for title, command in commands]
 
 
-def run(command: Sequence[str]) -> None:
+def run(command: str) -> None:
     """Run a command of the project with this Python; a failure ends the demo with its exit code."""
-    program = [sys.executable] if command[0] == "python" else [str(Path(sys.executable).with_name(command[0]))]
-    finished = subprocess.run([*program, *command[1:]], cwd=ROOT, check=False)
+    name, *arguments = shlex.split(command)
+    program = sys.executable if name == "python" else str(Path(sys.executable).with_name(name))
+    finished = subprocess.run([program, *arguments], cwd=ROOT, check=False)
     if finished.returncode:
         sys.exit(finished.returncode)
 
