@@ -32,9 +32,6 @@ class ShardDataModule(LightningDataModule):
     `max_bad_fraction`: the run stops when more of the samples seen than that are damaged.
     """
 
-    # A rank without a validation sample is in order: the metrics are gathered over the ranks.
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         sources: Sequence[ShardSource],
@@ -56,6 +53,8 @@ class ShardDataModule(LightningDataModule):
         cache_gigabytes: float = 50.0,
     ) -> None:
         super().__init__()
+        # A rank without a validation sample is in order: the metrics are gathered over the ranks.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources = list(sources)
         self.validation_sources = list(validation_sources)
         self.global_batch_size = global_batch_size
