@@ -1,8 +1,9 @@
 """`seesr restore` on the tiny stack."""
 
 import json
-import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,8 +177,8 @@ def test_a_full_disk_stops_the_run_and_leaves_whole_files(run, tmp_path, monkeyp
 def test_two_devices_give_what_one_gives(weights, tmp_path):
     for seed in range(3):
         save(tmp_path / f"{seed}.png", seed=seed)
-    command = [shutil.which("seesr"), "restore", tmp_path / "*.png", "--ckpt", weights, "--steps", 1, "--guidance", 1]
-    command += ["--process-size", 64]
+    command = [Path(sys.executable).with_name("seesr"), "restore", tmp_path / "*.png", "--ckpt", weights]
+    command += ["--steps", 1, "--guidance", 1, "--process-size", 64]
     for out, devices in (("one", "cpu"), ("two", "cpu,cpu")):
         arguments = [*command, "--out", tmp_path / out, "--devices", devices]
         subprocess.run([str(word) for word in arguments], check=True)
