@@ -8,7 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+
+from seesr_pl.data import ShardWriter
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_STEPS, KILL_AT = 20, 10
@@ -66,15 +70,23 @@ def test_a_run_killed_and_started_again_logs_the_losses_of_an_uninterrupted_one(
     assert [int(step) for step, _ in whole] == list(range(NUM_STEPS))
 
 
-@pytest.mark.parametrize("experiment", ["tiny_seesr", "tiny_dape"])
-def test_a_rank_without_a_validation_sample_neither_hangs_nor_fails(shards, tmp_path, experiment):
+@pytest.mark.parametrize(
+    ("experiment", "callbacks", "num_samples"), [("tiny_seesr", "seesr", 3), ("tiny_dape", "default", 1)]
+)
+def test_ranks_with_uneven_validation_neither_hang_nor_fail(shards, tmp_path, experiment, callbacks, num_samples):
+    with ShardWriter(tmp_path / "few") as writer:
+        for number in range(num_samples):
+            image = np.random.default_rng(number).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+            writer.write(f"{number}", cv2.imencode(".png", image)[1].tobytes(), extension="png", tags="wood")
     train(
         *(shards, tmp_path, "trainer.devices=2", "trainer.strategy=ddp", "trainer.max_steps=2"),
-        *("trainer.val_check_interval=2", "data.validation_batch_size=4096", "data.global_batch_size=4"),
+        *("trainer.val_check_interval=2", "data.global_batch_size=4", f"callbacks={callbacks}"),
+        "data.validation_batch_size=1",
+        f"data.validation_sources=[{{_target_: seesr_pl.data.ShardSource, urls: {tmp_path}/few/*.tar}}]",
         experiment=experiment,
     )
     with (tmp_path / experiment / "metrics.csv").open(newline="") as file:
-        assert any(row["val/loss"] for row in csv.DictReader(file))
+        assert [row["val/loss"] for row in csv.DictReader(file) if row["val/loss"]]
 
 
 def kill_when_logged(arguments, run, *, step):

@@ -45,10 +45,15 @@ class MicroBatches(Sampler[list[int]]):
 
 
 class RankBatches(Sampler[list[int]]):
-    """One rank's batches of the positions 0 .. num_positions - 1: rank r takes r, r + world_size, ..., none twice."""
+    """One rank's batches of the positions 0 .. num_positions - 1: rank r takes r, r + world_size, ...
+
+    None is taken twice, unless there are fewer positions than ranks: Lightning ends a validation at once on a rank
+    that has no batch, and the others would wait for it.
+    """
 
     def __init__(self, num_positions: int, batch_size: int, *, rank: int, world_size: int) -> None:
-        self.positions = range(rank, num_positions, world_size)
+        first = rank % num_positions if num_positions else rank
+        self.positions = range(first, num_positions, world_size)
         self.batch_size = batch_size
 
     def __len__(self) -> int:

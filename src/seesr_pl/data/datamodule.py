@@ -53,8 +53,6 @@ class ShardDataModule(LightningDataModule):
         cache_gigabytes: float = 50.0,
     ) -> None:
         super().__init__()
-        # A rank without a validation sample is in order: the metrics are gathered over the ranks.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.sources = list(sources)
         self.validation_sources = list(validation_sources)
         self.global_batch_size = global_batch_size

@@ -18,7 +18,7 @@ from seesr_pl.checkpoints import io
 from seesr_pl.evaluation.semantics import TagComparison, TagResult
 from seesr_pl.models.ram import RAM, RAMOutput
 from seesr_pl.models.ram_inputs import RAMInputs
-from seesr_pl.training.placement import cast_frozen, copy_sharing_frozen
+from seesr_pl.training.placement import cast_frozen, copy_sharing_frozen, keep_buffers_local
 from seesr_pl.types import Batch
 
 ADAMW = functools.partial(torch.optim.AdamW, weight_decay=0.0)
@@ -159,6 +159,7 @@ class DAPEDistillation(LightningModule):
     def setup(self, stage: str) -> None:
         """Name the frozen weights by hash, then settle precision and compilation."""
         self._hash_frozen()
+        keep_buffers_local(self)
         if self.frozen_dtype != torch.float32:
             cast_frozen(self, self.frozen_dtype)
         if self.compile_networks:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 # The layers that autocast runs in low precision, so that storing their weights so changes no result.
 _AUTOCAST_LAYERS = (nn.Linear, nn.Conv2d)
@@ -32,6 +33,16 @@ def cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:
     for layer in module.modules():
         if isinstance(layer, _AUTOCAST_LAYERS) and not any(p.requires_grad for p in layer.parameters()):
             layer.to(dtype)
+
+
+def keep_buffers_local(module: nn.Module) -> None:
+    """Tells DDP that the buffers of `module` are constants, which need not be sent around.
+
+    It would send them before every forward pass, in validation too, where a rank may have fewer batches than another
+    and the others would wait for it.
+    """
+    names = [name for name, _ in module.named_buffers()]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
 
 
 def copy_sharing_frozen(module: nn.Module, memo: dict[int, Any]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class ValidationImages(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the means over all ranks; rank 0 writes the picture."""
-        scores = torch.tensor(self._scores, device=pl_module.device).reshape(-1, 4)
+        scores = torch.tensor(self._scores, device=pl_module.device).reshape(len(self._scores), 4)
         sums = torch.cat([scores.sum(0), scores.new_tensor([len(scores)])])
         *totals, count = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         names = ("psnr_y", "ssim_y", "bicubic_psnr_y", "bicubic_ssim_y")

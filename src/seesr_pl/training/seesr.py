@@ -27,7 +27,12 @@ from seesr_pl.training.conditioning import (
     training_texts,
 )
 from seesr_pl.training.optimizers import learning_rate_schedule
-from seesr_pl.training.placement import cast_frozen, copy_sharing_frozen, train_controlnet_and_rca
+from seesr_pl.training.placement import (
+    cast_frozen,
+    copy_sharing_frozen,
+    keep_buffers_local,
+    train_controlnet_and_rca,
+)
 from seesr_pl.types import Batch
 
 _FROZEN_PARTS = ("vae", "text_encoder", "unet", "ram")
@@ -206,8 +211,9 @@ class SeeSRDiffusion(LightningModule):
         return self
 
     def setup(self, stage: str) -> None:
-        """Name the frozen parts by hash, then settle precision, memory format and compilation."""
+        """Name the frozen parts by hash, then settle buffers, precision, memory format, compilation."""
         self._hash_frozen()
+        keep_buffers_local(self)
         if self.frozen_dtype != torch.float32:
             cast_frozen(self, self.frozen_dtype)
         if self.channels_last:
