@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from seesr_pl.checkpoints.stack import random_stack
 from seesr_pl.data import ShardDataModule, ShardSource
+from seesr_pl.models.tiny import tiny_stack
 from seesr_pl.training import SeeSRDiffusion
 from seesr_pl.training.flops import step_flops
 from seesr_pl.training.optimizers import adamw8bit
@@ -87,7 +88,7 @@ def main() -> None:
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """Train for twice `steps` optimizer steps; the figures are those of the second half."""
     with torch.device(arguments.device):
-        stack = random_stack()
+        stack = tiny_stack(lora_rank=8) if arguments.tiny else random_stack()
     module = SeeSRDiffusion(
         stack,
         optimizer=OPTIMIZERS[arguments.optimizer],
@@ -137,6 +138,7 @@ def _arguments() -> argparse.Namespace:
     flag = functools.partial(parser.add_argument, action="store_true")
     flag("--flops", help="count the step on tensors without data")
     flag("--sweep", help="each optimisation on and off, a process each; other options are handed on")
+    flag("--tiny", help="the tiny stack, to try this script on a CPU: its figures say nothing of the full size")
     flag("--gradient-checkpointing")
     flag("--compile")
     parser.add_argument("--no-channels-last", dest="channels_last", action="store_false")
