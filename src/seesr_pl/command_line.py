@@ -91,7 +91,9 @@ def _completed(argument: str, roots: list[str], groups: set[str], config_dir: Pa
         problems.append(unknown(root, roots))
     elif name in groups:
         choices = sorted(path.stem for path in (config_dir / name).glob("*.yaml"))
-        wrong = [choice for choice in value.strip("[]").split(",") if choice not in choices and choice not in ("null", "")]
+        wrong = [
+            choice for choice in value.strip("[]").split(",") if choice not in choices and choice not in ("null", "")
+        ]
         problems += [f"{name}={choice} does not exist{nearest(choice, choices, prefix=f'{name}=')}" for choice in wrong]
     elif "." in name:
         return f"++{argument}"
