@@ -1,0 +1,179 @@
+"""Whether SeeSR's training step learns at all: the tiny stack learns eight photographs by heart.
+
+    python benchmarks/overfit.py [--steps 500] [--weights shipped|skip|random] [--out outputs/overfit]
+
+Eight crops with one fixed LQ picture each, through SeeSRDiffusion and Lightning's Trainer; text, noise and timesteps
+are new at every step. Prints Markdown: the loss before and after, on noise and timesteps that were never trained on,
+by range of timesteps, beside that of the LQ latent as it is; and PSNR-Y of what the users' pipeline restores beside
+bicubic. Writes `<out>/panel.png`: LQ, restored before, restored after, HQ.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from lightning import Trainer, seed_everything
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from seesr_pl.data.photographs import Photograph, photographs
+from seesr_pl.degradation import RealESRGANDegradation
+from seesr_pl.evaluation.metrics import psnr_y
+from seesr_pl.imaging.io import write_image
+from seesr_pl.models.tiny import tiny_stack
+from seesr_pl.training import SeeSRDiffusion
+from seesr_pl.training.restoration import Restored, panel_row, restore
+from seesr_pl.types import Batch
+
+NAMES = ("astronaut", "chelsea", "coffee", "motorcycle-left", "hubble", "rocket", "brick", "grass")
+RANGES = ((0, 249), (250, 499), (500, 749), (750, 999))
+UNSEEN_EPOCH, NUM_DRAWS = 10**6, 16
+_ZOOM = 2
+
+
+class EveryStep(IterableDataset[Batch]):
+    """The same pictures at every step, each time as another epoch, which is what keys noise and timestep."""
+
+    def __init__(self, batch: Batch, num_steps: int) -> None:
+        self.batch, self.num_steps = batch, num_steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (in_epoch(self.batch, step) for step in range(self.num_steps))
+
+
+def main() -> None:
+    """Train, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--size", type=int, default=96, help="of the crops, in pixels")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--weights", choices=("shipped", "skip", "random"), default="shipped")
+    parser.add_argument("--out", type=Path, default=Path("outputs/overfit"))
+    arguments = parser.parse_args()
+    seed_everything(0)
+    batch = photograph_batch(arguments.size)
+    module = SeeSRDiffusion(
+        tiny_stack(weights=arguments.weights),
+        representation="ram",
+        learning_rate=arguments.learning_rate,
+        warmup_steps=20,
+        decay_steps=arguments.steps,
+    )
+    untrained = SeeSRDiffusion(tiny_stack(weights="skip"), representation="ram")
+    losses = {"LQ latent as it is": unseen_losses(untrained, batch), "before": unseen_losses(module, batch)}
+    before = restored(module, batch)
+    started = time.perf_counter()
+    train(module, batch, arguments.steps)
+    seconds = time.perf_counter() - started
+    losses["after"] = unseen_losses(module, batch)
+    after = restored(module, batch)
+    print(f"{arguments.steps} steps of {len(NAMES)} in {seconds:.0f} s, {torch.get_num_threads()} threads\n")
+    print_losses(losses)
+    print_scores(batch, before, after)
+    draw(batch, before, after, arguments.out / "panel.png")
+
+
+def photograph_batch(size: int) -> Batch:
+    """The middle of each photograph, twice `size` pixels shrunk to `size`, and what the official chain makes of it."""
+    chain = RealESRGANDegradation()
+    known = {photo.name: photo for photo in photographs(("train", "choice", "held-out"), source="pip")}
+    pairs = [chain.apply(middle(known[name], size), chain.sample(0, 0, row)) for row, name in enumerate(NAMES)]
+    hq, lq = (torch.from_numpy(np.stack(images)) for images in zip(*pairs, strict=True))
+    number = len(NAMES)
+    return Batch(
+        hq=hq,
+        lq=lq,
+        key=list(NAMES),
+        sample_id=torch.arange(number),
+        epoch=torch.zeros(number, dtype=torch.int64),
+        severity=torch.zeros(number),
+        tags=[""] * number,
+    )
+
+
+def middle(photo: Photograph, size: int) -> np.ndarray:
+    """The central square of `2 * size` pixels (or of the whole shorter side), shrunk to `size`."""
+    image = photo.read()
+    side = min(2 * size, *image.shape[:2])
+    top, left = ((length - side) // 2 for length in image.shape[:2])
+    square = image[top : top + side, left : left + side]
+    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def in_epoch(batch: Batch, epoch: int) -> Batch:
+    """The same pictures under other noise."""
+    return {**batch, "epoch": torch.full_like(batch["epoch"], epoch)}
+
+
+def train(module: SeeSRDiffusion, batch: Batch, num_steps: int) -> None:
+    """One optimizer step for each of `num_steps` draws of noise and timesteps."""
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=num_steps,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(module, DataLoader(EveryStep(batch, num_steps), batch_size=None))
+
+
+@torch.no_grad()
+def unseen_losses(module: SeeSRDiffusion, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Losses and timesteps of NUM_DRAWS draws for each picture that training never meets."""
+    module.eval()
+    draws = [module.losses(in_epoch(batch, UNSEEN_EPOCH + number)) for number in range(NUM_DRAWS)]
+    losses, timesteps = (torch.cat(column) for column in zip(*draws, strict=True))
+    return losses, timesteps
+
+
+def restored(module: SeeSRDiffusion, batch: Batch) -> Restored:
+    """What the pipeline makes of the LQ pictures with the tiny sampler: one step, no guidance."""
+    return restore(module.eval(), batch, num_inference_steps=1, guidance_scale=1.0)
+
+
+def print_losses(losses: dict[str, tuple[Tensor, Tensor]]) -> None:
+    """Print a row for each state, a column for each range of timesteps, and how much the loss fell."""
+    print("| loss | all | " + " | ".join(f"t {first} to {last}" for first, last in RANGES) + " |")
+    print("|---" * (2 + len(RANGES)) + "|")
+    rows = {name: means(*found) for name, found in losses.items()}
+    for name, values in rows.items():
+        print(f"| {name} | " + " | ".join(f"{value:.5f}" for value in values) + " |")
+    ratios = [start / end for start, end in zip(rows["before"], rows["after"], strict=True)]
+    print("| before / after | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |\n")
+
+
+def means(losses: Tensor, timesteps: Tensor) -> list[float]:
+    """The mean loss over everything and over each range of timesteps."""
+    inside = [(timesteps >= first) & (timesteps <= last) for first, last in RANGES]
+    return [losses.mean().item(), *(losses[rows].mean().item() for rows in inside)]
+
+
+def print_scores(batch: Batch, before: Restored, after: Restored) -> None:
+    """Print PSNR-Y of each picture."""
+    columns = {"bicubic": after.bicubic, "before": before.images, "after": after.images}
+    print("| PSNR-Y, dB | " + " | ".join(columns) + " |\n" + "|---" * (1 + len(columns)) + "|")
+    hq = batch["hq"].numpy()
+    table = np.array([[psnr_y(i.numpy(), truth) for i, truth in zip(c, hq, strict=True)] for c in columns.values()])
+    for name, values in [*zip(NAMES, table.T, strict=True), ("mean", table.mean(axis=1))]:
+        print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |")
+
+
+def draw(batch: Batch, before: Restored, after: Restored, path: Path) -> None:
+    """Write a row for each picture: LQ enlarged, restored before, restored after, HQ."""
+    columns = [after.bicubic, before.images, after.images, batch["hq"]]
+    rows = []
+    for number, name in enumerate(NAMES):
+        images = [column[number].numpy().repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1) for column in columns]
+        rows.append(panel_row(*images, caption=f"{name}: LQ, before, after, HQ. RAM sees: {after.tags[number]}"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, np.concatenate(rows))
+
+
+if __name__ == "__main__":
+    main()
