@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from typer.testing import CliRunner
 
 from seesr_pl.cli.restore import restore
@@ -77,6 +78,18 @@ def test_samples_differ_and_repeat(run, tmp_path):
     first, second = (read_rgb(tmp_path / "one" / f"a_{sample:02d}.png") for sample in (0, 1))
     assert (first != second).any()
     np.testing.assert_array_equal(read_rgb(tmp_path / "two" / "a_01.png"), second)
+
+
+def test_a_classifier_may_say_what_the_picture_shows(run, tmp_path):
+    config = ViTConfig(image_size=16, patch_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    config.id2label = {0: "tench, Tinca tinca"}
+    ViTForImageClassification(config).save_pretrained(tmp_path / "model")
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "model")
+    save(tmp_path / "a.png")
+    words = ("--prompter", "classification", "--prompter-model", tmp_path / "model")
+    result = run(tmp_path / "a.png", "--out", tmp_path / "out", *words)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out" / "a.json").read_text())["tags"] == "tench"
 
 
 def test_transparency_and_profile_are_kept(run, tmp_path):

@@ -32,6 +32,9 @@ def restore(
         Literal["own", "none", "classification", "caption", "ram", "dape"],
         typer.Option(help="what describes the picture; own: the tags of the stack's RAM or DAPE"),
     ] = "own",
+    prompter_model: Annotated[
+        str | None, typer.Option(help="of classification and caption: a folder, or a name on the Hugging Face hub")
+    ] = None,
     seed: Annotated[int, typer.Option(help="noise depends on the seed, the sample and nothing else")] = 0,
     samples: Annotated[int, typer.Option(min=1, help="results a picture")] = 1,
     recipe: Annotated[Literal["default", "official"], typer.Option(help="official: its accidents too")] = "default",
@@ -72,7 +75,7 @@ def restore(
     call |= {"upscale": upscale, "start_from": start_from, "color_fix": color_fix, "recipe": recipe, "prompt": prompt}
     call["added_prompt"] = ADDED_PROMPT if added_prompt is None else added_prompt
     call["negative_prompt"] = NEGATIVE_PROMPT if negative_prompt is None else negative_prompt
-    settings = files_pool.RestorerSettings(build, call, seed, prompter, overwrite, compile)
+    settings = files_pool.RestorerSettings(build, call, seed, prompter, overwrite, compile, prompter_model)
     _run(files.plan(inputs, out, ending=f".{ending}", samples=samples), settings, places)
 
 

@@ -21,6 +21,7 @@ class RestorerSettings(NamedTuple):
     prompter: str
     overwrite: bool
     compile: bool
+    prompter_model: str | None = None
 
     def restorer(self, device: str, advance: Callable[[int], None]) -> Restorer:
         """The restorer of the process that has `device`."""
@@ -30,13 +31,14 @@ class RestorerSettings(NamedTuple):
             pipeline.unet.compile()
             pipeline.controlnet.compile()
             call = call | {"cache": False}  # what is remembered between steps would be compiled as a constant
-        own = None if self.prompter == "own" else prompter(self.prompter, ram=pipeline.ram)  # type: ignore[arg-type]
+        style: Any = self.prompter
+        own = None if style == "own" else prompter(style, ram=pipeline.ram, model=self.prompter_model)
         return Restorer(
             pipeline,
             call,
             seed=self.seed,
             prompter=own,
-            prompter_name=self.prompter,
+            prompter_name=" ".join(filter(None, (self.prompter, self.prompter_model))),
             overwrite=self.overwrite,
             advance=advance,
         )
