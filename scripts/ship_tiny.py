@@ -1,6 +1,6 @@
 """Write what the package ships of the tiny stack from finished runs of experiment=tiny_ram and experiment=tiny_prior.
 
-    python scripts/ship_tiny.py --ram outputs/tiny_ram --prior outputs/tiny_prior
+python scripts/ship_tiny.py --ram outputs/tiny_ram --prior outputs/tiny_prior
 """
 
 import argparse
