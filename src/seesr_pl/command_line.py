@@ -53,7 +53,7 @@ def enter_run(cfg: DictConfig) -> None:
 
 
 def sweep_name(task_overrides: Sequence[str]) -> str:
-    """The folder of one job of a sweep, e.g. `module.lora_rank=2`: what was varied, without experiment, name and paths."""
+    """The folder of one job of a sweep, e.g. `module.lora_rank=2`: what varied, without name and paths."""
     words = [word.lstrip("+") for word in task_overrides]
     return ",".join(word for word in words if not word.startswith(("experiment=", "run_name=", "paths."))).replace(
         "/", "_"
