@@ -1,6 +1,6 @@
 """CPU time of each part of the input pipeline, one thread, and of the order and the index.
 
-    OMP_NUM_THREADS=1 python benchmarks/data.py --images ../shared/benchmarks/realsr/test_HR --out /tmp/data_benchmark
+    OMP_NUM_THREADS=1 python benchmarks/data.py --images IMAGES --out DIR_benchmark
 
 Sources are mosaics of 1500x1000 of the given pictures, as PNG and as JPEG at quality 95 (4:2:0 and 4:4:4). Times are
 process CPU time (user + system) in ms a sample, mean and median, files in the page cache.

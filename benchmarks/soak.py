@@ -1,6 +1,6 @@
 """Stream many samples through kills and changing layouts, and prove that none is lost, repeated or different.
 
-    python benchmarks/soak.py --samples 200000 --decode-every 10 --out /tmp/soak
+    python benchmarks/soak.py --samples 200000 --decode-every 10 --out DIR
 
 Three sources of JPEG shards (one at weight 2), one in a hundred samples damaged. Ranks are processes with loader
 workers of their own; all of them are killed with SIGKILL every few thousand samples and started again in another

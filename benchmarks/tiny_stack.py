@@ -1,6 +1,6 @@
 """What a trained tiny stack achieves on photographs that it never saw, and what each of its parts contributes.
 
-    python benchmarks/tiny_stack.py --seesr outputs/demo/seesr --debian-root FOLDER --realsr ../shared/benchmarks/realsr
+    python benchmarks/tiny_stack.py --seesr outputs/demo/seesr --debian-root FOLDER --realsr REALSR
 
 Prints Markdown tables: PSNR-Y, PSNR-RGB and SSIM with paired 95 % intervals by photograph, against bicubic, against
 trivial denoisers at the strength that suits them best on this very set, and against the same run with a part removed.

@@ -24,7 +24,7 @@ NEXT = """[bold]What to type next[/]
 HONEST = (
     "This is a toy: networks of {millions:.1f} million parameters that saw a few dozen photographs for minutes. The "
     "lines above were measured on photographs that no training saw; an interval that holds zero shows no difference. "
-    "Real weights (Stable Diffusion 2, RAM and SeeSR, 1.9 billion parameters) bring texture that a toy cannot; nothing "
+    "Real weights (Stable Diffusion 2, RAM and SeeSR, 2.2 billion parameters) bring texture that a toy cannot; nothing "
     "here says how good SeeSR is."
 )
 

@@ -1,6 +1,7 @@
 """A wrong config is refused before anything is built, by a message that names the key and the fix."""
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,3 +119,9 @@ def test_several_choices_of_a_group_may_be_combined() -> None:
 
 def test_a_sweep_folder_is_named_by_what_varies() -> None:
     assert command_line.sweep_name(["experiment=tiny_dape", "++module.lora_rank=2"]) == "module.lora_rank=2"
+
+
+@pytest.mark.skipif(find_spec("submitit") is not None, reason="the launcher is installed")
+def test_slurm_without_its_launcher_names_the_extra() -> None:
+    with pytest.raises(config.ConfigError, match=r"pip install 'seesr-pl\[slurm\]'"):
+        command_line.overrides(["launcher=slurm"], CONF, "train")

@@ -5,6 +5,7 @@ import sys
 import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -97,6 +98,8 @@ def _completed(argument: str, roots: list[str], groups: set[str], config_dir: Pa
             choice for choice in value.strip("[]").split(",") if choice not in choices and choice not in ("null", "")
         ]
         problems += [f"{name}={choice} does not exist{nearest(choice, choices, prefix=f'{name}=')}" for choice in wrong]
+        if name == "launcher" and "slurm" in value and find_spec("submitit") is None:
+            problems.append("launcher=slurm needs the submitit launcher: pip install 'seesr-pl[slurm]'")
     elif "." in name:
         return f"++{argument}"
     return argument
