@@ -53,6 +53,7 @@ def run(tmp_path_factory):
     logger = Recorder(folder)
     trainer = Trainer(
         accelerator="cpu",
+        default_root_dir=folder,
         max_steps=NUM_STEPS,
         accumulate_grad_batches=ACCUMULATION,
         gradient_clip_val=1.0,
@@ -130,7 +131,12 @@ def test_waiting_for_data_is_told_from_work(run):
 def test_model_flops_utilisation_is_what_the_speed_says(tmp_path):
     logger = Recorder(tmp_path)
     trainer = Trainer(
-        accelerator="cpu", max_steps=1, log_every_n_steps=1, logger=logger, callbacks=[Throughput(peak_tflops=1.0)]
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        max_steps=1,
+        log_every_n_steps=1,
+        logger=logger,
+        callbacks=[Throughput(peak_tflops=1.0)],
     )
     module = tiny_module()
     trainer.fit(module, DataLoader(Batches([random_batch([0, 1])]), batch_size=None))
