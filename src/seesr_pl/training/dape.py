@@ -2,11 +2,10 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from lightning import LightningModule
 from torch import Tensor
 from torch.distributed import all_gather_object, get_world_size
 from torch.nn import functional
@@ -14,11 +13,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from seesr_pl import keyed
-from seesr_pl.checkpoints import io
 from seesr_pl.evaluation.semantics import TagComparison, TagResult
 from seesr_pl.models.ram import RAM, RAMOutput
 from seesr_pl.models.ram_inputs import RAMInputs
-from seesr_pl.training.placement import cast_frozen, copy_sharing_frozen, keep_buffers_local
+from seesr_pl.training.partly_frozen import PartlyFrozen
+from seesr_pl.training.placement import cast_frozen, keep_buffers_local
 from seesr_pl.types import Batch
 
 ADAMW = functools.partial(torch.optim.AdamW, weight_decay=0.0)
@@ -34,7 +33,7 @@ class DistillationLosses(NamedTuple):
     logits: Tensor
 
 
-class DAPEDistillation(LightningModule):
+class DAPEDistillation(PartlyFrozen):
     """Distillation of RAM on the HQ picture into RAM with a LoRA on the LQ picture; the defaults are the paper's.
 
     Args:
@@ -59,6 +58,8 @@ class DAPEDistillation(LightningModule):
         severity_bins: ranges of severity, equally filled, into which the validation is split.
         num_examples: validation pictures kept to look at.
     """
+
+    frozen_parts = ("ram",)
 
     def __init__(
         self,
@@ -92,9 +93,7 @@ class DAPEDistillation(LightningModule):
         self.stochastic_student, self.compile_networks = stochastic_student, compile
         self.frozen_dtype: torch.dtype = getattr(torch, frozen_dtype)
         self.severity_bins, self.num_examples = severity_bins, num_examples
-        self.frozen_hashes: dict[str, str] = {}
         self.tag_result: TagResult | None = None
-        self._micro_losses: list[Tensor] = []
         self._mark_trainable(lora_rank)
         if gradient_checkpointing:
             ram.enable_gradient_checkpointing()
@@ -158,38 +157,13 @@ class DAPEDistillation(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Name the frozen weights by hash, then settle precision and compilation."""
-        self._hash_frozen()
+        self.hash_frozen()
         keep_buffers_local(self)
         if self.frozen_dtype != torch.float32:
             cast_frozen(self, self.frozen_dtype)
         if self.compile_networks:
             self.ram.visual_encoder.compile()
             self.ram.tagging_head.compile()
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Only pictures travel: reading a sample's keys back from a GPU would wait for all that is queued there."""
-        pictures = {"hq": batch["hq"], "lq": batch["lq"]}
-        return {**batch, **super().transfer_batch_to_device(pictures, device, dataloader_idx)}
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """The next loss belongs to the next step."""
-        self._micro_losses.clear()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the LoRA."""
-        io.keep_trainable(checkpoint, self, self.frozen_hashes)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another RAM."""
-        self._hash_frozen()
-        io.add_frozen(checkpoint, self, self.frozen_hashes)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy with its own LoRA and the same frozen weights, for Lightning's weight averaging."""
-        copy = type(self).__new__(type(self))
-        memo[id(self)] = copy
-        copy.__dict__ = copy_sharing_frozen(self, memo)
-        return copy
 
     def _see(self, pixel_values: Tensor) -> RAMOutput:
         representation = self.ram.representation(pixel_values)
@@ -208,11 +182,6 @@ class DAPEDistillation(LightningModule):
             if "lora_" in name and head_rests:
                 # Without effect, and the same whoever builds it: it counts as frozen.
                 parameter.data.zero_()
-
-    def _hash_frozen(self) -> None:
-        # Once, at full precision: before `setup` lowers it, and where a checkpoint is loaded without a trainer.
-        if not self.frozen_hashes:
-            self.frozen_hashes = {"ram": io.frozen_hash(self.ram)}
 
     def _learning_rate_factor(self, step: int) -> float:
         warmup = min(1.0, (step + 1) / max(self.warmup_steps, 1))

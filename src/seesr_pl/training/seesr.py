@@ -6,13 +6,11 @@ from typing import Any, Literal, Self
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from lightning import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from seesr_pl import keyed
-from seesr_pl.checkpoints import io
 from seesr_pl.imaging.tensors import resize_bicubic, to_float
 from seesr_pl.models.prompts import PromptStyle, prompter
 from seesr_pl.models.stack import SeeSRStack
@@ -27,18 +25,16 @@ from seesr_pl.training.conditioning import (
     training_texts,
 )
 from seesr_pl.training.optimizers import learning_rate_schedule
+from seesr_pl.training.partly_frozen import PartlyFrozen
 from seesr_pl.training.placement import (
     cast_frozen,
-    copy_sharing_frozen,
     keep_buffers_local,
     train_controlnet_and_rca,
 )
 from seesr_pl.types import Batch
 
-_FROZEN_PARTS = ("vae", "text_encoder", "unet", "ram")
 
-
-class SeeSRDiffusion(LightningModule):
+class SeeSRDiffusion(PartlyFrozen):
     """Denoising of HQ latents under text, representation and LQ image; the defaults are the paper's.
 
     Args:
@@ -60,6 +56,8 @@ class SeeSRDiffusion(LightningModule):
 
     Raises ValueError where the stack's RAM has no LoRA and `tags` or `representation` asks for it.
     """
+
+    frozen_parts = ("vae", "text_encoder", "unet", "ram")
 
     def __init__(
         self,
@@ -92,9 +90,7 @@ class SeeSRDiffusion(LightningModule):
         self.representation, self.rca = representation, rca
         self.compile_networks, self.channels_last = compile, channels_last
         self.frozen_dtype: torch.dtype = getattr(torch, frozen_dtype)
-        self.frozen_hashes: dict[str, str] = {}
         self.val_loss = MeanMetric()
-        self._micro_losses: list[Tensor] = []
         self.requires_grad_(False)
         train_controlnet_and_rca(self.unet, self.controlnet, rca=rca)
         self.train()
@@ -206,13 +202,13 @@ class SeeSRDiffusion(LightningModule):
     def train(self, mode: bool = True) -> Self:
         """As torch, but what is frozen stays in eval mode: the tagger and the text encoder have dropout."""
         super().train(mode)
-        for part in _FROZEN_PARTS:
+        for part in self.frozen_parts:
             getattr(self, part).eval()
         return self
 
     def setup(self, stage: str) -> None:
         """Name the frozen parts by hash, then settle buffers, precision, memory format, compilation."""
-        self._hash_frozen()
+        self.hash_frozen()
         keep_buffers_local(self)
         if self.frozen_dtype != torch.float32:
             cast_frozen(self, self.frozen_dtype)
@@ -221,36 +217,6 @@ class SeeSRDiffusion(LightningModule):
         if self.compile_networks:
             for network in (self.unet, self.controlnet, *self.vae.children()):
                 network.compile()
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Only pictures travel: reading a sample's keys back from a GPU would wait for all that is queued there."""
-        pictures = {"hq": batch["hq"], "lq": batch["lq"]}
-        return {**batch, **super().transfer_batch_to_device(pictures, device, dataloader_idx)}
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """The next loss belongs to the next step."""
-        self._micro_losses.clear()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what trains."""
-        io.keep_trainable(checkpoint, self, self.frozen_hashes)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse other frozen weights."""
-        self._hash_frozen()
-        io.add_frozen(checkpoint, self, self.frozen_hashes)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy with its own trainable parameters and the same frozen ones, for Lightning's weight averaging."""
-        copy = type(self).__new__(type(self))
-        memo[id(self)] = copy
-        copy.__dict__ = copy_sharing_frozen(self, memo)
-        return copy
-
-    def _hash_frozen(self) -> None:
-        # Once, at full precision: before `setup` lowers it, and where a checkpoint is loaded without a trainer.
-        if not self.frozen_hashes:
-            self.frozen_hashes = {part: io.frozen_hash(getattr(self, part)) for part in _FROZEN_PARTS}
 
     def _keys(self, batch: Batch) -> dict[str, Any]:
         return {"seed": self.seed, "epochs": batch["epoch"], "sample_ids": batch["sample_id"]}
