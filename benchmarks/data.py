@@ -21,6 +21,7 @@ from seesr_pl.data.decode import decode_rgb
 from seesr_pl.data.order import EpochOrder
 from seesr_pl.degradation import NoDegradation, RealESRGANDegradation
 
+SIDE = 500
 FORMATS = {
     "jpeg 4:2:0": ("jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]),
     "jpeg 4:4:4": (
@@ -33,7 +34,7 @@ FORMATS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True, help="folder of pictures of at least 500x500")
+    parser.add_argument("--images", type=Path, required=True, help="folder of at least six pictures of 500x500")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=200, help="measured for each row")
     options = parser.parse_args()
@@ -85,8 +86,16 @@ def milliseconds(work: Callable[[int], object], times: int) -> np.ndarray:
 
 
 def mosaics(folder: Path) -> list[np.ndarray]:
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg"))
-    pictures = [cv2.imread(str(path))[:500, :500] for path in paths]
+    """Pictures of 1500x1000, each of six of the folder's, cut to 500x500."""
+    pictures = []
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg")):
+        picture = cv2.imread(str(path))
+        if picture is None or min(picture.shape[:2]) < SIDE:
+            print(f"{path.name} is left out: " + ("unreadable" if picture is None else f"smaller than {SIDE}x{SIDE}"))
+        else:
+            pictures.append(picture[:SIDE, :SIDE])
+    if len(pictures) < 6:
+        raise SystemExit(f"{folder} holds {len(pictures)} pictures of at least {SIDE}x{SIDE}; give a folder of six")
     groups = [pictures[first : first + 6] for first in range(0, len(pictures) - 5, 6)]
     return [np.vstack([np.hstack(group[:3]), np.hstack(group[3:])]) for group in groups]
 
