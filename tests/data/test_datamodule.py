@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from seesr_pl.data import ShardDataModule, ShardSource
+from seesr_pl.data.workers import start_worker, worker_context
 from seesr_pl.degradation import NoDegradation
 
 
@@ -94,6 +95,13 @@ def test_workers_end_when_their_run_is_killed(write_shards, tmp_path):
         while any(Path(f"/proc/{pid}").exists() for pid in family - {run.pid}):
             assert time.time() < give_up
             time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_workers_inherit_the_noise_banks():
+    built = "__import__('sys').modules['seesr_pl.degradation.noise']._normal_bank.cache_info().currsize"
+    with worker_context().Pool(1, start_worker, (0,)) as pool:
+        assert pool.apply(eval, (built,)) == 1
 
 
 def descendants(pid: int) -> set[int]:

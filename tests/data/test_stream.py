@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from seesr_pl.data import ShardDataset, ShardIndex, ShardSource
+from seesr_pl.data import ShardDataset, ShardIndex, ShardSource, ShardWriter
 from seesr_pl.data.stream import collate
 from seesr_pl.degradation import NoDegradation, RealESRGANDegradation
 
@@ -102,6 +102,23 @@ def test_a_damaged_sample_is_replaced_the_same_way_everywhere_and_logged_once(wr
             assert equal(sample, second[position])
         else:
             assert equal(sample, sound)
+
+
+def test_a_sample_without_tags_or_with_empty_ones_is_sound(tmp_path, encoded):
+    with ShardWriter(tmp_path) as writer:
+        writer.write("none", encoded(0), extension="png")
+        writer.write("empty", encoded(1), extension="png", tags="")
+    stream = dataset(str(tmp_path / "*.tar"), max_bad_fraction=0.0)
+    assert {(stream[position].key, stream[position].tags) for position in range(2)} == {("none", ""), ("empty", "")}
+
+
+def test_an_empty_image_is_damaged(tmp_path, encoded, caplog):
+    with ShardWriter(tmp_path) as writer:
+        writer.write("empty", b"", extension="png")
+        writer.write("sound", encoded(1), extension="png", tags="")
+    stream = dataset(str(tmp_path / "*.tar"), max_bad_fraction=1.0)
+    assert {stream[position].key for position in range(4)} == {"sound"}
+    assert "it is empty" in caplog.text
 
 
 def test_too_many_damaged_samples_stop_the_run_with_their_list(write_shards):

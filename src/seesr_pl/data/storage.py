@@ -33,6 +33,9 @@ class RangeReader:
 
     def read(self, url: str, *, offset: int, size: int, storage_options: Mapping[str, Any]) -> bytes:
         """`size` bytes at `offset`; OSError where every try failed or the file ends before them."""
+        if not size:
+            # A range request cannot name an empty range.
+            return b""
         protocol, path = split_protocol(url)
         if protocol in (None, "file"):
             return self._patiently(url, lambda: self._read_local(path, offset, size))

@@ -130,7 +130,7 @@ class ShardDataset(Dataset[StreamSample]):
         for sample in self._candidates(epoch, sample_id):
             shard, entry = self.catalog.find(sample)
             try:
-                image = self._read(shard, entry.image)
+                image = self._read_image(shard, entry.image)
                 tags = self._read(shard, entry.tags).decode() if entry.tags.offset else ""
                 decoded = decode(image)
             except (OSError, ValueError) as error:
@@ -150,16 +150,21 @@ class ShardDataset(Dataset[StreamSample]):
         for attempt in range(MAX_REPLACEMENTS):
             yield others[keyed.key(self.seed, epoch, sample_id, "replacement", attempt) % len(others)]
 
+    def _read_image(self, shard: Shard, member: Member) -> bytes:
+        if not member.size:
+            raise ValueError("it is empty")
+        return self._read(shard, member)
+
     def _read(self, shard: Shard, member: Member) -> bytes:
         options = self.catalog.sources[shard.source].storage_options
         for _ in range(2):
             data = self._reader.read(shard.url, offset=member.offset, size=member.size, storage_options=options)
-            if zlib.crc32(data) == member.crc32 and data:
+            if zlib.crc32(data) == member.crc32:
                 return data
             # A cached copy may be at fault; then the source is read once more.
             if not self._reader.forget(shard.url, offset=member.offset, size=member.size):
                 break
-        raise ValueError("it is empty" if not data else "its bytes differ from those that were indexed (CRC-32)")
+        raise ValueError("its bytes differ from those that were indexed (CRC-32)")
 
 
 def collate(samples: Sequence[StreamSample]) -> Batch:

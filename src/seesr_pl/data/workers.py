@@ -10,12 +10,12 @@ import torch
 
 
 def worker_context() -> BaseContext:
-    """Workers come from a clean process that has imported what they need.
+    """Workers come from a clean process that has imported what they need and drawn the noise that they share.
 
     Forked from the training process they inherit its threads' locks: OpenCV's pool, once used there, hangs in them.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["seesr_pl.data.stream", "seesr_pl.data.workers", "seesr_pl.degradation"])
+    context.set_forkserver_preload(["seesr_pl.data.stream", "seesr_pl.data.workers", "seesr_pl.degradation.prebuilt"])
     return context
 
 

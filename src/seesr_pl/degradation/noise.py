@@ -1,7 +1,7 @@
 """Gaussian and Poisson noise for float32 images (h, w, 3) in [0, 1], drawn from banks at an offset.
 
 A sample's noise is a slice of a fixed bank, so one integer replays it, and drawing costs no more than reading. The
-banks (48 MB) are built on first use, once a process; `build_banks` before a fork shares them with the children.
+banks and tables (67 MB) are built on first use; `build_banks` before a fork shares them with the children.
 """
 
 from functools import cache
@@ -22,9 +22,11 @@ GRAY_WEIGHTS = np.array([[0.2989, 0.587, 0.114]], np.float32)
 
 
 def build_banks() -> None:
-    """Draw both banks now; afterwards processes forked from this one share their memory."""
+    """Draw both banks and the tables now; afterwards processes forked from this one share their memory."""
     _normal_bank()
     _uniform_bank()
+    for bits in range(9):
+        _poisson_table(1 << bits)
 
 
 def add_gaussian_noise(image: Image, sigma: float, *, gray: bool, offset: int) -> Image:
