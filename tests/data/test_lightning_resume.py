@@ -51,12 +51,20 @@ class Recorder(pl.LightningModule):
 
 
 def run(
-    urls: str, folder: Path, micro_batch_size: int, *, stop_at=None, ckpt=None, max_steps=MAX_STEPS, callbacks=None
+    urls: str,
+    folder: Path,
+    micro_batch_size: int,
+    *,
+    global_batch_size=GLOBAL_BATCH,
+    stop_at=None,
+    ckpt=None,
+    max_steps=MAX_STEPS,
+    callbacks=None,
 ):
     data = ShardDataModule(
         [ShardSource(urls)],
         validation_sources=[ShardSource(urls, limit=2)],
-        global_batch_size=GLOBAL_BATCH,
+        global_batch_size=global_batch_size,
         micro_batch_size=micro_batch_size,
         num_workers=0,
         crop_size=32,
@@ -176,6 +184,21 @@ def test_a_finished_run_can_be_made_longer(uninterrupted, urls, tmp_path):
     _, resumed, _ = run(urls, tmp_path, 6, ckpt=tmp_path / "last.ckpt")
     assert by_step(resumed) == {step: samples for step, samples in by_step(whole).items() if step >= 5}
     torch.testing.assert_close(resumed.weight, whole.weight, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("global_batch_size", "micro_batch_size"), [(6, 3), (20, 4)])
+def test_a_run_goes_on_in_the_stream_with_another_global_batch(urls, tmp_path, global_batch_size, micro_batch_size):
+    run(urls, tmp_path, 4, stop_at=(4, 1))
+    sizes = {"micro_batch_size": micro_batch_size, "global_batch_size": global_batch_size}
+    _, resumed, data = run(urls, tmp_path, ckpt=tmp_path / "last.ckpt", **sizes)
+    steps = by_step(resumed)
+    assert {step: len(samples) for step, samples in steps.items()} == dict.fromkeys(range(4, 9), global_batch_size)
+    consumed = range(4 * GLOBAL_BATCH, 4 * GLOBAL_BATCH + 5 * global_batch_size)
+    assert [slot for step in sorted(steps) for slot in steps[step]] == list(map(data.train_dataset.slot, consumed))
+    _, again, _ = run(urls, tmp_path, 4, max_steps=MAX_STEPS + 1, ckpt=tmp_path / "last.ckpt")
+    first = consumed[-1] + 1
+    expected = [data.train_dataset.slot(position) for position in range(first, first + GLOBAL_BATCH)]
+    assert by_step(again) == {MAX_STEPS: expected}
 
 
 def test_a_finished_run_trains_no_more(urls, tmp_path):
