@@ -211,10 +211,17 @@ def attempt_once(options: argparse.Namespace, shared: dict[str, int], goal: int)
 
 def assert_gone(readers: set[int]) -> None:
     """The loader workers of killed ranks must end by themselves."""
-    give_up = time.time() + 30
-    while alive := [reader for reader in readers if Path(f"/proc/{reader}").exists()]:
+    give_up = time.time() + 120
+    while alive := [reader for reader in readers if is_running(reader)]:
         assert time.time() < give_up, f"loader workers outlived their killed rank: {alive}"
         time.sleep(0.1)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def whole_records(path: Path) -> np.ndarray:
