@@ -35,6 +35,15 @@ def test_a_full_size_experiment_names_every_file_it_misses(name: str, tmp_path: 
     assert [word for word in words if word not in str(error.value)] == []
 
 
+def test_a_captioner_that_is_not_there_is_told_before_anything_is_built(tmp_path: Path) -> None:
+    words = ["+module.tags=caption", "+module.prompt_model=nobody/nothing"]
+    cfg = _compose("experiment=tiny_seesr", *words, f"paths.shards={tmp_path}/shards")
+    with pytest.raises(FileNotFoundError, match=r"nobody/nothing on Hugging Face\n.*set prompt_model to a folder"):
+        config.preflight(cfg)
+    cfg.module.prompt_model = str(tmp_path)
+    assert "nobody" not in str(config.preflight(cfg))
+
+
 def test_the_paper_settings_are_what_the_experiments_say() -> None:
     dape, seesr = _compose("experiment=dape"), _compose("experiment=seesr")
     assert (dape.trainer.max_steps, dape.data.global_batch_size) == (20_000, 32)

@@ -29,14 +29,17 @@ def module_of(ckpt: str | Path) -> Any:
 
 
 def pipeline_of(ckpt: str | Path, *, device: str = "cpu", dtype: str = "float32") -> Any:
-    """The `SeeSRPipeline` of a pipeline folder or of a run of `experiment=seesr`; RAM stays in float32."""
+    """The `SeeSRPipeline` of a pipeline folder or of a run of `experiment=seesr`, which keeps to the run's ablation.
+
+    RAM stays in float32.
+    """
     from seesr_pl.sampling.pipeline import SeeSRPipeline
 
     precision: torch.dtype = getattr(torch, dtype)
     if is_pipeline(ckpt):
         pipeline = SeeSRPipeline.from_pretrained(Path(ckpt).expanduser(), torch_dtype=precision)
     else:
-        pipeline = SeeSRPipeline(*_stack(ckpt, precision))
+        pipeline = _run_pipeline(ckpt, precision)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
@@ -69,12 +72,11 @@ def device(name: str) -> str:
     return name
 
 
-def _stack(ckpt: str | Path, dtype: torch.dtype) -> Any:
+def _run_pipeline(ckpt: str | Path, dtype: torch.dtype) -> Any:
     module = module_of(ckpt)
-    if not hasattr(module, "stack"):
+    if not hasattr(module, "pipeline"):
         raise ValueError(f"ckpt={ckpt} is a run of {type(module).__name__}; restoring needs one of experiment=seesr")
-    parts = module.stack
     if dtype != torch.float32:
-        for part in (parts.vae, parts.text_encoder, parts.unet, parts.controlnet):
+        for part in (module.vae, module.text_encoder, module.unet, module.controlnet):
             part.to(dtype=dtype)
-    return parts
+    return module.pipeline()

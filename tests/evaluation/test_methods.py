@@ -97,3 +97,18 @@ def test_seesr_restores_with_the_real_pipeline_and_repeats_itself(picture):
     assert first.shape == (80, 80, 3)
     assert first.dtype == np.uint8
     np.testing.assert_array_equal(first, method(picture(0, 20), name="a"))
+
+
+@pytest.mark.slow
+def test_the_prompter_of_seesr_says_the_text_instead_of_the_pipeline(picture):
+    from seesr_pl.models.tiny import tiny_stack
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+    pipeline, lq, settings = SeeSRPipeline(*tiny_stack()), picture(0, 20), {"num_inference_steps": 1, "process_size": 8}
+    tags = pipeline(Image.fromarray(lq), **settings).tags
+    own, none, ram = (
+        SeeSRMethod(pipeline, prompter=style, **settings)(lq, name="a") for style in ("own", "none", "ram")
+    )
+    assert tags != [""]
+    assert (own != none).any()
+    np.testing.assert_array_equal(own, ram)  # this stack has no DAPE

@@ -13,7 +13,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from seesr_pl.models.prompts import TagPrompter, prompter
+from seesr_pl.models.prompts import CAPTIONER, TagPrompter, missing_prompt_model, prompter
 from seesr_pl.models.ram import RAM, RAMConfig, ram_pixel_values
 
 
@@ -42,6 +42,18 @@ def ram():
 @pytest.fixture
 def images():
     return torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_model_is_missing_where_neither_a_folder_nor_the_cache_holds_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert [file.path for file in missing_prompt_model("caption", None, argument="prompt_model")] == [CAPTIONER]
+    assert missing_prompt_model("caption", str(tmp_path), argument="prompt_model") == []
+    assert missing_prompt_model("dape", None, argument="prompt_model") == []
+    (tmp_path / "cache" / "models--a--b" / "snapshots" / "1").mkdir(parents=True)
+    (tmp_path / "cache" / "models--a--b" / "snapshots" / "1" / "model.safetensors").touch()
+    (tmp_path / "cache" / "models--a--b" / "refs").mkdir()
+    (tmp_path / "cache" / "models--a--b" / "refs" / "main").write_text("1")
+    assert missing_prompt_model("classification", "a/b", argument="prompt_model") == []
 
 
 def test_no_prompt_is_empty(images):

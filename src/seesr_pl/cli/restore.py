@@ -30,7 +30,7 @@ def restore(
     color_fix: Annotated[Literal["adain", "wavelet", "none"], typer.Option()] = "adain",
     prompter: Annotated[
         Literal["own", "none", "classification", "caption", "ram", "dape"],
-        typer.Option(help="what describes the picture; own: the tags of the stack's RAM or DAPE"),
+        typer.Option(help="what describes the picture; own: what the run trained for, else RAM's or DAPE's tags"),
     ] = "own",
     prompter_model: Annotated[
         str | None, typer.Option(help="of classification and caption: a folder, or a name on the Hugging Face hub")

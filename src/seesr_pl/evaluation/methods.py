@@ -1,17 +1,22 @@
 """Ways to restore an image that can be compared: SeeSR, interpolations, and folders of another method's results."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
+from torch import Tensor
 
 from seesr_pl import keyed
 from seesr_pl.evaluation.benchmark import images_by_stem, require_names
 from seesr_pl.imaging.io import read_rgb
+from seesr_pl.imaging.tensors import to_float
+from seesr_pl.models.prompts import Prompter, PromptStyle, missing_prompt_model
+from seesr_pl.models.prompts import prompter as make_prompter
 from seesr_pl.types import MissingFile
 
 RGB = UInt8[np.ndarray, "h w 3"]
@@ -92,16 +97,20 @@ class SeeSRMethod:
     """SeeSR itself: a `SeeSRPipeline` with the settings of one published or tried result.
 
     The noise of an image is keyed by (seed, name): it depends neither on the other images nor on their order.
+    `prompter` says the text, in a style of `models.prompts`; `own` leaves it to the pipeline, whose text is DAPE's tags
+    as in the official evaluation, or what a run was trained for. `prompter_model` is of `classification` and `caption`.
     `added_prompt` and `negative_prompt` None stand for the official ones; the other settings are `SeeSRPipeline`'s.
     """
 
     def __init__(
         self,
-        pipeline: Callable[..., Any],
+        pipeline: Any,
         *,
         name: str = "seesr",
         seed: int = 0,
         scale: int = 4,
+        prompter: PromptStyle | Literal["own"] = "own",
+        prompter_model: str | None = None,
         prompt: str = "",
         added_prompt: str | None = None,
         negative_prompt: str | None = None,
@@ -120,6 +129,9 @@ class SeeSRMethod:
         solver: Literal["own", "ddpm", "ddim", "unipc", "dpmpp"] = "own",
     ) -> None:
         self.name, self.seed, self.pipeline = name, seed, pipeline
+        self.prompter: Prompter | None = None
+        if prompter != "own":
+            self.prompter = make_prompter(prompter, ram=pipeline.ram, model=prompter_model)
         prompts = {"added_prompt": added_prompt, "negative_prompt": negative_prompt}
         self.settings = {
             "prompt": prompt,
@@ -142,5 +154,16 @@ class SeeSRMethod:
 
     def __call__(self, lq: RGB, *, name: str) -> RGB:
         generator = keyed.torch_generator(self.seed, "restore", name)
-        images = self.pipeline(Image.fromarray(lq), generator=generator, **self.settings).images
+        tags = None if self.prompter is None else self.prompter(self._pixels(lq))
+        images = self.pipeline(Image.fromarray(lq), generator=generator, tags=tags, **self.settings).images
         return np.asarray(images[0].convert("RGB"))
+
+    def _pixels(self, image: RGB) -> Float[Tensor, "1 3 h w"]:
+        return to_float(torch.from_numpy(image.copy())[None]).to(self.pipeline.device)
+
+    @classmethod
+    def missing_files(
+        cls, prompter: PromptStyle | Literal["own"] = "own", prompter_model: str | None = None
+    ) -> list[MissingFile]:
+        """The weights of the prompter, where they are not on this machine."""
+        return missing_prompt_model(prompter, prompter_model, argument="prompter_model")

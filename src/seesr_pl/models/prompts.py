@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -9,9 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from seesr_pl.models.ram import RAM, ram_pixel_values
+from seesr_pl.types import MissingFile
 
 PromptStyle = Literal["none", "classification", "caption", "ram", "dape"]
 CLASSIFIER, CAPTIONER = "google/vit-base-patch16-224", "Salesforce/blip-image-captioning-base"
+_DEFAULTS = {"classification": CLASSIFIER, "caption": CAPTIONER}
+_WEIGHTS = tuple(
+    f"{stem}{index}" for stem in ("model.safetensors", "pytorch_model.bin") for index in ("", ".index.json")
+)
 
 
 class Prompter(Protocol):
@@ -39,6 +45,17 @@ def prompter(style: PromptStyle, *, ram: RAM | None = None, model: str | None = 
     if style not in makers:
         raise ValueError(f"prompt style {style!r} must be one of none, classification, caption, ram, dape")
     return makers[style]()
+
+
+def missing_prompt_model(style: str, model: str | None, *, argument: str) -> list[MissingFile]:
+    """The model of `style`, where neither a folder nor the cache of the Hugging Face hub holds it.
+
+    `argument` is what to set to another folder. A run of many processes should not find out at its first step.
+    """
+    if style not in _DEFAULTS or _is_local(model or _DEFAULTS[style]):
+        return []
+    name = model or _DEFAULTS[style]
+    return [MissingFile(name, f"{name} on Hugging Face", f"`hf download {name}`, or set {argument} to a folder")]
 
 
 def no_prompt(images: Float[Tensor, "b 3 h w"]) -> list[str]:
@@ -111,6 +128,18 @@ class CaptionPrompter:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         return _loaded(self.model, AutoProcessor, AutoModelForImageTextToText)
+
+
+def _is_local(model: str) -> bool:
+    if Path(model).is_dir():
+        return True
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return any(isinstance(try_to_load_from_cache(model, name), str) for name in _WEIGHTS)
+    except HFValidationError:  # a path that is not there
+        return False
 
 
 def _loaded(model: str, processor: Any, network: Any) -> tuple[Any, Any]:

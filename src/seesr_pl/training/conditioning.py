@@ -1,7 +1,7 @@
 """What SeeSR's networks are given: a picture's latents, its tags as text, its representation, its low-quality image."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
@@ -11,8 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from seesr_pl.models.prompts import Prompter
 from seesr_pl.models.ram import RAM, ram_pixel_values
-
-Representation = Literal["dape", "ram", "none"]
+from seesr_pl.sampling.run_pipeline import Representation
 
 
 class Condition(NamedTuple):
@@ -57,10 +56,7 @@ def text_embeddings(
 
 @torch.no_grad()
 def soft_prompt(ram: RAM, images: Float[Tensor, "b 3 h w"], kind: Representation) -> Float[Tensor, "b m 512"]:
-    """The representation of upsampled LQ images, resized as in official training (paired_dataset.py:86-90).
-
-    `dape` is RAM with its LoRA, `ram` without; `none` is one token of zeros, which tells nothing.
-    """
+    """The representation of upsampled LQ images, resized as in official training (paired_dataset.py:86-90)."""
     if kind == "none":
         return images.new_zeros(len(images), 1, ram.config.representation_dim)
     pixels = ram_pixel_values(images, size=ram.config.image_size, mode="bicubic")

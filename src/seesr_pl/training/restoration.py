@@ -1,7 +1,5 @@
 """Held-out images restored while a run goes on: two scores beside those of bicubic, and a picture to look at."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +14,6 @@ from seesr_pl import keyed
 from seesr_pl.evaluation.metrics import psnr_y, ssim_y
 from seesr_pl.imaging.io import write_image
 from seesr_pl.imaging.tensors import resize_bicubic, to_float, to_uint8
-from seesr_pl.sampling.pictures import RGB
-from seesr_pl.sampling.pipeline import SeeSRPipeline
-from seesr_pl.training.conditioning import Representation
 from seesr_pl.training.seesr import SeeSRDiffusion
 from seesr_pl.types import Batch
 
@@ -106,30 +101,13 @@ class ValidationImages(Callback):
                 logger.log_image("val/restored", [panel], step=trainer.global_step)
 
 
-class RunPipeline(SeeSRPipeline):
-    """The pipeline that users have, which sees what an ablation leaves to be seen.
-
-    `seen`: as the run's `representation`.
-    """
-
-    seen: Representation = "dape"
-
-    def look(self, pictures: Sequence[RGB]) -> tuple[Tensor, list[str]]:
-        """As the pipeline; for `ram` without LoRA, for `none` with one zero token as representation."""
-        with self.ram.disable_adapter() if self.seen == "ram" else nullcontext():
-            representation, tags = super().look(pictures)
-        return (torch.zeros_like(representation[:, :1]) if self.seen == "none" else representation), tags
-
-
 def restore(module: SeeSRDiffusion, batch: Batch, *, num_inference_steps: int, guidance_scale: float) -> Restored:
     """The LQ images of `batch` restored by the pipeline, without colour fix; the noise is keyed by the sample id."""
     height, width = batch["hq"].shape[1:3]
-    pipeline = RunPipeline(*module.stack)
-    pipeline.seen = module.representation
+    pipeline = module.pipeline()
     pipeline.set_progress_bar_config(disable=True)
     output = pipeline(
         list(batch["lq"].cpu().numpy()),
-        tags=_texts(module, batch),
         upscale=height // batch["lq"].shape[1],
         process_size=min(height, width),
         num_inference_steps=num_inference_steps,
@@ -149,13 +127,6 @@ def panel_row(*images: UInt8[np.ndarray, "h w 3"], caption: str) -> UInt8[np.nda
     line = Image.new("RGB", (row.shape[1], _CAPTION_HEIGHT))
     ImageDraw.Draw(line).text((2, 1), caption, fill="white")
     return np.concatenate([row, np.asarray(line)])
-
-
-def _texts(module: SeeSRDiffusion, batch: Batch) -> list[str] | None:
-    """What the run's style of prompt says of the LQ images; None leaves it to the tagger of inference."""
-    if module.prompter is None or module.tags in ("ram", "dape"):
-        return None
-    return module.prompter(to_float(batch["lq"]))
 
 
 def _first(batch: Any, count: int) -> Any:

@@ -12,11 +12,11 @@ from torchmetrics import MeanMetric
 
 from seesr_pl import keyed
 from seesr_pl.imaging.tensors import resize_bicubic, to_float
-from seesr_pl.models.prompts import PromptStyle, prompter
+from seesr_pl.models.prompts import PromptStyle, missing_prompt_model, prompter
 from seesr_pl.models.stack import SeeSRStack
+from seesr_pl.sampling.run_pipeline import Representation, RunPipeline
 from seesr_pl.training.conditioning import (
     Condition,
-    Representation,
     prediction_target,
     require_adapter,
     sampled_latents,
@@ -26,12 +26,8 @@ from seesr_pl.training.conditioning import (
 )
 from seesr_pl.training.optimizers import learning_rate_schedule
 from seesr_pl.training.partly_frozen import PartlyFrozen
-from seesr_pl.training.placement import (
-    cast_frozen,
-    keep_buffers_local,
-    train_controlnet_and_rca,
-)
-from seesr_pl.types import Batch
+from seesr_pl.training.placement import cast_frozen, keep_buffers_local, train_controlnet_and_rca
+from seesr_pl.types import Batch, MissingFile
 
 
 class SeeSRDiffusion(PartlyFrozen):
@@ -98,11 +94,26 @@ class SeeSRDiffusion(PartlyFrozen):
             self.unet.enable_gradient_checkpointing()
             self.controlnet.enable_gradient_checkpointing()
 
+    @classmethod
+    def missing_files(cls, tags: str = "ram", prompt_model: str | None = None) -> list[MissingFile]:
+        """The model that describes the pictures, where it is not on this machine."""
+        return missing_prompt_model(tags, prompt_model, argument="prompt_model")
+
     @property
     def stack(self) -> SeeSRStack:
         """The networks, as they are now."""
         return SeeSRStack(
             self.vae, self.text_encoder, self.tokenizer, self.unet, self.controlnet, self.ram, self.scheduler
+        )
+
+    def pipeline(self) -> RunPipeline:
+        """What restores pictures with the networks as they are now, and is told of them what training was told.
+
+        Tags are those of the LQ pictures, by DAPE where training has its representation (test_seesr.py:137-145).
+        """
+        own = self.tags in ("ram", "dape", "shards")
+        return RunPipeline.of_run(
+            self.stack, representation=self.representation, prompter=None if own else self.prompter
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
