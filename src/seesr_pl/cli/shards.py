@@ -44,7 +44,7 @@ def build(
 
         report = build_shards(paths[:-1], paths[-1], options=options, num_workers=workers, on_progress=show)
     counts = "{images} images in {samples} samples in {shards} shards, {skipped} left out".format(**report)
-    Console().print(f"{counts}; {paths[-1] / 'report.json'} lists them")
+    Console().print(f"{counts}; see {paths[-1] / 'report.json'}", soft_wrap=True)
 
 
 @app.command()
@@ -141,4 +141,4 @@ def _progress(unit: str) -> Any:
         (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(), TextColumn(unit))
     )
     columns = (TextColumn("{task.description}"), BarColumn(), *counts, TextColumn("{task.fields[rate]}"))
-    return Progress(*columns, TextColumn("left"), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("ETA"), TimeRemainingColumn())
