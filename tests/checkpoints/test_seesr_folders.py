@@ -4,34 +4,18 @@ import json
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler
 from safetensors.torch import load_file, save_file
+from sd_folders import seesr_networks, stock_unet, write_stable_diffusion
 
 from seesr_pl.checkpoints.seesr import Networks, export_official, export_small, load_seesr, rca_state_dict
 from seesr_pl.checkpoints.stack import load_stack
-from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 from seesr_pl.models.tiny import tiny_ram
-from seesr_pl.models.tiny_text import tiny_text_encoder, word_tokenizer
-
-CONFIG = {
-    "sample_size": 16,
-    "block_out_channels": (16, 32, 48, 48),
-    "norm_num_groups": 8,
-    "attention_head_dim": (2, 4, 6, 12),
-    "cross_attention_dim": 32,
-    "use_linear_projection": True,
-}
-
-
-def stock(seed: int) -> UNet2DConditionModel:
-    torch.manual_seed(seed)
-    return UNet2DConditionModel(**CONFIG)
 
 
 @pytest.fixture(scope="module")
 def networks() -> Networks:
-    unet = SeeSRUNet.from_unet(stock(0))
-    return Networks(unet, SeeSRControlNet.from_unet(unet, conditioning_embedding_out_channels=(8, 12, 16, 24)))
+    return seesr_networks(0)
 
 
 def assert_equal(first: torch.nn.Module, second: torch.nn.Module) -> None:
@@ -59,7 +43,7 @@ def test_official_folders_carry_the_official_names(networks, tmp_path, golden):
 
 def test_the_small_form_on_its_base_is_the_whole(networks, tmp_path):
     export_small(networks, tmp_path)
-    again = load_seesr(tmp_path, base_unet=stock(0))
+    again = load_seesr(tmp_path, base_unet=stock_unet(0))
     assert_equal(again.unet, networks.unet)
     assert_equal(again.controlnet, networks.controlnet)
 
@@ -72,7 +56,7 @@ def test_the_small_form_without_a_base_says_what_it_lacks(networks, tmp_path):
 
 def test_rca_goes_into_another_base_as_for_sd_turbo(networks, tmp_path):
     export_official(networks, tmp_path)
-    turbo = stock(1)
+    turbo = stock_unet(1)
     unet = load_seesr(tmp_path, base_unet=turbo, keep_base_unet=True).unet
     expected = turbo.state_dict() | rca_state_dict(networks.unet)
     assert unet.state_dict().keys() == expected.keys()
@@ -111,15 +95,7 @@ def test_a_folder_of_something_else_is_refused_with_what_it_holds(tmp_path):
 def base(tmp_path_factory):
     """A Stable Diffusion folder as diffusers lays it out, at a tiny size, and a RAM folder in it."""
     folder = tmp_path_factory.mktemp("base")
-    tokenizer = word_tokenizer(["clean"], max_length=77)
-    tokenizer.save_pretrained(folder / "tokenizer")
-    tiny_text_encoder(tokenizer).save_pretrained(folder / "text_encoder")
-    blocks = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
-    AutoencoderKL(
-        down_block_types=blocks[0], up_block_types=blocks[1], block_out_channels=(8,) * 4, norm_num_groups=4
-    ).save_pretrained(folder / "vae")
-    stock(0).save_pretrained(folder / "unet")
-    DDPMScheduler().save_pretrained(folder / "scheduler")
+    write_stable_diffusion(folder, seed=0, scheduler=DDPMScheduler())
     tiny_ram().save_pretrained(folder / "ram")
     return folder
 

