@@ -48,11 +48,27 @@ def test_tagging_learns_a_batch_by_heart():
     assert module.loss(data).item() < 0.7 * before
 
 
-def test_the_prior_trains_all_but_the_frozen_parts_and_rca():
+def test_the_prior_trains_all_but_the_frozen_parts_rca_and_the_stem():
     module = TinyPrior(tiny_stack(weights="skip"), decay_steps=1)
     training = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     everything = {name for name, _ in module.named_parameters() if name.startswith(("unet.", "controlnet."))}
-    assert training == {name for name in everything if "image_attentions" not in name}
+    assert training == {
+        name for name in everything if not {"image_attentions", "controlnet_cond_embedding"} & {*name.split(".")}
+    }
+
+
+def test_a_checkpoint_of_the_prior_restores_the_encoder_that_both_networks_share():
+    module, other = (TinyPrior(tiny_stack(weights="skip"), decay_steps=1) for _ in range(2))
+    assert module.controlnet.mid_block is module.unet.mid_block
+    with torch.no_grad():
+        module.unet.conv_in.weight += 1
+    checkpoint = {"state_dict": module.state_dict()}
+    module.setup("fit")
+    module.on_save_checkpoint(checkpoint)
+    other.on_load_checkpoint(checkpoint)
+    other.load_state_dict(checkpoint["state_dict"])
+    assert torch.equal(other.controlnet.conv_in.weight, module.unet.conv_in.weight)
+    assert other.controlnet.conv_in is other.unet.conv_in
 
 
 def test_the_prior_starts_at_the_error_of_the_enlarged_picture():

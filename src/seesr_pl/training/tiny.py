@@ -16,6 +16,9 @@ from seesr_pl.training.optimizers import learning_rate_schedule
 from seesr_pl.training.seesr import SeeSRDiffusion
 from seesr_pl.types import Batch
 
+_TIED = ("conv_in", "time_embedding", "down_blocks", "mid_block")
+_TIED_NAMES = tuple(f"controlnet.{part}." for part in _TIED)
+
 
 class TinyTagging(LightningModule):
     """Supervised training of a whole RAM on the tags that its batches carry, all of which it must know.
@@ -74,9 +77,11 @@ class TinyTagging(LightningModule):
 
 
 class TinyPrior(SeeSRDiffusion):
-    """`SeeSRDiffusion` without RCA and with the tags of the shards, where the whole UNet trains beside the ControlNet.
+    """`SeeSRDiffusion` without RCA, with the tags of the shards, in which the whole UNet trains.
 
-    The UNet is what is kept of it. Arguments as there.
+    The ControlNet's encoder is the UNet's own, not a copy, and its stem stays without effect. So the encoder learns to
+    read the LQ latent, and a ControlNet that is copied from the finished UNet, as SeeSR's is, only has to learn to
+    pass on what it sees. The UNet and the text encoder are what is kept. Arguments as there.
     """
 
     def __init__(
@@ -89,6 +94,8 @@ class TinyPrior(SeeSRDiffusion):
         warmup_steps: int = 100,
         prompt_drop_probability: float = 0.5,
     ) -> None:
+        for part in _TIED:
+            setattr(stack.controlnet, part, getattr(stack.unet, part))
         super().__init__(
             stack,
             seed=seed,
@@ -102,3 +109,12 @@ class TinyPrior(SeeSRDiffusion):
         )
         for name, parameter in self.unet.named_parameters():
             parameter.requires_grad_("image_attentions" not in name.split("."))
+        self.controlnet.controlnet_cond_embedding.requires_grad_(False)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """As there; the encoder is kept once, under the UNet's names."""
+        super().on_load_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        for name in state:
+            if name.startswith(_TIED_NAMES):
+                state[name] = state[name.replace("controlnet.", "unet.", 1)]
