@@ -1,6 +1,7 @@
-"""Remote shards are read by ranges, from a real web server and a real S3 server on this machine."""
+"""Remote shards are read by ranges, from real web, S3 and Google Cloud Storage servers on this machine."""
 
 import re
+import socket
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -57,6 +58,21 @@ def s3_options():
     host, port = server.get_host_and_port()
     yield {"endpoint_url": f"http://{host}:{port}", "key": "key", "secret": "secret", "skip_instance_cache": True}
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def google_options():
+    with pytest.MonkeyPatch.context() as patch:
+        # By default gcsfs first asks Google by gRPC what kind of bucket it has, and waits a minute for an answer.
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        emulator = pytest.importorskip("gcp_storage_emulator.server", reason="pip install gcp-storage-emulator")
+        pytest.importorskip("gcsfs", reason="pip install gcsfs")
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+        server.start()
+        yield {"endpoint_url": f"http://127.0.0.1:{port}", "token": "anon", "skip_instance_cache": True}
+        server.stop()
 
 
 def open_stream(source: ShardSource, **options) -> ShardDataset:
@@ -126,14 +142,26 @@ def test_a_cached_range_that_rotted_is_fetched_again(write_shards, website, tmp_
 def test_s3_is_listed_indexed_and_read(write_shards, s3_options):
     import s3fs
 
-    pattern = write_shards("a", 12)
     filesystem = s3fs.S3FileSystem(**s3_options)
     filesystem.mkdir("bucket")
+    check_bucket(filesystem, ShardSource("s3://bucket/a/*.tar", storage_options=s3_options), write_shards("a", 12))
+
+
+@pytest.mark.slow
+def test_google_storage_is_listed_indexed_and_read(write_shards, google_options):
+    import gcsfs
+
+    filesystem = gcsfs.GCSFileSystem(**google_options)
+    check_bucket(filesystem, ShardSource("gs://bucket/a/*.tar", storage_options=google_options), write_shards("a", 12))
+
+
+def check_bucket(filesystem, source: ShardSource, pattern: str) -> None:
+    """Copy the local shards into the bucket, index them there and read them back."""
     for shard in Path(pattern).parent.glob("*.tar"):
-        filesystem.put(str(shard), f"bucket/a/{shard.name}")
-    source = ShardSource("s3://bucket/a/*.tar", storage_options=s3_options)
+        filesystem.pipe_file(f"bucket/a/{shard.name}", shard.read_bytes())
     assert sum(len(index_shard(url, source)) for url in source.shard_urls()) == 12
     remote = open_stream(source)
-    assert remote.catalog.shards[0].url == "s3://bucket/a/shard-000000.tar"
+    assert remote.catalog.shards[0].url == source.urls.replace("*", "shard-000000")
     assert samples(remote) == samples(open_stream(ShardSource(pattern)))
     assert remote[5].hq.shape == (32, 32, 3)
+    assert remote.damage.num_damaged == 0
