@@ -89,8 +89,8 @@ def evaluate_tags(cfg: DictConfig) -> None:
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     pairs = benchmark.pairs()
     ram = loading.ram_of(cfg.ckpt).to(loading.device(cfg.device))
-    # How much a benchmark's images were degraded is not known: one range of severity for all.
-    found = compare_tags(ram, benchmark.batches(terminal.track(pairs, "tags")), severity_bins=1)
+    batches = benchmark.batches(terminal.track(pairs, "tags"))
+    found = compare_tags(ram, batches, group=benchmark.group.pattern)
     write_tag_report(found, cfg.paths.run)
     terminal.show_tags(found.rows)
     terminal.show_files([Path(cfg.paths.run) / "tags.csv"])

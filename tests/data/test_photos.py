@@ -126,3 +126,6 @@ def test_pairs_are_files_of_matching_size(tmp_path):
     pairs = photo_pairs(photographs(("held-out",), source="pip")[:1], crop_size=128, crops_per_photo=2)
     assert write_pairs(tmp_path, pairs) == 2
     assert {path.name for path in (tmp_path / "lq").iterdir()} == {path.name for path in (tmp_path / "hq").iterdir()}
+    header, *rows = (tmp_path / "severity.csv").read_text().splitlines()
+    assert header == "name,severity"
+    assert [f"{row.partition(',')[0]}.png" for row in rows] == sorted(path.name for path in (tmp_path / "lq").iterdir())

@@ -25,6 +25,12 @@ def test_max_images_takes_the_first_ones(root):
     assert [pair.name for pair in pairs] == ["lake_0", "lake_1"]
 
 
+def test_severities_are_read_where_they_are_known(benchmark, root):
+    assert [batch["severity"].item() for batch in benchmark.batches(benchmark.pairs())] == [0] * 4
+    (root / "severity.csv").write_text("name,severity\nlake_1,0.5\n")
+    assert [batch["severity"].item() for batch in benchmark.batches(benchmark.pairs())] == [0, 0.5, 0, 0]
+
+
 def test_the_digest_depends_on_pixels_and_not_on_their_encoding(benchmark, root):
     before = pixel_digest(benchmark.pairs())
     path = root / "hq" / "lake_0.png"

@@ -1,19 +1,16 @@
 """What DAPE sees is judged by the definitions of the metrics, by severity, and picture by picture."""
 
 import csv
-import math
 
 import numpy as np
 import pytest
 import torch
-from torchmetrics.classification import MultilabelAveragePrecision
 
 from seesr_pl.evaluation.semantics import (
     PICTURE_METRICS,
     TagComparison,
     TagExample,
     compare_tags,
-    mean_average_precision,
     precision_recall_f1,
     write_table,
 )
@@ -67,24 +64,10 @@ def test_precision_recall_and_f1_count_tags_of_each_picture():
     torch.testing.assert_close(scores["f1"], torch.tensor([2 / 5, 0.0, nan]), equal_nan=True)
 
 
-def test_mean_average_precision_equals_torchmetrics():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(40, 7, generator=generator)
-    wanted = torch.rand(40, 7, generator=generator) < 0.3
-    expected = MultilabelAveragePrecision(num_labels=7)(logits, wanted.long())
-    assert mean_average_precision(logits, wanted) == pytest.approx(expected.item(), abs=1e-6)
-
-
-def test_mean_average_precision_counts_only_tags_that_occur():
-    logits = torch.tensor([[3.0, 1.0], [2.0, 5.0]])
-    assert mean_average_precision(logits, torch.tensor([[True, False], [False, False]])) == 1.0
-    assert math.isnan(mean_average_precision(logits, torch.zeros(2, 2, dtype=torch.bool)))
-
-
 def test_a_fresh_lora_sees_what_plain_ram_sees(ram):
     for row in compare_tags(ram, batches(6)).rows:
         assert row.ram == pytest.approx(row.dape, nan_ok=True)
-        if row.metric != "map" and row.n > 1:
+        if row.n > 1:
             assert (row.difference, row.low, row.high) == pytest.approx((0, 0, 0))
 
 
@@ -100,6 +83,19 @@ def test_the_ranges_of_severity_hold_equally_many_pictures_mildest_first(ram):
     rows = [row for row in compare_tags(ram, batches(6)).rows if row.metric == "representation_error"]
     ranges = [(round(row.severity_from * 6), round(row.severity_to * 6), row.n) for row in rows]
     assert ranges == [(0, 5, 6), (0, 1, 2), (2, 3, 2), (4, 5, 2)]
+
+
+def test_pictures_of_one_severity_are_not_split_into_ranges(ram):
+    same = [batch | {"severity": torch.zeros(2)} for batch in batches(6)]
+    assert [row.n for row in compare_tags(ram, same).rows if row.metric == "map"] == [6]
+
+
+def test_pictures_of_one_photograph_are_resampled_together(ram):
+    torch.nn.init.normal_(next(parameter for name, parameter in ram.named_parameters() if "lora_B" in name))
+    alone, together = (compare_tags(ram, batches(6), group=group).rows for group in ("(.*)", "(picture)"))
+    assert all(row.low <= row.difference <= row.high for row in alone if row.metric in ("logit_error", "map"))
+    assert [row.difference for row in alone] == pytest.approx([row.difference for row in together], nan_ok=True)
+    assert np.isnan([row.low for row in together]).all()
 
 
 def test_two_processes_see_together_what_one_sees_alone(ram):

@@ -1,5 +1,6 @@
 """Held-out photographs as a small benchmark: crops and what the degradation chain makes of them."""
 
+import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,9 @@ from seesr_pl import keyed
 from seesr_pl.data.photographs import Photograph
 from seesr_pl.degradation import RealESRGANDegradation
 from seesr_pl.imaging.io import write_image
+
+SEVERITIES = "severity.csv"
+"""Beside the folders of a benchmark: how badly each of its images was degraded, `name,severity` a line, in [0, 1]."""
 
 # Another stream of chance than training's, whatever seed that has.
 _PURPOSE = "photo_pairs"
@@ -50,15 +54,17 @@ def photo_pairs(
 
 
 def write_pairs(folder: str | Path, pairs: Iterator[PhotoPair]) -> int:
-    """Write `pairs` as PNG into `folder`/lq and `folder`/hq, as `benchmark=folder` reads them; returns their number."""
-    count = 0
+    """Write `pairs` as `benchmark=folder` reads them, PNG in `lq` and `hq`, and severities; returns their number."""
+    severities = {}
     for pair in pairs:
         for kind, image in (("hq", pair.hq), ("lq", pair.lq)):
             path = Path(folder) / kind / f"{pair.name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_image(path, image)
-        count += 1
-    return count
+        severities[pair.name] = pair.severity
+    with (Path(folder) / SEVERITIES).open("w", newline="") as file:
+        csv.writer(file).writerows([("name", "severity"), *severities.items()])
+    return len(severities)
 
 
 def _at_least(image: np.ndarray, side: int) -> np.ndarray:

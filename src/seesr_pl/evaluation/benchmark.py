@@ -1,5 +1,6 @@
 """Test sets as folders of image pairs, matched by name and checked before anything is restored."""
 
+import csv
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from seesr_pl.data.photo_pairs import SEVERITIES
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.types import Batch, MissingFile
 
@@ -69,7 +71,7 @@ class FolderBenchmark:
         if self.hq_folder is not None:
             require_names(lq, hq, f"{self.hq_folder} lacks images that {self.lq_folder} has")
         names = sorted(lq)[: self.max_images]
-        pairs = [Pair(name, self._group_of(name), lq[name], hq.get(name)) for name in names]
+        pairs = [Pair(name, group_of(name, self.group), lq[name], hq.get(name)) for name in names]
         for pair in pairs:
             self._check_sizes(pair)
         return pairs
@@ -81,16 +83,18 @@ class FolderBenchmark:
         return pixel_digest(pairs) == self.digest
 
     def batches(self, pairs: Iterable[Pair]) -> Iterator[Batch]:
-        """Batches of one pair each; the severity of a real image is not known and counts as 0.
+        """Batches of one pair each; the severity is that of `severity.csv`, or 0 where it is not known.
 
         Raises ValueError for a set without reference.
         """
+        severities = self._severities()
         for index, pair in enumerate(pairs):
             if pair.hq is None:
                 raise ValueError(f"{self.name} has no reference images (benchmark.hq=null); tags need them")
             hq, lq = (torch.from_numpy(read_rgb(path).copy())[None] for path in (pair.hq, pair.lq))
-            ids = {"sample_id": torch.tensor([index]), "epoch": torch.tensor([0]), "severity": torch.zeros(1)}
-            yield Batch(hq=hq, lq=lq, key=[pair.name], tags=[""], **ids)  # type: ignore[typeddict-item]
+            ids = {"sample_id": torch.tensor([index]), "epoch": torch.tensor([0])}
+            severity = torch.tensor([severities.get(pair.name, 0.0)])
+            yield Batch(hq=hq, lq=lq, key=[pair.name], tags=[""], severity=severity, **ids)  # type: ignore[typeddict-item]
 
     @classmethod
     def missing_files(cls, root: str, *, name: str = "folder", origin: str = "your own images") -> list[MissingFile]:
@@ -99,9 +103,12 @@ class FolderBenchmark:
             return []
         return [MissingFile(root, f"{origin} ({name})", "benchmark.root=FOLDER")]
 
-    def _group_of(self, name: str) -> str:
-        match = self.group.match(name)
-        return match.group(1) if match else name
+    def _severities(self) -> dict[str, float]:
+        path = self.root / SEVERITIES
+        if not path.is_file():
+            return {}
+        with path.open(newline="") as file:
+            return {row["name"]: float(row["severity"]) for row in csv.DictReader(file)}
 
     def _check_sizes(self, pair: Pair) -> None:
         if pair.hq is None:
@@ -112,6 +119,12 @@ class FolderBenchmark:
                 f"{pair.name}: lq is {lq[0]}x{lq[1]} and hq {hq[0]}x{hq[1]}; hq must be {self.scale} times lq on each "
                 f"side ({pair.lq}, {pair.hq})"
             )
+
+
+def group_of(name: str, pattern: re.Pattern[str]) -> str:
+    """The photograph that an image belongs to: the first group of `pattern` in its name, or the name itself."""
+    match = pattern.match(name)
+    return match.group(1) if match else name
 
 
 def images_by_stem(folder: Path, *, key: str) -> dict[str, Path]:

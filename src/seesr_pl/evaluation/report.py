@@ -17,6 +17,7 @@ from seesr_pl.evaluation.charts import line_chart, strip_chart
 from seesr_pl.evaluation.methods import RGB, Bicubic
 from seesr_pl.evaluation.results import Comparison, Result, compare
 from seesr_pl.evaluation.scoring import ImageMetric
+from seesr_pl.evaluation.statistics import finite_or_none
 from seesr_pl.imaging.io import read_rgb
 
 JPEG_QUALITY = 90
@@ -156,14 +157,14 @@ def _gallery(
         "views": list(next(iter(shown.values()), {})),
         "metrics": [{"name": m.name, "higher": m.higher_is_better} for m in metrics if m.name in judged.intervals],
         "images": [
-            {"name": name, "views": views, "scores": {result.name: _finite(result.values[name]) for result in results}}
+            {"name": name, "views": views, "scores": {result.name: _scores(result, name) for result in results}}
             for name, views in shown.items()
         ],
     }
 
 
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}
+def _scores(result: Result, image: str) -> dict[str, float | None]:
+    return {metric: finite_or_none(value) for metric, value in result.values[image].items()}
 
 
 def _best(results: Sequence[Result], metrics: Sequence[ImageMetric]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seesr_pl.evaluation.stages import Restored, Scores
-from seesr_pl.evaluation.statistics import Interval, holm, mean_interval, paired_interval, wilcoxon
+from seesr_pl.evaluation.statistics import Interval, holm, metric_intervals, paired_interval, wilcoxon
 
 
 class Result(NamedTuple):
@@ -56,7 +56,7 @@ def load_result(folder: str | Path, groups: Mapping[str, str]) -> Result:
     if missing:
         raise ValueError(f"compare: {path} lacks {len(missing)} of {len(groups)} images: {', '.join(missing[:5])}")
     values = {image: _numbers(rows[image]) for image in groups}
-    intervals = {name: _interval(values, groups, name) for name in dict.fromkeys(n for v in values.values() for n in v)}
+    intervals = metric_intervals(values, groups)
     paths = {image: path / "restored" / f"{image}.png" for image in groups}
     method = json.loads((path / "summary.json").read_text())["method"]
     return Result(method, values, intervals, paths, dict(groups))
@@ -77,8 +77,3 @@ def compare(result: Result, reference: Result) -> list[Comparison]:
 
 def _numbers(row: Mapping[str, str]) -> dict[str, float]:
     return {name: float(text) for name, text in row.items() if name not in ("image", "seconds") and text}
-
-
-def _interval(values: Mapping[str, Mapping[str, float]], groups: Mapping[str, str], name: str) -> Interval:
-    images = [image for image in values if name in values[image]]
-    return mean_interval([values[image][name] for image in images], [groups[image] for image in images])

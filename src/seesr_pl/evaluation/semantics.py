@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from seesr_pl.evaluation.benchmark import group_of
+from seesr_pl.evaluation.ranking import mean_average_precision, precision_difference
 from seesr_pl.evaluation.statistics import paired_interval
 from seesr_pl.imaging.io import write_bytes
 from seesr_pl.models.ram import RAM, RAMOutput
@@ -36,7 +39,7 @@ class TagExample(NamedTuple):
 class TagRow(NamedTuple):
     """One metric over the pictures of a range of severity: plain RAM, DAPE, and DAPE minus RAM with its 95 % interval.
 
-    `n` counts the pictures for which the metric is defined for both. mAP has no interval: it is no mean over pictures.
+    `n` counts the pictures for which the metric is defined for both. Pictures of one photograph are resampled together.
     """
 
     metric: str
@@ -72,15 +75,23 @@ class Seen(NamedTuple):
 class TagComparison:
     """Collects what three views of each picture pair say, batch by batch; `result()` compares them.
 
-    The `severity_bins` ranges hold equally many pictures each. `seen` is what one process saw, to be joined by `merge`.
+    The `severity_bins` ranges hold equally many pictures each; pictures of one severity are not split. The first group
+    of `group`, a regular expression, names a picture's photograph by its key. `seen` is what one process saw, to be
+    joined by `merge`.
     """
 
     def __init__(
-        self, ram: RAM, *, inputs: RAMInputs | None = None, severity_bins: int = 3, num_examples: int = 8
+        self,
+        ram: RAM,
+        *,
+        inputs: RAMInputs | None = None,
+        severity_bins: int = 3,
+        num_examples: int = 8,
+        group: str = "(.*)",
     ) -> None:
         self.ram = ram
         self.inputs = inputs or RAMInputs(size=ram.config.image_size)
-        self.severity_bins, self.num_examples = severity_bins, num_examples
+        self.severity_bins, self.num_examples, self.group = severity_bins, num_examples, re.compile(group)
         self.seen = Seen([], [])
 
     @torch.no_grad()
@@ -106,9 +117,14 @@ class TagComparison:
         if not self.seen.pictures:
             raise ValueError("no picture was compared: the validation data is empty")
         ordered = sorted(self.seen.pictures, key=lambda picture: (picture["severity"], picture["key"]))
-        groups = np.array_split(np.arange(len(ordered)), min(self.severity_bins, len(ordered)))
-        ranges = [ordered] + ([[ordered[index] for index in group] for group in groups] if len(groups) > 1 else [])
-        return TagResult([row for pictures in ranges for row in _rows(pictures)], self.seen.examples)
+        num_severities = len({picture["severity"] for picture in ordered})
+        bins = np.array_split(np.arange(len(ordered)), min(self.severity_bins, num_severities))
+        ranges = [ordered] + ([[ordered[index] for index in indices] for indices in bins] if len(bins) > 1 else [])
+        rows = [row for pictures in ranges for row in _rows(pictures, self._photographs(pictures))]
+        return TagResult(rows, self.seen.examples)
+
+    def _photographs(self, pictures: Sequence[dict[str, Any]]) -> list[str]:
+        return [group_of(picture["key"], self.group) for picture in pictures]
 
     def _keep_examples(self, batch: Batch, views: dict[str, RAMOutput]) -> None:
         room = max(self.num_examples - len(self.seen.examples), 0)
@@ -146,14 +162,15 @@ def compare_tags(
     inputs: RAMInputs | None = None,
     severity_bins: int = 3,
     num_examples: int = 8,
+    group: str = "(.*)",
 ) -> TagResult:
-    """Compare DAPE and plain RAM on the LQ pictures of `batches` with RAM on their HQ pictures.
+    """Compare DAPE and plain RAM on the LQ pictures of `batches` with RAM on their HQ pictures, as `TagComparison`.
 
     Raises ValueError if `ram` has no LoRA or `batches` no picture.
     """
     if ram.lora_rank is None:
         raise ValueError("this RAM has no LoRA: there is no DAPE to compare with it")
-    comparison = TagComparison(ram, inputs=inputs, severity_bins=severity_bins, num_examples=num_examples)
+    comparison = TagComparison(ram, inputs=inputs, severity_bins=severity_bins, num_examples=num_examples, group=group)
     for batch in batches:
         on_device = {"hq": batch["hq"].to(ram.device), "lq": batch["lq"].to(ram.device)}
         comparison.add({**batch, **on_device})  # type: ignore[typeddict-item]
@@ -171,21 +188,6 @@ def precision_recall_f1(predicted: Bool[Tensor, "b k"], wanted: Bool[Tensor, "b 
     }
 
 
-def mean_average_precision(logits: Float[Tensor, "b k"], wanted: Bool[Tensor, "b k"]) -> float:
-    """Average precision of each tag's ranking of the pictures, averaged over the tags that some picture has.
-
-    Not a number if no picture has any. Pictures of equal logit keep their order.
-    """
-    present = wanted.any(0)
-    if not present.any():
-        return float("nan")
-    order = logits[:, present].float().argsort(dim=0, descending=True, stable=True)
-    hits = wanted[:, present].gather(0, order).double()
-    ranks = torch.arange(1, len(hits) + 1, dtype=torch.double)[:, None]
-    precision_at_hits = hits.cumsum(0) / ranks * hits
-    return float((precision_at_hits.sum(0) / hits.sum(0)).mean())
-
-
 def write_table(result: TagResult, path: str | Path) -> None:
     """Write the rows of `result` as CSV."""
     text = io.StringIO()
@@ -195,26 +197,28 @@ def write_table(result: TagResult, path: str | Path) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
-def _rows(pictures: Sequence[dict[str, Any]]) -> list[TagRow]:
+def _rows(pictures: Sequence[dict[str, Any]], photographs: Sequence[str]) -> list[TagRow]:
     severities = pictures[0]["severity"], pictures[-1]["severity"]
-    return [*(_paired(pictures, metric, severities) for metric in PICTURE_METRICS), _map_row(pictures, severities)]
+    rows = [_paired(pictures, photographs, metric, severities) for metric in PICTURE_METRICS]
+    return [*rows, _map_row(pictures, photographs, severities)]
 
 
-def _paired(pictures: Sequence[dict[str, Any]], metric: str, severities: tuple[float, float]) -> TagRow:
-    pairs = [(float(picture["ram"][metric]), float(picture["dape"][metric])) for picture in pictures]
-    defined = [pair for pair in pairs if np.isfinite(pair).all()]
+def _paired(
+    pictures: Sequence[dict[str, Any]], photographs: Sequence[str], metric: str, severities: tuple[float, float]
+) -> TagRow:
+    pairs = np.array([[float(picture[view][metric]) for view in ("ram", "dape")] for picture in pictures])
+    defined = np.flatnonzero(np.isfinite(pairs).all(axis=1)).tolist()
     if not defined:
         return TagRow(metric, *severities, 0, *[float("nan")] * 5)
-    ram, dape = zip(*defined, strict=True)
-    difference = paired_interval(dape, ram)
+    ram, dape = pairs[defined].T.tolist()
+    difference = paired_interval(dape, ram, [photographs[index] for index in defined])
     means = float(np.mean(ram)), float(np.mean(dape))
     return TagRow(metric, *severities, len(defined), *means, difference.mean, difference.low, difference.high)
 
 
-def _map_row(pictures: Sequence[dict[str, Any]], severities: tuple[float, float]) -> TagRow:
+def _map_row(pictures: Sequence[dict[str, Any]], photographs: Sequence[str], severities: tuple[float, float]) -> TagRow:
     wanted = torch.stack([picture["wanted"] for picture in pictures])
-    ram, dape = (
-        mean_average_precision(torch.stack([picture[view]["logits"] for picture in pictures]), wanted)
-        for view in ("ram", "dape")
-    )
-    return TagRow("map", *severities, len(pictures), ram, dape, dape - ram, float("nan"), float("nan"))
+    ram, dape = (torch.stack([picture[view]["logits"] for picture in pictures]) for view in ("ram", "dape"))
+    means = mean_average_precision(ram, wanted), mean_average_precision(dape, wanted)
+    difference = precision_difference(dape, ram, wanted, photographs)
+    return TagRow("map", *severities, len(pictures), *means, difference.mean, difference.low, difference.high)

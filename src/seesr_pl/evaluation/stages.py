@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from seesr_pl.evaluation.benchmark import Pair
 from seesr_pl.evaluation.methods import Images, Method
 from seesr_pl.evaluation.scoring import ImageMetric, score
-from seesr_pl.evaluation.statistics import Interval, mean_interval
+from seesr_pl.evaluation.statistics import Interval, finite_or_none, metric_intervals
 from seesr_pl.imaging.io import read_rgb, write_image
 
 T = TypeVar("T")
@@ -83,8 +82,8 @@ def score_all(
 
 def aggregate(scores: Sequence[Scores], *, seed: int = 0) -> dict[str, Interval]:
     """Mean and 95 % interval of each metric over the images; images of one photograph are resampled together."""
-    names = dict.fromkeys(name for item in scores for name in item.values)
-    return {name: _interval([item for item in scores if name in item.values], name, seed) for name in names}
+    values = {item.pair.name: item.values for item in scores}
+    return metric_intervals(values, {item.pair.name: item.pair.group for item in scores}, seed=seed)
 
 
 def write_scores(path: Path, scores: Sequence[Scores]) -> None:
@@ -102,7 +101,11 @@ def write_scores(path: Path, scores: Sequence[Scores]) -> None:
 def write_summary(path: Path, intervals: Mapping[str, Interval], facts: Mapping[str, Any]) -> None:
     """Write `{"metrics": {name: {"mean", "ci95", "n"}}, **facts}` as JSON; numbers that are not finite become null."""
     metrics = {
-        name: {"mean": _finite(value.mean), "ci95": [_finite(value.low), _finite(value.high)], "n": value.n}
+        name: {
+            "mean": finite_or_none(value.mean),
+            "ci95": [finite_or_none(value.low), finite_or_none(value.high)],
+            "n": value.n,
+        }
         for name, value in intervals.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,10 +169,6 @@ def _stored(store: Path) -> dict[str, float]:
     return {record["key"]: record["value"] for record in records}
 
 
-def _interval(scores: Sequence[Scores], name: str, seed: int) -> Interval:
-    return mean_interval([item.values[name] for item in scores], [item.pair.group for item in scores], seed=seed)
-
-
 def _described(settings: Any) -> Any:
     if isinstance(settings, Mapping):
         return {str(key): _described(value) for key, value in settings.items()}
@@ -187,7 +186,3 @@ def _stamps(path: Path) -> list[Any]:
 
 def _file_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:24]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,6 +1,6 @@
 """How sure a mean is: bootstrap intervals, paired differences between methods, and tests over several metrics."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,9 +41,19 @@ def mean_interval(
     if len(sums) < 2 or not np.isfinite(mean):
         return Interval(mean, float("nan"), float("nan"), len(values))
     means = _resampled_means(sums, counts, num_resamples=num_resamples, seed=seed)
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return Interval(mean, float(low), float(high), len(values))
+    return Interval(mean, *percentile_interval(means), len(values))
+
+
+def metric_intervals(
+    values: Mapping[str, Mapping[str, float]], groups: Mapping[str, str], *, seed: int = 0
+) -> dict[str, Interval]:
+    """The mean interval of each metric of `values[image][metric]`; images of one `groups[image]` are drawn together."""
+    names = dict.fromkeys(name for scores in values.values() for name in scores)
+    having = {name: [image for image in values if name in values[image]] for name in names}
+    return {
+        name: mean_interval([values[image][name] for image in images], [groups[image] for image in images], seed=seed)
+        for name, images in having.items()
+    }
 
 
 def paired_interval(
@@ -57,6 +67,26 @@ def paired_interval(
     """The mean of `values - reference`, image by image, with its bootstrap interval as in `mean_interval`."""
     differences = _differences(values, reference)
     return mean_interval(differences.tolist(), groups, num_resamples=num_resamples, seed=seed)
+
+
+def percentile_interval(resampled: np.ndarray) -> tuple[float, float]:
+    """The bounds that hold 95 % of a statistic's resampled values."""
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(resampled, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def draw_counts(groups: Sequence[Hashable], *, num_resamples: int, seed: int = 0) -> np.ndarray:
+    """How often each value occurs in each resample of whole groups: integers (num_resamples, len(groups))."""
+    positions = _positions(groups)
+    num_groups = max(positions) + 1
+    generator = keyed.numpy_generator(seed, "bootstrap")
+    return generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=num_resamples)[:, positions]
+
+
+def finite_or_none(value: float) -> float | None:
+    """`value` as JSON can hold it."""
+    return float(value) if np.isfinite(value) else None
 
 
 def wilcoxon(values: Sequence[float], reference: Sequence[float]) -> float:
@@ -88,9 +118,13 @@ def _group_sums(values: np.ndarray, groups: Sequence[Hashable] | None) -> tuple[
         return values, np.ones_like(values)
     if len(groups) != len(values):
         raise ValueError(f"{len(groups)} groups for {len(values)} values; give one group for each value")
-    index = {group: position for position, group in enumerate(dict.fromkeys(groups))}
-    positions = [index[group] for group in groups]
+    positions = _positions(groups)
     return np.bincount(positions, weights=values), np.bincount(positions).astype(np.float64)
+
+
+def _positions(groups: Sequence[Hashable]) -> list[int]:
+    index = {group: position for position, group in enumerate(dict.fromkeys(groups))}
+    return [index[group] for group in groups]
 
 
 def _resampled_means(sums: np.ndarray, counts: np.ndarray, *, num_resamples: int, seed: int) -> np.ndarray:

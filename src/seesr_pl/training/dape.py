@@ -57,6 +57,8 @@ class DAPEDistillation(PartlyFrozen):
             float32 it must be the precision of the trainer's autocast.
         severity_bins: ranges of severity, equally filled, into which the validation is split.
         num_examples: validation pictures kept to look at.
+        group: a regular expression whose first group, in a sample's key, names its photograph: intervals of the
+            validation resample whole photographs.
     """
 
     frozen_parts = ("ram",)
@@ -83,6 +85,7 @@ class DAPEDistillation(PartlyFrozen):
         frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         severity_bins: int = 3,
         num_examples: int = 8,
+        group: str = "(.*)",
     ) -> None:
         super().__init__()
         self.ram = ram
@@ -92,7 +95,7 @@ class DAPEDistillation(PartlyFrozen):
         self.inputs = RAMInputs(ram.config.image_size, lq_upscale, resize_mode, resize_antialias)
         self.stochastic_student, self.compile_networks = stochastic_student, compile
         self.frozen_dtype: torch.dtype = getattr(torch, frozen_dtype)
-        self.severity_bins, self.num_examples = severity_bins, num_examples
+        self.compared: dict[str, Any] = {"severity_bins": severity_bins, "num_examples": num_examples, "group": group}
         self.tag_result: TagResult | None = None
         self._mark_trainable(lora_rank)
         if gradient_checkpointing:
@@ -128,9 +131,7 @@ class DAPEDistillation(PartlyFrozen):
 
     def on_validation_epoch_start(self) -> None:
         """Start a new comparison."""
-        self._comparison = TagComparison(
-            self.ram, inputs=self.inputs, severity_bins=self.severity_bins, num_examples=self.num_examples
-        )
+        self._comparison = TagComparison(self.ram, inputs=self.inputs, **self.compared)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """What RAM and DAPE see on held-out pictures, without chance."""
