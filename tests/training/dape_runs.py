@@ -5,28 +5,17 @@ import sys
 from pathlib import Path
 
 import torch
+from dape_cases import TINY
 from lightning import Trainer, seed_everything
 
 from seesr_pl.checkpoints.io import trainable_state_dict
 from seesr_pl.data import ShardDataModule, ShardSource
 from seesr_pl.degradation import BicubicDegradation
-from seesr_pl.models.ram import RAM, RAMConfig
+from seesr_pl.models.ram import RAM
 from seesr_pl.training.checkpointing import AtomicCheckpointIO, LastCheckpoint
 from seesr_pl.training.dape import DAPEDistillation
 
 HQ_SIZE = 64
-TINY = RAMConfig(
-    image_size=32,
-    patch_size=4,
-    embed_dim=8,
-    depths=(1, 2, 1),
-    num_heads=(1, 2, 4),
-    window_size=2,
-    representation_dim=16,
-    head_hidden_size=12,
-    head_intermediate_size=20,
-    drop_path_rate=0.3,
-)
 
 
 def fit(shards, folder, *, max_steps, micro_batch_size=4, devices=1):
