@@ -12,6 +12,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seesr_pl.annotations import accepts, hints_of, in_words
+from seesr_pl.nested import leaves
 from seesr_pl.types import MissingFile
 
 # Keys of Hydra's instantiate, allowed in any node that has a `_target_`.
@@ -93,16 +94,7 @@ def load_run(ckpt: str | Path) -> Run:
 
 def _missing_values(cfg: DictConfig) -> list[str]:
     # OmegaConf.missing_keys would follow interpolations into the missing value and raise.
-    return [path for path, value in _leaves(OmegaConf.to_container(cfg, resolve=False), "") if value == "???"]
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if children is None:
-        yield path, value
-        return
-    for name, child in children:
-        yield from _leaves(child, f"{path}.{name}" if path else str(name))
+    return [path for path, value in leaves(OmegaConf.to_container(cfg, resolve=False)) if value == "???"]
 
 
 def _nameless(group: DictConfig | None, path: str) -> Iterator[str]:

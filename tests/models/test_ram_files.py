@@ -107,7 +107,7 @@ def test_a_truncated_file_is_told_as_one(weights):
     path = weights / "ram_swin_large_14m.pth"
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match=r"ram_swin_large_14m.pth: 5,000 bytes, a torch file that ends too early"):
-        ram_files.read_ram(path)
+        ram_files.read_published(path)
 
 
 @pytest.mark.parametrize(
@@ -124,25 +124,25 @@ def test_a_file_that_is_something_else_is_told_as_that(tmp_path, content, messag
     path = tmp_path / f"ram.{suffix}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        ram_files.read_ram(path)
+        ram_files.read_published(path)
 
 
 def test_a_pickle_that_would_run_code_is_read_only_on_trust(tmp_path):
     torch.save({"model": {"fc.bias": torch.zeros(1)}, "config": RAMConfig()}, tmp_path / "ram.pth")
     with pytest.raises(ValueError, match=r"holds more than tensors; .* --trust"):
-        ram_files.read_ram(tmp_path / "ram.pth")
-    assert list(ram_files.read_ram(tmp_path / "ram.pth", trust=True)) == ["fc.bias"]
+        ram_files.read_published(tmp_path / "ram.pth")
+    assert list(ram_files.read_published(tmp_path / "ram.pth", trust=True)) == ["fc.bias"]
 
 
 def test_a_file_of_the_time_before_zip_archives_is_read(source, tmp_path):
     torch.save({"model": ram_state_dict(source)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert ram_files.read_ram(tmp_path / "old.pth").keys() == ram_state_dict(source).keys()
+    assert ram_files.read_published(tmp_path / "old.pth").keys() == ram_state_dict(source).keys()
 
 
 def test_a_dict_without_tensors_is_refused(tmp_path):
     torch.save({"params": {"weight": torch.zeros(1)}, "iter": 5}, tmp_path / "ram.pth")
     with pytest.raises(ValueError, match="no state dict in it, found params, iter"):
-        ram_files.read_ram(tmp_path / "ram.pth")
+        ram_files.read_published(tmp_path / "ram.pth")
 
 
 def test_another_network_is_named(weights):

@@ -33,3 +33,7 @@ def test_another_learning_rate_is_refused_with_both_values(folder: Path) -> None
 
 def test_changes_name_keys_that_appear_and_vanish() -> None:
     assert list(config_changes({"a": {"b": 1}}, {"a": {"c": 2}})) == ["a.b: 1 -> None", "a.c: None -> 2"]
+
+
+def test_a_member_of_a_list_that_changes_is_named() -> None:
+    assert list(config_changes({"a": [{"b": 1}, 2]}, {"a": [{"b": 3}]})) == ["a.0.b: 1 -> 3", "a.1: 2 -> None"]

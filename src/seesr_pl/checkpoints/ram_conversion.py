@@ -15,9 +15,9 @@ def convert_ram(source: str | Path, target: str | Path, *, trust: bool = False) 
     """Write the tensors of RAM that tagging uses into `target`; returns what was written.
 
     A `.pth` target has the published format, a dict whose `model` is the state dict; a `.safetensors` one the names
-    alone. Raises ValueError where `source` is not a RAM of any size. `trust`: see `ram_files.read_ram`.
+    alone. Raises ValueError where `source` is not a RAM of any size. `trust`: see `ram_files.read_published`.
     """
-    state = ram_files.read_ram(source, trust=trust)
+    state = ram_files.read_published(source, trust=trust)
     _check_ram(state)
     used = {
         name: tensor for name, tensor in ram_identity.official_names(state).items() if not ram_official.is_unused(name)
@@ -37,7 +37,7 @@ def convert_dape(source: str | Path, target: str | Path, *, trust: bool = False)
     if path.suffix == ".ckpt":
         used = ram_official.dape_from_lora(_run_lora(path))
     else:
-        used = ram_official.dape_tensors(ram_files.read_dape(path, trust=trust))
+        used = ram_official.dape_tensors(ram_files.read_published(path, trust=trust))
     _write(used, Path(target), wrapped=used)
     return used
 

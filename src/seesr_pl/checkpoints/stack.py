@@ -141,7 +141,7 @@ def _ram(
     ram: str | Path | None, dape: str | Path | None, tag_list: str | Path | None, thresholds: str | Path | None
 ) -> "RAM":
     from seesr_pl.models.ram import RAM
-    from seesr_pl.models.ram_files import read_dape
+    from seesr_pl.models.ram_files import read_published
     from seesr_pl.models.ram_official import load_dape
 
     assert ram is not None
@@ -149,5 +149,5 @@ def _ram(
         return RAM.from_official(ram, dape, tag_list=tag_list, thresholds=thresholds)
     model = RAM.from_pretrained(ram)
     if dape is not None:
-        load_dape(model, read_dape(dape))
+        load_dape(model, read_published(dape))
     return model

@@ -69,13 +69,13 @@ class RAM(nn.Module):
         Raises FileNotFoundError or ValueError with what was found instead.
         """
         folder = Path(ram_path).parent
-        state = ram_files.read_ram(ram_path)
+        state = ram_files.read_published(ram_path)
         config = RAMConfig(**ram_identity.sizes(state))
         tags = ram_files.read_tags(tag_list or folder / ram_files.TAG_LIST)
         ram = cls(config, tags, ram_files.read_thresholds(thresholds or folder / ram_files.THRESHOLDS))
         ram_official.load_ram(ram, state)
         if dape_path is not None:
-            ram_official.load_dape(ram, ram_files.read_dape(dape_path))
+            ram_official.load_dape(ram, ram_files.read_published(dape_path))
         return ram
 
     @classmethod

@@ -40,18 +40,17 @@ def missing_ram_files(
     ]
 
 
-def read_ram(path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
-    """The official RAM tensors of `ram_swin_large_14m.pth`, or of a safetensors file made of it, memory-mapped.
+def read_published(path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
+    """The tensors of `ram_swin_large_14m.pth` or `DAPE.pth`, or of a safetensors file made of it, memory-mapped.
 
-    The published file is a dict whose `model` is wanted; the optimizer state beside it is never read from the disk.
-    `trust` allows any pickle, which can run code: only for a file whose origin is sure.
+    RAM's file is a dict whose `model` is wanted; the optimizer state beside it is never read from the disk. DAPE's is
+    flat. `trust` allows any pickle, which can run code: only for a file whose origin is sure.
     """
-    return _state_dict(path, trust=trust)
-
-
-def read_dape(path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
-    """The official LoRA tensors of `DAPE.pth`, a flat dict, or of a safetensors file made of it."""
-    return _state_dict(path, trust=trust)
+    content = _read(Path(path), trust=trust)
+    state = content.get("model", content)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path}: no state dict in it, found {', '.join(map(str, list(content)[:5]))}")
+    return dict(state)
 
 
 def read_tags(path: str | Path) -> list[str]:
@@ -108,11 +107,3 @@ def _unreadable(path: Path) -> str:
     if zipfile.is_zipfile(path):
         return f"{size}, holds more than tensors; if you are sure of its origin, convert it with --trust"
     return f"{size}, not a readable weights file"
-
-
-def _state_dict(path: str | Path, *, trust: bool) -> dict[str, Tensor]:
-    content = _read(Path(path), trust=trust)
-    state = content.get("model", content)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path}: no state dict in it, found {', '.join(map(str, list(content)[:5]))}")
-    return dict(state)

@@ -5,7 +5,7 @@ It departs from the paper in five ways, all of them here and in the `tiny_*` mod
 that rises fast, and RCA that starts as the identity.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -63,7 +63,7 @@ def tiny_stack(
         raise ValueError(f"lora_rank={lora_rank} must not be given with dape={dape}: the file says its own rank")
     ram = tiny_ram(weights=weights, seed=seed)
     if dape is not None:
-        ram_official.load_dape(ram, ram_files.read_dape(dape))
+        ram_official.load_dape(ram, ram_files.read_published(dape))
     with _seeded(seed):
         if lora_rank is not None:
             ram.add_lora(lora_rank)
@@ -81,12 +81,17 @@ def tiny_stack(
     return SeeSRStack(vae, text_encoder, tokenizer, unet, controlnet, ram, tiny_scheduler())
 
 
-def tiny_ram(*, weights: Literal["shipped", "random", "skip"] = "random", seed: int = 0) -> RAM:
-    """A RAM for 96x96 pixels, with a representation of 37 tokens (b, 37, 512); `weights` and `seed` as above."""
+def tiny_ram(
+    *, weights: Literal["shipped", "random", "skip"] = "random", tags: Sequence[str] = TAGS, seed: int = 0
+) -> RAM:
+    """A RAM for 96x96 pixels, with a representation of 37 tokens (b, 37, 512); `weights` and `seed` as above.
+
+    The shipped one knows its own tags, which are some of `TAGS`.
+    """
     if weights == "shipped":
         return shipped_ram()
     with _seeded(seed):
-        ram = RAM(RAM_CONFIG, TAGS, [0.5] * len(TAGS))
+        ram = RAM(RAM_CONFIG, tags, [0.5] * len(tags))
         nn.init.normal_(ram.label_embed, std=0.5)
         return ram
 

@@ -35,7 +35,7 @@ class TaggerSettings(NamedTuple):
         if self.ram.is_dir():
             ram = RAM.from_pretrained(self.ram)
             if self.dape is not None:
-                ram_official.load_dape(ram, ram_files.read_dape(self.dape))
+                ram_official.load_dape(ram, ram_files.read_published(self.dape))
             return ram
         return RAM.from_official(self.ram, self.dape, tag_list=self.tag_list, thresholds=self.thresholds)
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
+from seesr_pl.nested import leaves
+
 Resume = Literal["auto", "force", "never"]
 # May differ between the two halves of a run: none of these changes what is learned from which sample.
 FREE_KEYS = (
@@ -68,16 +70,8 @@ def resume_checkpoint(
 
 def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Each key outside FREE_KEYS whose value differs, as `key: old -> new`."""
-    old, new = dict(_leaves(before)), dict(_leaves(now))
+    old, new = dict(leaves(before)), dict(leaves(now))
     for name in sorted(old.keys() | new.keys()):
         free = any(name == key or name.startswith(f"{key}.") for key in FREE_KEYS)
         if not free and old.get(name) != new.get(name):
             yield f"{name}: {old.get(name)} -> {new.get(name)}"
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for name, child in value.items():
-            yield from _leaves(child, f"{path}.{name}" if path else str(name))
-    else:
-        yield path, value
