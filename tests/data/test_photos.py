@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from seesr_pl.data import ShardIndex
+from seesr_pl.data.photo_leaves import dead_leaves, leaf_shards
 from seesr_pl.data.photo_pairs import photo_pairs, write_pairs
 from seesr_pl.data.photo_tags import APPEARANCE_TAGS, appearance_tags, region_tags
 from seesr_pl.data.photo_tiles import TILE, photo_shards, starts, tiles
@@ -95,6 +96,36 @@ def test_tiles_are_cut_from_where_their_key_says():
         assert (name, halvings) == ("noise", "0")
         assert np.array_equal(tile.image, image[int(top) : int(top) + TILE, int(left) : int(left) + TILE])
         assert "sky" in tile.tags
+
+
+def test_other_versions_of_a_tile_differ_in_colour_and_keep_its_regions():
+    image = np.random.default_rng(1).integers(0, 256, (TILE, TILE, 3), dtype=np.uint8)
+    photo = Photograph("noise", "train", "scikit-image", "none.png", "none", "nobody", {"sky": [(0, 0, 1, 1)]})
+    first, second, third = tiles(photo, image, versions=3)
+    assert np.array_equal(first.image, image)
+    assert second.key == first.key + "-1"
+    assert not np.array_equal(second.image, third.image)
+    assert all("sky" in tile.tags for tile in (first, second, third))
+
+
+def test_fine_structure_and_not_a_single_edge_makes_a_tile_textured():
+    edge, noise = plain((0, 0, 0)), np.random.default_rng(0).integers(90, 160, (TILE, TILE, 1), dtype=np.uint8)
+    edge[:, TILE // 2 :] = 255
+    assert "textured" not in appearance_tags(edge)
+    assert "textured" in appearance_tags(np.repeat(noise, 3, axis=2))
+
+
+def test_dead_leaves_depend_on_their_generator_alone():
+    first, again, other = (dead_leaves(np.random.default_rng(seed), 64) for seed in (0, 0, 1))
+    assert first.shape == (64, 64, 3)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_shards_of_leaves_hold_as_many_as_asked(tmp_path):
+    leaf_shards(tmp_path / "leaves", count=3)
+    assert len(ShardIndex.from_bytes((tmp_path / "leaves" / "photos-000000.tar.idx").read_bytes())) == 3
 
 
 def test_shards_are_made_once_and_hold_every_tile(tmp_path):

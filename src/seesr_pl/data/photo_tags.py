@@ -12,6 +12,9 @@ APPEARANCE_TAGS = (
     *("dark", "bright", "gray", "vivid", "red", *HUES, "white", "black"),
     *("smooth", "textured", "horizontal", "vertical", "contrast"),
 )
+# Gray levels of second difference; below the one and above the other are each about a third of the training tiles.
+SMOOTH, TEXTURED = 3.0, 12.0
+DIRECTED = 1.35
 # Share of the tile that a region must cover; a tile is cut from one place, so half-covered is still looked at.
 REGION_SHARE = 0.3
 
@@ -44,14 +47,14 @@ def region_tags(regions: Mapping[str, Sequence[Box]], box: Box) -> list[str]:
 
 
 def _texture_tags(luma: np.ndarray) -> dict[str, bool]:
-    across, along = np.diff(luma, axis=1), np.diff(luma, axis=0)
-    vertical, horizontal = float(np.abs(across).mean()), float(np.abs(along).mean())
+    """By second differences: structure of a few pixels counts, an edge between two plain areas hardly does."""
+    vertical, horizontal = (float(np.abs(np.diff(luma, n=2, axis=axis)).mean()) for axis in (1, 0))
     strength = vertical + horizontal
     return {
-        "smooth": strength < 5,
-        "textured": strength > 20,
-        "horizontal": strength > 5 and horizontal > 1.5 * vertical,
-        "vertical": strength > 5 and vertical > 1.5 * horizontal,
+        "smooth": strength < SMOOTH,
+        "textured": strength > TEXTURED,
+        "horizontal": strength > SMOOTH and horizontal > DIRECTED * vertical,
+        "vertical": strength > SMOOTH and vertical > DIRECTED * horizontal,
     }
 
 

@@ -3,13 +3,14 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from seesr_pl import keyed
 from seesr_pl.data.photo_tags import appearance_tags, region_tags
 from seesr_pl.data.photographs import Photograph, Source, Split, photographs
 from seesr_pl.data.sources import ShardSource
@@ -32,17 +33,20 @@ def photo_shards(
     *,
     splits: Sequence[Split] = ("train",),
     debian_root: str | Path | None = None,
+    versions: int = 1,
     weight: float = 1.0,
 ) -> ShardSource:
     """The shards of tiles in `folder`, made from the photographs first if the folder does not exist.
 
-    They are the photographs of pip packages, or with `debian_root` those of Debian's. Processes that start together
-    each make them; the first one's are kept.
+    They are the photographs of pip packages, or with `debian_root` those of Debian's; of `versions` tiles at each
+    place all but the first have other colours.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        write_tiles(folder, photographs(splits, source=_source(debian_root)), debian_root=debian_root)
-    return ShardSource(str(folder / "*.tar"), weight=weight, name=folder.name)
+
+    def made() -> Iterator[Tile]:
+        for photo in photographs(splits, source=_source(debian_root)):
+            yield from tiles(photo, photo.read(debian_root), versions=versions)
+
+    return tile_shards(folder, made, weight=weight)
 
 
 def _missing_files(
@@ -58,15 +62,25 @@ def _missing_files(
 photo_shards.missing_files = _missing_files  # type: ignore[attr-defined]
 
 
-def write_tiles(folder: Path, photos: Sequence[Photograph], *, debian_root: str | Path | None = None) -> None:
-    """Write the tiles of `photos` as shards into the new `folder`, which appears complete or not at all."""
+def tile_shards(folder: str | Path, made: Callable[[], Iterable[Tile]], *, weight: float = 1.0) -> ShardSource:
+    """The shards of tiles in `folder`, written from what `made` gives if the folder does not exist.
+
+    Processes that start together each write them; the first one's are kept.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        write_tiles(folder, made())
+    return ShardSource(str(folder / "*.tar"), weight=weight, name=folder.name)
+
+
+def write_tiles(folder: Path, found: Iterable[Tile]) -> None:
+    """Write tiles as shards into the new `folder`, which appears complete or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)
     try:
         with ShardWriter(unfinished, prefix="photos") as writer:
-            for photo in photos:
-                for tile in tiles(photo, photo.read(debian_root)):
-                    writer.write(tile.key, _png(tile.image), extension="png", tags=", ".join(tile.tags) or None)
+            for tile in found:
+                writer.write(tile.key, _png(tile.image), extension="png", tags=", ".join(tile.tags) or None)
         os.chmod(unfinished, 0o755)
         if not folder.is_dir():
             os.rename(unfinished, folder)
@@ -74,19 +88,34 @@ def write_tiles(folder: Path, photos: Sequence[Photograph], *, debian_root: str 
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def tiles(photo: Photograph, image: np.ndarray) -> Iterator[Tile]:
-    """The tiles of a photograph and of its half: every 96 pixels, and flush with the far edges."""
+def tiles(photo: Photograph, image: np.ndarray, *, versions: int = 1) -> Iterator[Tile]:
+    """The tiles of a photograph and of its half: every 96 pixels, and flush with the far edges.
+
+    From the second version on, a tile has colours that its key draws, and the appearance tags of these.
+    """
     for halvings in range(2):
         picture = image
         for _ in range(halvings):
             picture = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         height, width = picture.shape[:2]
-        for top in starts(height):
-            for left in starts(width):
-                tile = np.ascontiguousarray(picture[top : top + TILE, left : left + TILE])
-                box = (left / width, top / height, (left + TILE) / width, (top + TILE) / height)
-                tags = [*appearance_tags(tile), *region_tags(photo.regions, box)]
-                yield Tile(f"{photo.name}-{halvings}-{top:04d}-{left:04d}", tile, tags)
+        places = [(top, left) for top in starts(height) for left in starts(width)]
+        for top, left in places:
+            cut = np.ascontiguousarray(picture[top : top + TILE, left : left + TILE])
+            box = (left / width, top / height, (left + TILE) / width, (top + TILE) / height)
+            regions = region_tags(photo.regions, box)
+            for version in range(versions):
+                key = f"{photo.name}-{halvings}-{top:04d}-{left:04d}" + (f"-{version}" if version else "")
+                tile = other_colours(cut, keyed.numpy_generator(0, key, "colours")) if version else cut
+                yield Tile(key, tile, [*appearance_tags(tile), *regions])
+
+
+def other_colours(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """An RGB uint8 picture at another saturation, white balance and brightness; structure stays."""
+    pixels = image.astype(np.float32)
+    gray = (pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32))[..., None]
+    pixels = gray + generator.uniform(0, 1.4) * (pixels - gray)
+    pixels *= generator.uniform(0.75, 1.25) * generator.uniform(0.8, 1.25, 3)
+    return np.clip(pixels + generator.uniform(-15, 15), 0, 255).astype(np.uint8)
 
 
 def starts(length: int, *, stride: int = 96) -> list[int]:

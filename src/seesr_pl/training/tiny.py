@@ -21,7 +21,7 @@ _TIED_NAMES = tuple(f"controlnet.{part}." for part in _TIED)
 
 
 class TinyTagging(LightningModule):
-    """Supervised training of a whole RAM on the tags that its batches carry, all of which it must know.
+    """Supervised training of a whole RAM on the tags that its batches carry; those that it does not know are left out.
 
     Args:
         ram: trains with its dropout and stochastic depth.
@@ -63,10 +63,10 @@ class TinyTagging(LightningModule):
         return F.binary_cross_entropy_with_logits(logits, self.targets(batch["tags"]).to(logits))
 
     def targets(self, lines: list[str]) -> Float[Tensor, "b k"]:
-        """One for each tag of a line "a, b", zero for the rest; KeyError on a tag that RAM does not know."""
+        """One for each tag of a line "a, b" that RAM knows, zero for the rest."""
         targets = torch.zeros(len(lines), len(self._positions))
         for row, line in zip(targets, lines, strict=True):
-            row[[self._positions[tag] for tag in line.split(", ") if tag]] = 1
+            row[[self._positions[tag] for tag in line.split(", ") if tag in self._positions]] = 1
         return targets
 
     def configure_optimizers(self) -> Any:

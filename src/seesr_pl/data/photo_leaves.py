@@ -1,0 +1,89 @@
+"""Dead leaves: pictures of opaque shapes that hide each other, some of them textured, for training beside photographs.
+
+Their edges and textures have the statistics of photographs (Lee, Mumford and Huang, 2001), and they are nobody's.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from seesr_pl import keyed
+from seesr_pl.data.photo_tiles import TILE, Tile, tile_shards
+from seesr_pl.data.sources import ShardSource
+
+NUM_TEXTURES = 6
+
+
+def leaf_shards(folder: str | Path, *, count: int, weight: float = 1.0, seed: int = 0) -> ShardSource:
+    """The shards of `count` dead-leaves tiles in `folder`, without tags; drawn first if the folder does not exist."""
+    return tile_shards(folder, lambda: leaf_tiles(count, seed=seed), weight=weight)
+
+
+def leaf_tiles(count: int, *, seed: int = 0) -> Iterator[Tile]:
+    """Tiles that (seed, number) name."""
+    for number in range(count):
+        yield Tile(f"leaves-{number:05d}", dead_leaves(keyed.numpy_generator(seed, number, "leaves"), TILE), [])
+
+
+def dead_leaves(generator: np.random.Generator, side: int) -> np.ndarray:
+    """A picture RGB uint8 (side, side, 3): shapes of one palette, each plain or of one of a few textures."""
+    size = 2 * side
+    leaves = _leaves(generator, size)
+    count = int(leaves.max()) + 1
+    colours, kinds = _palette(generator, count), generator.integers(0, NUM_TEXTURES, count)
+    textures = np.stack([_texture(generator, size) for _ in range(NUM_TEXTURES)])
+    amplitudes = np.exp(generator.normal(generator.uniform(0, 2.5), 1.0, NUM_TEXTURES))
+    kind = kinds[leaves]
+    relief = np.take_along_axis(textures, kind[None], axis=0)[0] * amplitudes[kind] + _shade(generator, size)
+    image = colours[leaves] + relief[..., None] * (1 + generator.normal(0, 0.1, 3))
+    image = cv2.resize(np.clip(image, 0, 255), (side, side), interpolation=cv2.INTER_AREA)
+    if generator.random() < 0.4:
+        image = cv2.GaussianBlur(image, (0, 0), _log_uniform(generator, 0.4, 2))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _leaves(generator: np.random.Generator, size: int) -> np.ndarray:
+    """The number of the leaf on top at each pixel (size, size); radii follow the power law of photographs."""
+    count, smallest = int(_log_uniform(generator, 15, 400)), _log_uniform(generator, 4, 40)
+    leaves = np.zeros((size, size), dtype=np.int32)
+    for number in range(1, count):
+        radius = min(smallest * generator.random() ** -0.5, size)
+        x, y = (int(place) for place in generator.integers(-20, size + 20, 2))
+        axes, angle = (int(radius) + 1, int(radius * generator.uniform(0.25, 1)) + 1), generator.uniform(0, 180)
+        if generator.random() < 0.6:
+            cv2.ellipse(leaves, (x, y), axes, angle, 0, 360, number, -1)
+        else:
+            corners = cv2.boxPoints(((x, y), (2.0 * axes[0], 2.0 * axes[1]), angle))
+            cv2.fillPoly(leaves, [corners.astype(np.int32)], number)
+    return leaves
+
+
+def _palette(generator: np.random.Generator, count: int) -> np.ndarray:
+    base = generator.uniform(20, 235, 3) * generator.uniform(0.3, 1)
+    base = base.mean() + (base - base.mean()) * generator.uniform(0, 1.2)
+    spread = _log_uniform(generator, 6, 60)
+    return base + generator.normal(0, spread, (count, 1)) + generator.normal(0, spread / 2, (count, 3))
+
+
+def _texture(generator: np.random.Generator, size: int) -> np.ndarray:
+    """Noise (size, size) of unit deviation whose spectrum falls by a random power, along one direction or in all."""
+    down, across = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
+    angle = generator.uniform(0, np.pi)
+    stretch = np.exp(generator.uniform(0, 2)) if generator.random() < 0.5 else 1.0
+    along, beside = np.cos(angle) * across + np.sin(angle) * down, np.cos(angle) * down - np.sin(angle) * across
+    frequency = np.hypot(along, beside * stretch) + _log_uniform(generator, 0.004, 0.05)
+    spectrum = frequency ** -generator.uniform(0.5, 2.2)
+    noise = np.fft.irfft2(spectrum * np.exp(2j * np.pi * generator.random(spectrum.shape)), s=(size, size))
+    return (noise - noise.mean()) / noise.std()
+
+
+def _shade(generator: np.random.Generator, size: int) -> np.ndarray:
+    """Light that falls off along one direction."""
+    ramp, angle = np.arange(size) / size, generator.uniform(0, 2 * np.pi)
+    return (np.cos(angle) * ramp[None] + np.sin(angle) * ramp[:, None]) * generator.normal(0, 30)
+
+
+def _log_uniform(generator: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(generator.uniform(np.log(low), np.log(high))))
