@@ -5,18 +5,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from lightning import LightningModule
 from torch import Tensor
 
 from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.ram import RAM, ram_pixel_values
 from seesr_pl.models.stack import SeeSRStack
+from seesr_pl.training.conditioning import Condition
 from seesr_pl.training.optimizers import learning_rate_schedule
 from seesr_pl.training.seesr import SeeSRDiffusion
 from seesr_pl.types import Batch
 
 _TIED = ("conv_in", "time_embedding", "down_blocks", "mid_block")
+# The squared error of a latent below which a picture counts as restored.
+_CALM = 1e-3
 _TIED_NAMES = tuple(f"controlnet.{part}." for part in _TIED)
 
 
@@ -110,6 +113,16 @@ class TinyPrior(SeeSRDiffusion):
         for name, parameter in self.unet.named_parameters():
             parameter.requires_grad_("image_attentions" not in name.split("."))
         self.controlnet.controlnet_cond_embedding.requires_grad_(False)
+
+    def denoising_losses(
+        self,
+        latents: Float[Tensor, "b c h w"],
+        noise: Float[Tensor, "b c h w"],
+        timesteps: Int[Tensor, " b"],
+        condition: Condition,
+    ) -> Float[Tensor, " b"]:
+        """About the logarithm of each sample's error: a decibel counts the same in a calm picture as in a busy one."""
+        return torch.log1p(super().denoising_losses(latents, noise, timesteps, condition) / _CALM)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """As there; the encoder is kept once, under the UNet's names."""
