@@ -222,3 +222,19 @@ def _activation_bytes(module, batch):
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         module.denoising_losses(latents, noise, timesteps, condition).mean()
     return sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in parameters)
+
+
+def test_a_few_steps_on_two_pictures_lower_the_loss_on_noise_that_was_not_trained_on():
+    module = tiny_module(learning_rate=2.5e-3, prompt_drop_probability=1.0)
+    optimizer = module.configure_optimizers()["optimizer"]
+
+    def loss(epoch):
+        return module.losses(random_batch([0, 1], size=32, epoch=epoch))[0].mean()
+
+    with torch.no_grad():
+        before = loss(100)
+    for epoch in range(6):
+        optimizer.zero_grad()
+        loss(epoch).backward()
+        optimizer.step()
+    assert loss(100) < 0.8 * before
