@@ -1,7 +1,7 @@
 """What each way to restore faster saves and changes, against the official setting in the same run; and peak memory.
 
     python benchmarks/restore.py speed --side 64 --rounds 3
-    python benchmarks/restore.py memory --side 1024
+    python benchmarks/restore.py memory --side 1024 [--vae kl]
 
 On the tiny stack with random weights of its RCA and ControlNet: the ratios of cost hold for any weights, the PSNR to
 the official setting's result does not tell quality. Cost is process CPU time, median of `--rounds`, options in turn
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch.utils.flop_counter import FlopCounterMode
 
 from seesr_pl.checkpoints import sd2
@@ -47,24 +48,39 @@ def main() -> None:
     parser.add_argument("what", choices=["speed", "memory"])
     parser.add_argument("--side", type=int, default=64, help="of the low-quality picture, in pixels")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--vae", choices=["dct", "kl"], default="dct", help="memory: with this kind of autoencoder")
     parser.add_argument("--only", nargs="*", help="options whose name holds one of these words")
     arguments = parser.parse_args()
     picture = np.random.default_rng(0).integers(0, 256, (arguments.side, arguments.side, 3), dtype=np.uint8)
     if arguments.what == "memory":
-        memory(picture)
+        memory(picture, arguments.vae)
     else:
         speed(picture, arguments.rounds, arguments.only)
 
 
-def memory(picture: np.ndarray) -> None:
+def memory(picture: np.ndarray, vae: str) -> None:
     """Peak memory of the process before and after one guided step, default tiles."""
-    pipe = quiet(SeeSRPipeline(*tiny_stack()))
+    stack = tiny_stack()
+    pipe = quiet(SeeSRPipeline(*(stack if vae == "dct" else stack._replace(vae=tiny_kl(stack.vae)))))
     pipe(picture[:32, :32], num_inference_steps=1, process_size=64)
     before, start = peak(), time.process_time()
     size = pipe(picture, num_inference_steps=1, generator=torch.Generator().manual_seed(0)).images[0].size
     seconds = time.process_time() - start
     print("| result | peak before, MB | peak, MB | CPU seconds a step |\n| --- | --- | --- | --- |")
     print(f"| {size[0]}x{size[1]} | {before:.0f} | {peak():.0f} | {seconds:.0f} |")
+
+
+def tiny_kl(like: Any) -> AutoencoderKL:
+    """Stable Diffusion's class of autoencoder, small and random, with the latents of `like`; diffusers tiles it."""
+    levels = len(like.config.block_out_channels)
+    return AutoencoderKL(
+        latent_channels=like.config.latent_channels,
+        block_out_channels=(16,) * levels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+    ).eval()
 
 
 def speed(picture: np.ndarray, rounds: int, only: list[str] | None) -> None:
@@ -125,8 +141,6 @@ def passes(option: dict[str, Any]) -> int:
 @functools.cache
 def full_size() -> tuple[int, int]:
     """FLOPs of one row through UNet and ControlNet at 64x64 latents, and of VAE encode and decode at 512x512."""
-    from diffusers import AutoencoderKL
-
     with torch.device("meta"):
         unet = SeeSRUNet.from_config(sd2.UNET)
         controlnet = SeeSRControlNet.from_unet(unet, load_weights_from_unet=False)
