@@ -186,6 +186,29 @@ def test_a_full_disk_stops_the_run_and_leaves_whole_files(run, tmp_path, monkeyp
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.json", "a.png"]
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 96 KB; skips where none may be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_holds_whole_results_and_says_so(run, tmp_path, small_disk):
+    for seed in range(3):
+        save(tmp_path / f"{seed}.png", (40, 32), seed=seed)
+    result = run(tmp_path / "*.png", "--out", small_disk, "--upscale", 4)
+    assert "No space left on device" in str(result.exception)
+    assert "1 restored, 0 kept, 0 failed, all of them complete" in str(result.exception)
+    left = sorted(path.name for path in small_disk.iterdir())
+    assert left == ["0.json", "0.png"]
+    assert read_rgb(small_disk / "0.png").shape == (128, 160, 3)
+
+
 @pytest.mark.slow
 def test_two_devices_give_what_one_gives(weights, tmp_path):
     for seed in range(3):
