@@ -1,9 +1,10 @@
-"""How the frozen parts of the tiny stack are trained: what trains, and on which target."""
+"""How the tiny stack learns: what trains, at what rate, and on which target."""
 
+import pytest
 import torch
 
 from seesr_pl.models.tiny import TAGS, tiny_ram, tiny_stack
-from seesr_pl.training.tiny import TinyPrior, TinyTagging
+from seesr_pl.training.tiny import ZERO_CONVOLUTIONS_RATE, TinyPrior, TinySeeSR, TinyTagging
 
 
 def batch(tags):
@@ -77,3 +78,17 @@ def test_the_prior_starts_at_the_error_of_the_enlarged_picture():
     enlarged = module.vae.encode(2 * condition.image - 1).latent_dist.mode() * module.vae.config.scaling_factor
     expected = (enlarged - latents).square().mean(dim=(1, 2, 3))
     torch.testing.assert_close(module.losses(data)[0], torch.log1p(expected / 1e-3))
+
+
+def test_zero_convolutions_learn_faster_and_nothing_is_left_out():
+    module = TinySeeSR(tiny_stack(), representation="ram", learning_rate=1e-3)
+    slow, fast = module.configure_optimizers()["optimizer"].param_groups
+    assert fast["initial_lr"] == pytest.approx(ZERO_CONVOLUTIONS_RATE * slow["initial_lr"])
+    assert {id(p) for p in (*slow["params"], *fast["params"])} == {
+        id(p) for p in module.parameters() if p.requires_grad
+    }
+    zero = [
+        *module.controlnet.controlnet_down_blocks.parameters(),
+        *module.controlnet.controlnet_mid_block.parameters(),
+    ]
+    assert {id(p) for p in fast["params"]} == {id(p) for p in zero}

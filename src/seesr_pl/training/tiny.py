@@ -1,4 +1,4 @@
-"""How the frozen parts of the tiny stack were made: a RAM from tagged tiles, and a prior from photographs."""
+"""How the tiny stack learns: its RAM from tagged tiles, its prior from photographs, and SeeSR in minutes on top."""
 
 import functools
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.ram import RAM, ram_pixel_values
@@ -18,6 +18,8 @@ from seesr_pl.training.seesr import SeeSRDiffusion
 from seesr_pl.types import Batch
 
 _TIED = ("conv_in", "time_embedding", "down_blocks", "mid_block")
+ZERO_CONVOLUTIONS_RATE = 5
+"""Times the learning rate of the rest."""
 # The squared error of a latent below which a picture counts as restored.
 _CALM = 1e-3
 _TIED_NAMES = tuple(f"controlnet.{part}." for part in _TIED)
@@ -79,8 +81,22 @@ class TinyTagging(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class TinyPrior(SeeSRDiffusion):
-    """`SeeSRDiffusion` without RCA, with the tags of the shards, in which the whole UNet trains.
+class InDecibels(SeeSRDiffusion):
+    """`SeeSRDiffusion` with a loss that counts in decibels; arguments as there."""
+
+    def denoising_losses(
+        self,
+        latents: Float[Tensor, "b c h w"],
+        noise: Float[Tensor, "b c h w"],
+        timesteps: Int[Tensor, " b"],
+        condition: Condition,
+    ) -> Float[Tensor, " b"]:
+        """About the logarithm of each sample's error: a decibel counts the same in a calm picture as in a busy one."""
+        return torch.log1p(super().denoising_losses(latents, noise, timesteps, condition) / _CALM)
+
+
+class TinyPrior(InDecibels):
+    """`InDecibels` without RCA, with the tags of the shards, in which the whole UNet trains.
 
     The ControlNet's encoder is the UNet's own, not a copy, and its stem stays without effect. So the encoder learns to
     read the LQ latent, and a ControlNet that is copied from the finished UNet, as SeeSR's is, only has to learn to
@@ -114,16 +130,6 @@ class TinyPrior(SeeSRDiffusion):
             parameter.requires_grad_("image_attentions" not in name.split("."))
         self.controlnet.controlnet_cond_embedding.requires_grad_(False)
 
-    def denoising_losses(
-        self,
-        latents: Float[Tensor, "b c h w"],
-        noise: Float[Tensor, "b c h w"],
-        timesteps: Int[Tensor, " b"],
-        condition: Condition,
-    ) -> Float[Tensor, " b"]:
-        """About the logarithm of each sample's error: a decibel counts the same in a calm picture as in a busy one."""
-        return torch.log1p(super().denoising_losses(latents, noise, timesteps, condition) / _CALM)
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """As there; the encoder is kept once, under the UNet's names."""
         super().on_load_checkpoint(checkpoint)
@@ -131,3 +137,24 @@ class TinyPrior(SeeSRDiffusion):
         for name in state:
             if name.startswith(_TIED_NAMES):
                 state[name] = state[name.replace("controlnet.", "unet.", 1)]
+
+
+class TinySeeSR(InDecibels):
+    """`InDecibels` whose zero convolutions learn faster than the rest; arguments as there.
+
+    They start at zero, and Adam moves a weight by about the learning rate a step: a few hundred steps are too few to
+    carry them where they have an effect.
+    """
+
+    def configure_optimizers(self) -> Any:
+        """As there, with a group of its own for the zero convolutions."""
+        names = ("controlnet_down_blocks", "controlnet_mid_block")
+        zero: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                (zero if name.split(".")[1] in names else others).append(parameter)
+        groups = [{"params": others}, {"params": zero, "lr": ZERO_CONVOLUTIONS_RATE * self.learning_rate}]
+        optimizer = self.optimizer(groups, lr=self.learning_rate)
+        scheduler = learning_rate_schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
