@@ -1,13 +1,13 @@
 """What a trained tiny stack achieves on photographs that it never saw, and what each of its parts contributes.
 
     python benchmarks/tiny_stack.py --seesr outputs/demo/seesr --debian-root FOLDER --realsr REALSR
+    python benchmarks/tiny_stack.py --dape outputs/tiny_dape --debian-root FOLDER     the tags alone
 
 Prints Markdown tables: PSNR-Y, PSNR-RGB and SSIM with paired 95 % intervals by photograph, against bicubic, against
 trivial denoisers at the strength that suits them best on this very set, and against the same run with a part removed.
 """
 
 import argparse
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from seesr_pl import keyed, loading
-from seesr_pl.data.photo_pairs import photo_pairs, write_pairs
+from seesr_pl.data.photo_pairs import photo_pairs
 from seesr_pl.data.photographs import photographs
 from seesr_pl.evaluation import (
     Bicubic,
@@ -29,7 +29,8 @@ from seesr_pl.evaluation import (
     paired_interval,
     score,
 )
-from seesr_pl.evaluation.semantics import mean_average_precision
+from seesr_pl.evaluation.ranking import mean_average_precision, precision_difference
+from seesr_pl.evaluation.statistics import draw_counts, percentile_interval
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.models.ram_inputs import RAMInputs
 from seesr_pl.sampling.pipeline import SeeSRPipeline
@@ -49,6 +50,7 @@ class Item(NamedTuple):
     group: str
     lq: np.ndarray
     hq: np.ndarray
+    severity: float = float("nan")
 
 
 class Blind(SeeSRPipeline):
@@ -65,7 +67,8 @@ class Blind(SeeSRPipeline):
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seesr", required=True, help="run folder of experiment=tiny_seesr")
+    parser.add_argument("--seesr", help="run folder of experiment=tiny_seesr")
+    parser.add_argument("--dape", help="run folder of experiment=tiny_dape: its tags are compared, nothing is restored")
     parser.add_argument("--debian-root", help="where the Debian packages are unpacked; without it, pip's photographs")
     parser.add_argument("--realsr", help="the folder of benchmark=realsr; its pairs are a second set")
     parser.add_argument("--crops", type=int, default=5, help="held-out crops of each photograph")
@@ -75,12 +78,17 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, nargs="*", default=[2, 4, 10])
     arguments = parser.parse_args()
+    if bool(arguments.seesr) == bool(arguments.dape):
+        parser.error("give one of --seesr and --dape")
     torch.manual_seed(0)
+    held_out = photo_items(arguments)
+    if arguments.dape:
+        compare_tags(held_out, loading.ram_of(arguments.dape))
+        return
     pipeline = loading.pipeline_of(arguments.seesr)
     pipeline.set_progress_bar_config(disable=True)
-    held_out = photo_items(arguments)
     compare("held-out photographs, official degradation", held_out, methods(pipeline, arguments.steps))
-    compare_tags("the same", held_out, pipeline.ram)
+    compare_tags(held_out, pipeline.ram)
     if arguments.realsr:
         pairs = FolderBenchmark(arguments.realsr, lq="test_LR", hq="test_HR").pairs()
         items = [Item(pair.name, pair.group, read_rgb(pair.lq), read_rgb(pair.hq)) for pair in pairs]
@@ -88,18 +96,14 @@ def main() -> None:
 
 
 def photo_items(arguments: argparse.Namespace) -> list[Item]:
-    """The held-out crops, through the files that `seesr photos` would write."""
-    photos = photographs((arguments.split,), source="all" if arguments.debian_root else "pip")
+    """Crops of the photographs that do not train, degraded by the official chain."""
     pairs = photo_pairs(
-        photos,
+        photographs((arguments.split,), source="all" if arguments.debian_root else "pip"),
         crop_size=arguments.crop_size,
         crops_per_photo=arguments.crops,
         debian_root=arguments.debian_root,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        write_pairs(folder, pairs)
-        found = FolderBenchmark(folder, group="(.*)_").pairs()
-        return [Item(pair.name, pair.group, read_rgb(pair.lq), read_rgb(pair.hq)) for pair in found]
+    return [Item(pair.name, pair.name.rsplit("_", 1)[0], pair.lq, pair.hq, pair.severity) for pair in pairs]
 
 
 def methods(pipeline: SeeSRPipeline, steps: Sequence[int]) -> dict[str, Restore]:
@@ -186,7 +190,7 @@ def scores(items: Sequence[Item], restore: Restore, label: str = "bicubic") -> d
 
 
 @torch.no_grad()
-def compare_tags(title: str, items: Sequence[Item], ram) -> None:
+def compare_tags(items: Sequence[Item], ram) -> None:
     """Print the error of the representation and the mAP of the tags of RAM and DAPE on the LQ, with intervals."""
     inputs = RAMInputs(size=ram.config.image_size)
     hq, lq = (torch.from_numpy(np.stack([getattr(item, kind) for item in items])) for kind in ("hq", "lq"))
@@ -194,29 +198,28 @@ def compare_tags(title: str, items: Sequence[Item], ram) -> None:
     with ram.disable_adapter():
         teacher, plain = ram(inputs.hq(hq)), ram(pixels)
     dape, wanted = ram(pixels), ram.tag_mask(teacher.logits)
-    errors = [(view.representation - teacher.representation).square().mean((1, 2)) for view in (plain, dape)]
-    names = sorted({item.group for item in items})
-    rows = [[i for i, item in enumerate(items) if item.group == name] for name in names]
-    generator = keyed.numpy_generator(0, "bootstrap")
-    drawn = [generator.integers(len(rows), size=len(rows)) for _ in range(1000)]
-    draws = [torch.tensor([i for group in groups for i in rows[group]]) for groups in drawn]
-    everything = torch.arange(len(items))
-
-    def gain(index: torch.Tensor) -> tuple[float, float]:
-        maps = [mean_average_precision(view.logits[index], wanted[index]) for view in (plain, dape)]
-        return maps[1] - maps[0], float(1 - errors[1][index].mean() / errors[0][index].mean())
-
-    resampled = np.percentile([gain(index) for index in draws], [2.5, 97.5], axis=0)
-    maps = [mean_average_precision(view.logits, wanted) for view in (plain, dape)]
+    errors = [(view.representation - teacher.representation).square().mean((1, 2)).numpy() for view in (plain, dape)]
+    severities = np.array([item.severity for item in items])
     console = Console(width=160, highlight=False)
-    console.print(f"\n### Tags on the degraded picture against RAM's on the clean one, {title}\n")
-    console.print("| | RAM | DAPE | gain |\n|---|---|---|---|")
-    for name, column, (ram_value, dape_value) in (
-        ("mAP", 0, maps),
-        ("representation error", 1, [float(error.mean()) for error in errors]),
-    ):
-        gained, (low, high) = gain(everything)[column], resampled[:, column]
-        console.print(f"| {name} | {ram_value:.4f} | {dape_value:.4f} | {gained:+.3f} [{low:+.3f}, {high:+.3f}] |")
+    console.print("\n### Tags and representation on the degraded picture against RAM's on the clean one\n")
+    console.print("| | crops | RAM | DAPE | gain |\n|---|---|---|---|---|")
+    for name, chosen in (("all", severities >= 0), ("the heavier half", severities >= np.median(severities))):
+        groups = [item.group for item, taken in zip(items, chosen, strict=True) if taken]
+        fall, low, high = relative_fall(errors[0][chosen], errors[1][chosen], groups)
+        means = " | ".join(f"{error[chosen].mean():.4f}" for error in errors)
+        console.print(f"| error, {name} | {len(groups)} | {means} | {-fall:+.1%} [{-high:+.1%}, {-low:+.1%}] |")
+        scored = dape.logits[chosen], plain.logits[chosen], wanted[chosen]
+        difference = precision_difference(*scored, groups)
+        means = " | ".join(f"{mean_average_precision(logits, scored[2]):.4f}" for logits in reversed(scored[:2]))
+        interval = f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+        console.print(f"| mAP, {name} | {len(groups)} | {means} | {interval} |")
+
+
+def relative_fall(before: np.ndarray, after: np.ndarray, groups: Sequence[str]) -> tuple[float, float, float]:
+    """By which share the mean falls from `before` to `after`, with its 95 % interval by photograph."""
+    counts = draw_counts(groups, num_resamples=10_000)
+    low, high = percentile_interval(1 - (counts @ after) / (counts @ before))
+    return float(1 - after.mean() / before.mean()), low, high
 
 
 if __name__ == "__main__":
