@@ -86,7 +86,7 @@ def _run(jobs: list[Any], settings: Any, devices: list[str]) -> None:
     from seesr_pl.sampling import files_pool
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"))
     counts = {"restored": 0, "kept": 0, "failed": 0}
     try:
         with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
