@@ -37,7 +37,7 @@ class Size(NamedTuple):
     crops: int
 
 
-FULL, QUICK = Size(120, 500, 6), Size(40, 60, 2)
+FULL, QUICK = Size(600, 600, 6), Size(40, 60, 2)
 
 
 def main() -> None:
