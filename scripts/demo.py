@@ -22,10 +22,12 @@ NEXT = """[bold]What to type next[/]
   python train.py experiment=tiny_seesr trainer.max_steps=3000 run_name=longer
   python train.py experiment=seesr        [dim]the real thing: says which weights and data it needs[/]"""
 HONEST = (
-    "This is a toy: networks of {millions:.1f} million parameters that saw a few dozen photographs for minutes. The "
-    "lines above were measured on photographs that no training saw; an interval that holds zero shows no difference. "
-    "Real weights (Stable Diffusion 2, RAM and SeeSR, 2.2 billion parameters) bring texture that a toy cannot; nothing "
-    "here says how good SeeSR is."
+    "This is a toy: networks of {millions:.1f} million parameters. The frozen UNet and the tagger learned before, from a "
+    "few dozen photographs; DAPE's LoRA, the ControlNet and the representation cross-attention learned just now, for "
+    "minutes. The lines above were measured on photographs that no training saw; an interval that holds zero shows no "
+    "difference. What tags and representation add to the pictures is too little to see at this size. Real weights (Stable "
+    "Diffusion 2, RAM and SeeSR, 2.2 billion parameters) bring texture that a toy cannot; nothing here says how good "
+    "SeeSR is."
 )
 
 

@@ -37,7 +37,7 @@ def tag(
     settings = tagging_pool.TaggerSettings(ram, dape, tag_list, thresholds, representation, batch_size, chosen)
     jobs = tagging.jobs(sources, out)
     console = Console()
-    columns = (TextColumn("tagging"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn("tagging"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("tagging", total=sum(job.num_pictures for job in jobs))
         damaged = tagging_pool.tag(

@@ -83,7 +83,7 @@ class LQSkipUNet(SeeSRUNet):
 def signal(timestep: Tensor | float | int, *, like: Tensor) -> Tensor:
     """The share of signal in the variance of a latent at `timestep` (Ho et al., 2020, alpha-bar), (b or 1, 1, 1, 1)."""
     shares = torch.cumprod(1 - torch.linspace(BETA_START, BETA_END, 1000), dim=0).to(like)
-    return shares[torch.as_tensor(timestep, device=like.device).long()].reshape(-1, 1, 1, 1)
+    return shares[torch.as_tensor(timestep, device=like.device).long().reshape(-1)].reshape(-1, 1, 1, 1)
 
 
 def lq_latent(image: Tensor) -> Tensor:
