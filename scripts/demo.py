@@ -5,6 +5,7 @@ Every stage is a command of the project and is printed before it runs; `make dem
 
 import argparse
 import csv
+import os
 import shlex
 import subprocess
 import sys
@@ -22,12 +23,12 @@ NEXT = """[bold]What to type next[/]
   python train.py experiment=tiny_seesr trainer.max_steps=3000 run_name=longer
   python train.py experiment=seesr        [dim]the real thing: says which weights and data it needs[/]"""
 HONEST = (
-    "This is a toy: networks of {millions:.1f} million parameters. The frozen UNet and the tagger learned before, from a "
-    "few dozen photographs; DAPE's LoRA, the ControlNet and the representation cross-attention learned just now, for "
+    "This is a toy: networks of {millions:.1f} million parameters. The frozen UNet and the tagger learned before, from "
+    "a few dozen photographs; DAPE's LoRA, the ControlNet and the representation cross-attention learned just now, for "
     "minutes. The lines above were measured on photographs that no training saw; an interval that holds zero shows no "
-    "difference. What tags and representation add to the pictures is too little to see at this size. Real weights (Stable "
-    "Diffusion 2, RAM and SeeSR, 2.2 billion parameters) bring texture that a toy cannot; nothing here says how good "
-    "SeeSR is."
+    "difference. What tags and representation add to the pictures is too little to see at this size. Real weights "
+    "(Stable Diffusion 2, RAM and SeeSR, 2.2 billion parameters) bring texture that a toy cannot; nothing here says "
+    "how good SeeSR is."
 )
 
 
@@ -91,7 +92,9 @@ def run(command: str) -> None:
     """Run a command of the project with this Python; a failure ends the demo with its exit code."""
     name, *arguments = shlex.split(command)
     program = sys.executable if name == "python" else str(Path(sys.executable).with_name(name))
-    finished = subprocess.run([program, *arguments], cwd=ROOT, check=False)
+    # A second thread slows networks this small: it waits more than it works.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    finished = subprocess.run([program, *arguments], cwd=ROOT, env=environment, check=False)
     if finished.returncode:
         sys.exit(finished.returncode)
 
