@@ -167,7 +167,8 @@ def compare(title: str, items: Sequence[Item], candidates: dict[str, Restore]) -
     console = Console(width=160, highlight=False)
     console.print(f"\n### {title}: {len(items)} crops of {len(set(groups))} photographs\n")
     first = next(iter(candidates))
-    console.print("| method | " + " | ".join(METRICS) + " | " + " | ".join(f"{first} minus it" for _ in METRICS) + " |")
+    minus = [f"{first} minus it, {metric}" for metric in METRICS]
+    console.print(f"| method | {' | '.join(METRICS)} | {' | '.join(minus)} |")
     console.print("|---" * (1 + 2 * len(METRICS)) + "|")
     for name, rows in values.items():
         means = [f"{np.mean(rows[metric]):.3f}" for metric in METRICS]
