@@ -178,6 +178,8 @@ def parameters() -> float:
 
 
 def _short(cell: str) -> str:
+    if cell.isdigit():
+        return cell
     try:
         return f"{float(cell):.3f}"
     except ValueError:
