@@ -150,3 +150,39 @@ def test_another_build_in_the_same_folder_is_refused(folder, tmp_path):
 def test_a_source_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="nowhere"):
         build_shards([tmp_path / "nowhere"], tmp_path / "out", options=BuildOptions())
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "resized"])
+def test_a_build_whose_inputs_changed_is_refused_and_loses_nothing(folder, tmp_path, change, encoded):
+    build_shards([folder], tmp_path / "out", options=BuildOptions())
+    before = samples(tmp_path / "out")
+    first = min(path for path in folder.rglob("*") if path.is_file())
+    if change == "added":
+        (folder / "aaa.png").write_bytes(encoded(99, "png", size=(60, 50)))
+    elif change == "removed":
+        first.unlink()
+    else:
+        first.write_bytes(first.read_bytes() + b"0")
+    with pytest.raises(ValueError, match="their files have changed"):
+        build_shards([folder], tmp_path / "out", options=BuildOptions())
+    assert samples(tmp_path / "out") == before
+
+
+def test_shards_inside_their_own_source_are_refused(folder):
+    with pytest.raises(ValueError, match="lies in the source"):
+        build_shards([folder], folder / "out", options=BuildOptions())
+
+
+def test_a_damaged_member_of_a_zip_is_left_out_alone(tmp_path, encoded):
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        for number in range(3):
+            target.writestr(f"{number}.png", encoded(number, "png", size=(60, 50)))
+    with zipfile.ZipFile(archive) as source:
+        start = source.getinfo("1.png").header_offset + 60
+    data = bytearray(archive.read_bytes())
+    data[start : start + 100] = np.random.default_rng(0).bytes(100)
+    archive.write_bytes(data)
+    report = build_shards([archive], tmp_path / "out", options=BuildOptions())
+    assert report["images"] == 2
+    assert [entry["name"] for entry in report["left_out"]] == ["set/1.png"]

@@ -117,3 +117,9 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, rgb, monkeypa
 def test_an_unknown_ending_names_the_known_ones(tmp_path, rgb):
     with pytest.raises(ValueError, match=r"\.bmp.*\.png"):
         write_image(tmp_path / "a.bmp", rgb)
+
+
+def test_a_file_without_its_dimensions_is_a_value_error():
+    empty_directory = b"II*\x00\x08\x00\x00\x00" + b"\x00" * 6
+    with pytest.raises(ValueError, match="the picture"):
+        read_rgb(empty_directory)

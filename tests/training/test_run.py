@@ -37,3 +37,9 @@ def test_changes_name_keys_that_appear_and_vanish() -> None:
 
 def test_a_member_of_a_list_that_changes_is_named() -> None:
     assert list(config_changes({"a": [{"b": 1}, 2]}, {"a": [{"b": 3}]})) == ["a.0.b: 1 -> 3", "a.1: 2 -> None"]
+
+
+@pytest.mark.parametrize("key", ["precision", "gradient_clip_val"])
+def test_what_the_trainer_changes_of_the_learning_is_named(key):
+    before, now = ({"trainer": {key: value, "devices": value}} for value in (1, 2))
+    assert list(config_changes(before=before, now=now)) == [f"trainer.{key}: 1 -> 2"]

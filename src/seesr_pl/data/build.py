@@ -1,5 +1,6 @@
 """Turn folders and archives of images into shards; started again after a kill, it goes on where it was."""
 
+import hashlib
 import json
 import os
 import re
@@ -11,9 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seesr_pl.data.inputs import InputImage, find_files, read_inputs
+from seesr_pl.data.inputs import InputFile, InputImage, find_files, read_inputs
 from seesr_pl.data.prepare import BuildOptions, Prepared, prepare
 from seesr_pl.data.writer import ShardWriter
+from seesr_pl.imaging.io import write_bytes
 
 JOURNAL = "build.jsonl"
 REPORT = "report.json"
@@ -58,8 +60,9 @@ def build_shards(
     out with the reason. `build.jsonl` records each finished shard; ValueError where it is of another build.
     """
     out = Path(out)
+    _check(out, sources, num_workers)
     files = find_files([Path(source) for source in sources])
-    heading = {"sources": [str(source) for source in sources], "options": asdict(options)}
+    heading = {"sources": [str(source) for source in sources], "options": asdict(options), "inputs": _digest(files)}
     tally = _resume(out, heading)
     images = islice(read_inputs(files), tally.inputs, None)
     total = sum(file.size for file in files)
@@ -76,6 +79,22 @@ def build_shards(
                 on_progress(BuildProgress(tally.bytes_passed, total, tally.images, len(tally.skipped)))
         _finish(writer, tally, out)
     return _report(out, heading, tally)
+
+
+def _check(out: Path, sources: Sequence[str | Path], num_workers: int) -> None:
+    if num_workers < 1:
+        raise ValueError(f"workers={num_workers} must be at least 1")
+    for source in sources:
+        if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+            raise ValueError(
+                f"{out} lies in the source {source}, and would be read by the next build; give a folder outside"
+            )
+
+
+def _digest(files: Sequence[InputFile]) -> str:
+    """Names and sizes of the inputs: a build that goes on counts them, so they must be those it began with."""
+    listing = "".join(f"{file.name}\0{file.size}\n" for file in files)
+    return f"{len(files)} files, {hashlib.blake2b(listing.encode(errors='surrogateescape'), digest_size=8).hexdigest()}"
 
 
 def _take(prepared: Prepared, tally: _Tally, writer: ShardWriter) -> None:
@@ -131,7 +150,8 @@ def _resume(out: Path, heading: dict[str, Any]) -> _Tally:
     lines = [json.loads(line) for line in whole]
     if lines and lines[0] != heading:
         raise ValueError(
-            f"{out} holds a build of other sources or options: {lines[0]}; give another folder, or remove it"
+            f"{out} holds a build of other sources or options, or their files have changed since: it was begun with "
+            f"{lines[0]}, this is {heading}; give another folder, or remove it"
         )
     tally = _Tally()
     for line in lines[1:]:
@@ -140,7 +160,7 @@ def _resume(out: Path, heading: dict[str, Any]) -> _Tally:
         tally.skipped += [(name, reason) for name, reason in line["skipped"]]
         tally.seen.update(line["seen"])
     _remove_unrecorded(out, tally.shards)
-    journal.write_text("".join(whole) or json.dumps(heading) + "\n")
+    write_bytes(journal, ("".join(whole) or json.dumps(heading) + "\n").encode())
     return tally
 
 
@@ -170,7 +190,5 @@ def _report(out: Path, heading: dict[str, Any], tally: _Tally) -> dict[str, Any]
     counts = {"images": tally.images, "samples": tally.samples, "shards": tally.shards, "skipped": len(tally.skipped)}
     left_out = [{"name": name, "reason": reason} for name, reason in tally.skipped]
     report = {**heading, **counts, "left_out": left_out}
-    temporary = out / f"{REPORT}.tmp"
-    temporary.write_text(json.dumps(report, indent=2) + "\n")
-    temporary.replace(out / REPORT)
+    write_bytes(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
     return report

@@ -1,8 +1,10 @@
 """The images of folders and archives, in an order that is the same each time."""
 
 import io
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,8 @@ from typing import NamedTuple
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 ZIP_SUFFIX = ".zip"
+# What the archive readers raise on damage; a zip with a password or an unknown method raises RuntimeError.
+_DAMAGE = (tarfile.ReadError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
 
 class InputImage(NamedTuple):
@@ -77,7 +81,7 @@ def _read_tar(file: InputFile, passed: int) -> Iterator[InputImage]:
                     if member is not None:
                         content = io.BytesIO(member.read())
                         yield InputImage(f"{_stem(file)}/{info.name}", content.getvalue, passed + stream.tell())
-        except (tarfile.ReadError, EOFError, OSError) as error:
+        except _DAMAGE as error:
             yield InputImage(file.name, _failing(f"the archive is damaged: {error}"), passed + file.size)
 
 
@@ -88,7 +92,7 @@ def _read_zip(file: InputFile, passed: int) -> Iterator[InputImage]:
             for info in images:
                 passed += info.compress_size
                 yield InputImage(f"{_stem(file)}/{info.filename}", _zip_member(archive, info), passed)
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         yield InputImage(file.name, _failing(f"the archive is damaged: {error}"), passed + file.size)
 
 
@@ -96,7 +100,7 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[],
     # Read here, not in the worker: the archive is closed when the iterator has moved on.
     try:
         return io.BytesIO(archive.read(info)).getvalue
-    except (zipfile.BadZipFile, OSError) as error:
+    except _DAMAGE as error:
         return _failing(f"cannot be read from the archive: {error}")
 
 

@@ -1,7 +1,6 @@
 """Picture files: whatever a camera or an editor wrote, as 8-bit RGB; and files that are never half written."""
 
 import os
-import struct
 import threading
 from io import BytesIO
 from pathlib import Path
@@ -39,7 +38,7 @@ def read_rgb(source: str | Path | bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 def read_picture(source: str | Path | bytes) -> Picture:
     """As `read_rgb`, with transparency and profile kept apart, to be written back by `write_picture`."""
-    name = "the given bytes" if isinstance(source, bytes) else str(source)
+    name = "the picture" if isinstance(source, bytes) else str(source)
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             _check(image, name)
@@ -48,11 +47,11 @@ def read_picture(source: str | Path | bytes) -> Picture:
         raise ValueError(f"{name} is not an image that can be read") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name} has too many pixels; the limit is {MAX_PIXELS}") from error
-    except (SyntaxError, EOFError, struct.error) as error:
-        raise ValueError(f"{name} is damaged: {error}") from error
-    except OSError as error:
-        # Pillow reports damage as OSError without an error number; the file system always has one.
-        if error.errno is not None:
+    except ValueError:
+        raise
+    except Exception as error:
+        # Damage makes Pillow's parsers raise almost anything; an error number is the file system's.
+        if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(f"{name} is damaged: {error}") from error
 

@@ -23,6 +23,7 @@ from seesr_pl.models.tiny_latent import DCTAutoencoder
 from seesr_pl.models.tiny_networks import BETA_END, BETA_START, tiny_controlnet, tiny_unet
 from seesr_pl.models.tiny_text import PROMPT_WORDS, tiny_text_encoder, word_tokenizer
 from seesr_pl.models.tiny_weights import load_prior, shipped_ram
+from seesr_pl.types import MissingFile
 
 TAGS = (
     *("dark", "bright", "gray", "vivid", "red", "orange", "yellow", "green", "blue", "purple", "white", "black"),
@@ -79,6 +80,20 @@ def tiny_stack(
                 nn.init.zeros_(parameter)
         controlnet = tiny_controlnet(unet).eval()
     return SeeSRStack(vae, text_encoder, tokenizer, unet, controlnet, ram, tiny_scheduler())
+
+
+def _missing_files(
+    weights: str = "random", dape: str | Path | None = None, lora_rank: int | None = None, seed: int = 0
+) -> list[MissingFile]:
+    if dape is None or Path(dape).is_file():
+        return []
+    fix = (
+        "seesr convert dape RUN FILE; a relative path begins where the run was trained: go there, or name it absolutely"
+    )
+    return [MissingFile(str(dape), "a DAPE of experiment=tiny_dape", fix)]
+
+
+tiny_stack.missing_files = _missing_files  # type: ignore[attr-defined]
 
 
 def tiny_ram(

@@ -84,7 +84,7 @@ class Restorer:
             restored, tags = self._restore(picture, job.sample)
         except (OSError, ValueError) as error:
             self.advance(steps)
-            return Outcome(job, "failed", str(error).replace("the given bytes", job.source.name))
+            return Outcome(job, "failed", str(error).replace("the picture", job.source.name))
         job.target.parent.mkdir(parents=True, exist_ok=True)
         write_picture(job.target, restored)
         record = {"source": str(job.source), "seed": self.seed, "sample": job.sample, "tags": tags, **self.facts}
@@ -111,7 +111,9 @@ class Restorer:
         return values
 
     def _fingerprint(self, job: Job, content: bytes) -> str:
-        words = json.dumps([self.facts["settings"], self.facts["weights"], self.seed, job.sample], sort_keys=True)
+        # With the result's name: results of two formats share a record, which stands for the one written last.
+        facts = [self.facts["settings"], self.facts["weights"], self.seed, job.sample, job.target.name]
+        words = json.dumps(facts, sort_keys=True)
         return hashlib.blake2b(words.encode() + content, digest_size=16).hexdigest()
 
 

@@ -1,12 +1,30 @@
-"""What is watched of the learning itself: gradient norm, and loss by timestep."""
+"""What is watched of a run: how far it is, gradient norm, and loss by timestep."""
 
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar, over the micro batches of the whole run, in a resumed run too."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """The loader's length; Lightning takes the optimizer steps that are left where they are fewer."""
+        return self.trainer.num_training_batches
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Names the length where the start of an epoch has not, because the run goes on within it."""
+        bar = self.train_progress_bar
+        if bar.total is None and isinstance(self.total_train_batches, int):
+            bar.total = self.total_train_batches
+            bar.initial = bar.n = batch_idx
+            bar.set_description("Epoch 0")
 
 
 class GradientNorm(Callback):

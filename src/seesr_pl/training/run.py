@@ -1,11 +1,12 @@
 """A run folder: what it records of itself, and how the same command finds its way back into it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
+from seesr_pl.imaging.io import write_bytes
 from seesr_pl.nested import leaves
 
 Resume = Literal["auto", "force", "never"]
@@ -17,6 +18,9 @@ FREE_KEYS = (
     "data.cache_folder", "data.cache_gigabytes",
     "module.compile", "module.gradient_checkpointing", "module.channels_last",
 )  # fmt: skip
+
+# Of the free groups, what does change it.
+BOUND_KEYS = ("trainer.precision", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "callbacks.ema")
 
 
 class RunRecord(Callback):
@@ -35,7 +39,7 @@ class RunRecord(Callback):
         """Write the file once, on rank 0."""
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(self.config)
+            write_bytes(self.path, self.config.encode())
 
     def state_dict(self) -> dict[str, Any]:
         """Part of the checkpoint."""
@@ -69,9 +73,13 @@ def resume_checkpoint(
 
 
 def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Each key outside FREE_KEYS whose value differs, as `key: old -> new`."""
+    """Each key whose value differs, as `key: old -> new`, but those of FREE_KEYS that are not of BOUND_KEYS."""
     old, new = dict(leaves(before)), dict(leaves(now))
     for name in sorted(old.keys() | new.keys()):
-        free = any(name == key or name.startswith(f"{key}.") for key in FREE_KEYS)
+        free = _is_below(name, FREE_KEYS) and not _is_below(name, BOUND_KEYS)
         if not free and old.get(name) != new.get(name):
             yield f"{name}: {old.get(name)} -> {new.get(name)}"
+
+
+def _is_below(name: str, keys: Sequence[str]) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for key in keys)
