@@ -22,7 +22,7 @@ def adamw8bit(
         import bitsandbytes
     except ImportError as error:
         raise ValueError(
-            "the 8-bit optimizer needs bitsandbytes, which is not installed: pip install bitsandbytes, "
+            "the 8-bit optimizer needs bitsandbytes, which is not installed: pip install 'seesr-pl[8bit]', "
             "or use module.optimizer._target_=torch.optim.AdamW"
         ) from error
     optimizer = bitsandbytes.optim.AdamW8bit(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
