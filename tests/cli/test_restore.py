@@ -71,6 +71,27 @@ def test_results_of_the_same_settings_are_kept_and_others_made_anew(run, tmp_pat
     assert "1 restored" in run(*arguments, "--seed", 1).output
 
 
+def test_a_result_is_not_kept_for_the_record_of_another_format(run, tmp_path):
+    save(tmp_path / "a.png")
+    arguments = (tmp_path / "a.png", "--out", tmp_path / "out")
+    run(*arguments)
+    run(*arguments, "--seed", 1, "--format", "jpg")
+    assert "1 restored" in run(*arguments, "--seed", 1).output
+
+
+def test_results_below_the_input_folder_are_no_inputs(run, tmp_path):
+    save(tmp_path / "a.png")
+    arguments = (tmp_path, "--out", tmp_path / "restored")
+    assert "1 restored, 0 kept" in run(*arguments).output
+    assert "0 restored, 1 kept" in run(*arguments).output
+
+
+def test_transparency_becomes_white_where_the_format_has_none(run, tmp_path):
+    Image.fromarray(np.zeros((16, 16, 4), np.uint8)).save(tmp_path / "a.png")
+    run(tmp_path / "a.png", "--out", tmp_path / "out", "--format", "jpg")
+    assert read_rgb(tmp_path / "out" / "a.jpg").min() > 250
+
+
 def test_samples_differ_and_repeat(run, tmp_path):
     save(tmp_path / "a.png")
     for out in ("one", "two"):  # the tiny networks hear nothing of the noise before the second step

@@ -197,7 +197,7 @@ def test_the_8_bit_optimizer_says_what_to_install():
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
-        with pytest.raises(ValueError, match="pip install bitsandbytes"):
+        with pytest.raises(ValueError, match=r"pip install 'seesr-pl\[8bit\]'"):
             adamw8bit([torch.nn.Parameter(torch.zeros(1))], 1e-3)
 
 

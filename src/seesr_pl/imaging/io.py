@@ -29,11 +29,7 @@ def read_rgb(source: str | Path | bytes) -> UInt8[np.ndarray, "h w 3"]:
 
     ValueError where it is no image, is damaged, animated, or has more than MAX_PIXELS.
     """
-    picture = read_picture(source)
-    if picture.alpha is None:
-        return picture.rgb
-    opacity = picture.alpha[..., None].astype(np.float32) / 255
-    return np.rint(picture.rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
+    return _over_white(read_picture(source))
 
 
 def read_picture(source: str | Path | bytes) -> Picture:
@@ -62,7 +58,7 @@ def write_image(path: str | Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def write_picture(path: str | Path, picture: Picture, *, quality: int = 95) -> None:
-    """Writes a picture with its transparency (not in JPEG) and profile, all of it or nothing.
+    """Writes a picture with its transparency (in JPEG laid over white) and profile, all of it or nothing.
 
     `quality` is that of JPEG and WebP. ValueError for an unknown file ending; OSError where the disk is full or the
     folder cannot be written.
@@ -71,8 +67,9 @@ def write_picture(path: str | Path, picture: Picture, *, quality: int = 95) -> N
     ending = path.suffix.lower()
     if ending not in FORMATS:
         raise ValueError(f"{path}: the ending {ending!r} is not one of {', '.join(FORMATS)}")
-    pixels = picture.rgb
-    if picture.alpha is not None and FORMATS[ending] != "JPEG":
+    if picture.alpha is None or FORMATS[ending] == "JPEG":
+        pixels = _over_white(picture)
+    else:
         pixels = np.dstack([picture.rgb, picture.alpha])
     buffer = BytesIO()
     # PNG has no quality, and Pillow leaves it out there.
@@ -93,6 +90,13 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _over_white(picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
+    if picture.alpha is None:
+        return picture.rgb
+    opacity = picture.alpha[..., None].astype(np.float32) / 255
+    return np.rint(picture.rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
 
 
 def _check(image: Image.Image, name: str) -> None:

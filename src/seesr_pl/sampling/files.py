@@ -82,7 +82,7 @@ class Restorer:
                 return Outcome(job, "kept")
             picture = read_picture(content)
             restored, tags = self._restore(picture, job.sample)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError, torch.OutOfMemoryError) as error:
             self.advance(steps)
             return Outcome(job, "failed", str(error).replace("the picture", job.source.name))
         job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,12 +124,14 @@ def plan(inputs: Sequence[str], out: Path, *, ending: str, samples: int) -> list
     folder holds no picture, and where two results would have one name.
     """
     jobs: dict[Path, Job] = {}
-    for source, place in [found for name in inputs for found in _found(name)]:
+    for source, place in [found for name in inputs for found in _found(name, out)]:
         for sample in range(samples):
             suffix = "" if samples == 1 else f"_{sample:02d}"
             target = out / place.parent / f"{place.stem}{suffix}{ending}"
             if target in jobs and jobs[target].source != source:
-                raise ValueError(f"{source} and {jobs[target].source} would both be written to {target}")
+                raise ValueError(
+                    f"{source} and {jobs[target].source} would both be written to {target}; name them apart"
+                )
             if target.resolve() == source.resolve():
                 raise ValueError(f"{source} would be overwritten by its own result; choose another --out")
             jobs[target] = Job(source, target, sample)
@@ -152,11 +154,13 @@ def weights_hashes(pipeline: SeeSRPipeline) -> dict[str, str]:
     return {name: frozen_hash(network.requires_grad_(False)) for name, network in networks.items()}
 
 
-def _found(name: str) -> list[tuple[Path, Path]]:
-    """(file, its place below the input) of every picture that `name` means."""
+def _found(name: str, out: Path) -> list[tuple[Path, Path]]:
+    """(file, its place below the input) of every picture that `name` means; not of the results below a folder."""
     path = Path(name).expanduser()
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
+        if out.resolve() != path.resolve():
+            files = [file for file in files if not file.resolve().is_relative_to(out.resolve())]
         if not files:
             raise ValueError(f"{name} holds no picture ({', '.join(ENDINGS)})")
         return [(file, file.relative_to(path)) for file in files]
