@@ -37,6 +37,7 @@ def prepare(cfg: DictConfig) -> functools.partial[None]:
     data, module, callbacks, loggers = (
         instantiate(cfg[name], _convert_="all") for name in ("data", "module", "callbacks", "logger")
     )
+    data.open_sources()
     watching = {"callbacks": [record, *callbacks.values()], "logger": list(loggers.values())}
     trainer = instantiate(cfg.trainer, **watching, _convert_="all")
     trainer.accumulate_grad_batches = data.accumulation(trainer.world_size)

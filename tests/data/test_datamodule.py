@@ -63,6 +63,15 @@ def test_a_global_batch_that_does_not_divide_names_the_numbers(write_shards):
         data.accumulation(2)
 
 
+@pytest.mark.parametrize(
+    ("options", "weight", "message"), [({"crop_size": 30}, 1.0, "multiple of 4"), ({}, -1.0, "weight")]
+)
+def test_sources_that_cannot_be_read_as_asked_are_refused_before_a_run(write_shards, options, weight, message):
+    source = ShardSource(write_shards("a", 9), weight=weight)
+    with pytest.raises(ValueError, match=message):
+        module(source, **options).open_sources()
+
+
 def test_missing_shards_are_listed_for_sources_and_for_config_nodes(write_shards, tmp_path):
     there = {"urls": write_shards("a", 3), "name": "a"}
     gone = {"_target_": "seesr_pl.data.ShardSource", "urls": str(tmp_path / "lsdir/*.tar"), "name": "lsdir"}

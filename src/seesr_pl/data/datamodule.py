@@ -93,6 +93,11 @@ class ShardDataModule(LightningDataModule):
         """One stream, in stored order, for each validation source."""
         return [self._dataset([source], shuffle=False) for source in self.validation_sources]
 
+    def open_sources(self) -> None:
+        """Read the indices of all sources now: what is wrong with them is a ValueError here, not amid a run."""
+        for dataset in (self.train_dataset, *self.validation_datasets):
+            dataset.fingerprint()
+
     def accumulation(self, world_size: int) -> int:
         """Micro batches per device and optimizer step; ValueError where the global batch does not divide."""
         micro = self.micro_batch_size or max(1, self.global_batch_size // world_size)
