@@ -96,7 +96,7 @@ class ShardDataModule(LightningDataModule):
     def open_sources(self) -> None:
         """Read the indices of all sources now: what is wrong with them is a ValueError here, not amid a run."""
         for dataset in (self.train_dataset, *self.validation_datasets):
-            dataset.fingerprint()
+            len(dataset)
 
     def accumulation(self, world_size: int) -> int:
         """Micro batches per device and optimizer step; ValueError where the global batch does not divide."""

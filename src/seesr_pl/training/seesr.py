@@ -204,9 +204,13 @@ class SeeSRDiffusion(PartlyFrozen):
         timesteps = keyed.integers(self.scheduler.config.num_train_timesteps, purpose="timestep", **keys)
         return noise.to(self.device, non_blocking=True), timesteps.to(self.device, non_blocking=True)
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """One group of all that trains."""
+        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
+
     def configure_optimizers(self) -> Any:
-        """One parameter group of all that trains; the schedule counts optimizer steps."""
-        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
+        """The groups of `parameter_groups`; the schedule counts optimizer steps."""
+        optimizer = self.optimizer(self.parameter_groups(), lr=self.learning_rate)
         scheduler = learning_rate_schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

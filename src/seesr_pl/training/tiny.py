@@ -146,7 +146,7 @@ class TinySeeSR(InDecibels):
     carry them where they have an effect.
     """
 
-    def configure_optimizers(self) -> Any:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """As there, with a group of its own for the zero convolutions."""
         names = ("controlnet_down_blocks", "controlnet_mid_block")
         zero: list[nn.Parameter] = []
@@ -154,7 +154,4 @@ class TinySeeSR(InDecibels):
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 (zero if name.split(".")[1] in names else others).append(parameter)
-        groups = [{"params": others}, {"params": zero, "lr": ZERO_CONVOLUTIONS_RATE * self.learning_rate}]
-        optimizer = self.optimizer(groups, lr=self.learning_rate)
-        scheduler = learning_rate_schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return [{"params": others}, {"params": zero, "lr": ZERO_CONVOLUTIONS_RATE * self.learning_rate}]
