@@ -5,24 +5,13 @@ import csv
 
 import pytest
 import torch
+from ram_cases import TINY
 from safetensors.torch import load_file
 
 from seesr_pl.checkpoints.official import dape_state_dict, load_dape, load_ram, ram_state_dict
 from seesr_pl.models.ram import RAM, RAMConfig
 from seesr_pl.models.ram_identity import sizes
 from seesr_pl.models.ram_official import UNUSED_NETWORKS, is_unused
-
-TINY = RAMConfig(
-    image_size=32,
-    patch_size=4,
-    embed_dim=8,
-    depths=(1, 2, 1),
-    num_heads=(1, 2, 4),
-    window_size=2,
-    representation_dim=16,
-    head_hidden_size=12,
-    head_intermediate_size=20,
-)
 
 
 def tiny_ram(seed=0):

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from ram_cases import TINY
 
 from seesr_pl.evaluation.semantics import (
     PICTURE_METRICS,
@@ -15,19 +16,7 @@ from seesr_pl.evaluation.semantics import (
     write_table,
 )
 from seesr_pl.evaluation.tag_pictures import tag_sheet
-from seesr_pl.models.ram import RAM, RAMConfig
-
-TINY = RAMConfig(
-    image_size=32,
-    patch_size=4,
-    embed_dim=8,
-    depths=(1, 2, 1),
-    num_heads=(1, 2, 4),
-    window_size=2,
-    representation_dim=16,
-    head_hidden_size=12,
-    head_intermediate_size=20,
-)
+from seesr_pl.models.ram import RAM
 
 
 @pytest.fixture
