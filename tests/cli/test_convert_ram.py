@@ -3,31 +3,20 @@
 import pytest
 import torch
 from lightning import Trainer
+from ram_cases import TINIEST
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from seesr_pl.checkpoints.official import dape_state_dict, ram_state_dict
 from seesr_pl.cli.convert import app
-from seesr_pl.models.ram import RAM, RAMConfig
+from seesr_pl.models.ram import RAM
 from seesr_pl.training.dape import DAPEDistillation
-
-TINY = RAMConfig(
-    image_size=16,
-    patch_size=4,
-    embed_dim=8,
-    depths=(1, 2),
-    num_heads=(1, 2),
-    window_size=2,
-    representation_dim=16,
-    head_hidden_size=12,
-    head_intermediate_size=20,
-)
 
 
 @pytest.fixture(scope="module")
 def source():
     torch.manual_seed(0)
-    ram = RAM(TINY, ["cat", "dog"], [0.5, 0.6])
+    ram = RAM(TINIEST, ["cat", "dog"], [0.5, 0.6])
     ram.add_lora(2)
     for name, parameter in ram.named_parameters():
         if "lora_" in name:

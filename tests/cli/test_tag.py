@@ -4,26 +4,17 @@ import numpy as np
 import pytest
 import torch
 import typer
+from ram_cases import TINIEST
 from typer.testing import CliRunner
 
 from seesr_pl.cli.tag import tag
 from seesr_pl.data.shards import ShardIndex
 from seesr_pl.data.writer import ShardWriter
 from seesr_pl.imaging.io import read_rgb, write_image
-from seesr_pl.models.ram import RAM, RAMConfig
+from seesr_pl.models.ram import RAM
 from seesr_pl.sampling import tagging
 from seesr_pl.sampling.tagging import Tagger, jobs
 
-CONFIG = RAMConfig(
-    image_size=16,
-    embed_dim=8,
-    depths=(1, 2),
-    num_heads=(1, 2),
-    window_size=2,
-    representation_dim=16,
-    head_hidden_size=12,
-    head_intermediate_size=20,
-)
 command = typer.Typer()
 command.command()(tag)
 
@@ -31,7 +22,7 @@ command.command()(tag)
 @pytest.fixture(scope="module")
 def ram():
     torch.manual_seed(0)
-    ram = RAM(CONFIG, [f"tag{index}" for index in range(30)], [0.5] * 30)
+    ram = RAM(TINIEST, [f"tag{index}" for index in range(30)], [0.5] * 30)
     torch.nn.init.normal_(ram.label_embed, std=3.0)
     return ram
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from ram_cases import TINIEST
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -14,23 +15,13 @@ from transformers import (
 )
 
 from seesr_pl.models.prompts import CAPTIONER, TagPrompter, missing_prompt_model, prompter
-from seesr_pl.models.ram import RAM, RAMConfig, ram_pixel_values
+from seesr_pl.models.ram import RAM, ram_pixel_values
 
 
 @pytest.fixture(scope="module")
 def ram():
     torch.manual_seed(0)
-    config = RAMConfig(
-        image_size=16,
-        embed_dim=8,
-        depths=(1, 2),
-        num_heads=(1, 2),
-        window_size=2,
-        representation_dim=16,
-        head_hidden_size=12,
-        head_intermediate_size=20,
-    )
-    ram = RAM(config, [f"tag{index}" for index in range(30)], [0.5] * 30)
+    ram = RAM(TINIEST, [f"tag{index}" for index in range(30)], [0.5] * 30)
     torch.nn.init.normal_(ram.label_embed, std=3.0)
     ram.add_lora(2)
     for name, parameter in ram.named_parameters():

@@ -1,23 +1,15 @@
 """A tiny RAM, random batches and a quiet trainer, for the tests of DAPE."""
 
+import dataclasses
+
+import ram_cases
 import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader
 
-from seesr_pl.models.ram import RAM, RAMConfig
+from seesr_pl.models.ram import RAM
 
-TINY = RAMConfig(
-    image_size=32,
-    patch_size=4,
-    embed_dim=8,
-    depths=(1, 2, 1),
-    num_heads=(1, 2, 4),
-    window_size=2,
-    representation_dim=16,
-    head_hidden_size=12,
-    head_intermediate_size=20,
-    drop_path_rate=0.3,
-)
+TINY = dataclasses.replace(ram_cases.TINY, drop_path_rate=0.3)
 
 
 def tiny_ram(seed=0):

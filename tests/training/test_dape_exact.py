@@ -1,6 +1,7 @@
 """A DAPE run ends the same however it is interrupted or split over processes, its student's chance included."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,8 @@ def shards(tmp_path_factory):
 
 def run(shards, folder, **arguments):
     command = [sys.executable, str(SCRIPT), json.dumps({"shards": shards, "folder": str(folder), **arguments})]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # with the folders of the helpers
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return torch.load(folder / "final.pt", weights_only=True), torch.load(folder / "rows.pt", weights_only=True)
 

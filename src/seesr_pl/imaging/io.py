@@ -32,9 +32,13 @@ def read_rgb(source: str | Path | bytes) -> UInt8[np.ndarray, "h w 3"]:
     return _over_white(read_picture(source))
 
 
-def read_picture(source: str | Path | bytes) -> Picture:
-    """As `read_rgb`, with transparency and profile kept apart, to be written back by `write_picture`."""
-    name = "the picture" if isinstance(source, bytes) else str(source)
+def read_picture(source: str | Path | bytes, *, name: str = "the picture") -> Picture:
+    """As `read_rgb`, with transparency and profile kept apart, to be written back by `write_picture`.
+
+    `name` is what an error calls bytes; a file is called by its path.
+    """
+    if not isinstance(source, bytes):
+        name = str(source)
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             _check(image, name)

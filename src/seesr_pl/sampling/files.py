@@ -80,11 +80,11 @@ class Restorer:
             if not self.overwrite and is_done(job, fingerprint):
                 self.advance(steps)
                 return Outcome(job, "kept")
-            picture = read_picture(content)
+            picture = read_picture(content, name=job.source.name)
             restored, tags = self._restore(picture, job.sample)
         except (OSError, ValueError, MemoryError, torch.OutOfMemoryError) as error:
             self.advance(steps)
-            return Outcome(job, "failed", str(error).replace("the picture", job.source.name))
+            return Outcome(job, "failed", str(error))
         job.target.parent.mkdir(parents=True, exist_ok=True)
         write_picture(job.target, restored)
         record = {"source": str(job.source), "seed": self.seed, "sample": job.sample, "tags": tags, **self.facts}
@@ -159,8 +159,9 @@ def _found(name: str, out: Path) -> list[tuple[Path, Path]]:
     path = Path(name).expanduser()
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
-        if out.resolve() != path.resolve():
-            files = [file for file in files if not file.resolve().is_relative_to(out.resolve())]
+        results = out.resolve()
+        if results != path.resolve():
+            files = [file for file in files if not file.resolve().is_relative_to(results)]
         if not files:
             raise ValueError(f"{name} holds no picture ({', '.join(ENDINGS)})")
         return [(file, file.relative_to(path)) for file in files]
