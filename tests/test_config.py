@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seesr_pl import command_line, config
 from seesr_pl.annotations import accepts
-from seesr_pl.types import MissingFile
+from seesr_pl.files import MissingFile
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 

@@ -12,8 +12,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seesr_pl.annotations import accepts, hints_of, in_words
+from seesr_pl.files import MissingFile
 from seesr_pl.nested import leaves
-from seesr_pl.types import MissingFile
 
 # Keys of Hydra's instantiate, allowed in any node that has a `_target_`.
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})

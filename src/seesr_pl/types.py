@@ -1,6 +1,6 @@
 """Values that cross a boundary between two floors."""
 
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from torch import Tensor
 
@@ -18,11 +18,3 @@ class Batch(TypedDict):
     epoch: Tensor
     severity: Tensor
     tags: list[str]
-
-
-class MissingFile(NamedTuple):
-    """A file or folder that only the user can provide, where it is published, and how to point to it."""
-
-    path: str
-    origin: str
-    fix: str

@@ -6,7 +6,7 @@ The networks' libraries are imported when something is built: a command that fin
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from seesr_pl.types import MissingFile
+from seesr_pl.files import MissingFile
 
 if TYPE_CHECKING:
     from seesr_pl.models.ram import RAM

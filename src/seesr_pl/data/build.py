@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from seesr_pl.data.inputs import InputFile, InputImage, find_files, read_inputs
 from seesr_pl.data.prepare import BuildOptions, Prepared, prepare
 from seesr_pl.data.writer import ShardWriter
-from seesr_pl.imaging.io import write_bytes
+from seesr_pl.files import write_whole
 
 JOURNAL = "build.jsonl"
 REPORT = "report.json"
@@ -160,7 +160,7 @@ def _resume(out: Path, heading: dict[str, Any]) -> _Tally:
         tally.skipped += [(name, reason) for name, reason in line["skipped"]]
         tally.seen.update(line["seen"])
     _remove_unrecorded(out, tally.shards)
-    write_bytes(journal, ("".join(whole) or json.dumps(heading) + "\n").encode())
+    write_whole(journal, ("".join(whole) or json.dumps(heading) + "\n").encode())
     return tally
 
 
@@ -190,5 +190,5 @@ def _report(out: Path, heading: dict[str, Any], tally: _Tally) -> dict[str, Any]
     counts = {"images": tally.images, "samples": tally.samples, "shards": tally.shards, "skipped": len(tally.skipped)}
     left_out = [{"name": name, "reason": reason} for name, reason in tally.skipped]
     report = {**heading, **counts, "left_out": left_out}
-    write_bytes(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+    write_whole(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
     return report

@@ -15,7 +15,7 @@ from seesr_pl.data.sources import ShardSource
 from seesr_pl.data.stream import Degradation, ShardDataset, StreamSample, collate
 from seesr_pl.data.workers import start_worker, worker_context
 from seesr_pl.degradation import RealESRGANDegradation
-from seesr_pl.types import MissingFile
+from seesr_pl.files import MissingFile
 
 
 class ShardDataModule(LightningDataModule):

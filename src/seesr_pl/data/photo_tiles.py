@@ -15,7 +15,7 @@ from seesr_pl.data.photo_tags import appearance_tags, region_tags
 from seesr_pl.data.photographs import Photograph, Source, Split, photographs
 from seesr_pl.data.sources import ShardSource
 from seesr_pl.data.writer import ShardWriter
-from seesr_pl.types import MissingFile
+from seesr_pl.files import MissingFile
 
 TILE = 128
 

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
+from seesr_pl.files import MissingFile
 from seesr_pl.imaging.io import read_rgb
-from seesr_pl.types import MissingFile
 
 Split = Literal["train", "choice", "held-out"]
 Source = Literal["pip", "debian", "all"]

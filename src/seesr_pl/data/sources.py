@@ -9,7 +9,7 @@ from braceexpand import braceexpand
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from seesr_pl.types import MissingFile
+from seesr_pl.files import MissingFile
 
 _GLOB = "*?["
 

@@ -11,8 +11,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from seesr_pl.data.photo_pairs import SEVERITIES
+from seesr_pl.files import MissingFile
 from seesr_pl.imaging.io import read_rgb
-from seesr_pl.types import Batch, MissingFile
+from seesr_pl.types import Batch
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 NUM_NAMED = 5

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from seesr_pl import keyed
 from seesr_pl.evaluation.benchmark import images_by_stem, require_names
+from seesr_pl.files import MissingFile
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.prompts import Prompter, PromptStyle, missing_prompt_model
 from seesr_pl.models.prompts import prompter as make_prompter
-from seesr_pl.types import MissingFile
 
 RGB = UInt8[np.ndarray, "h w 3"]
 

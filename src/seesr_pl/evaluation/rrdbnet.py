@@ -10,8 +10,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seesr_pl.files import MissingFile
 from seesr_pl.imaging.tensors import to_float, to_uint8
-from seesr_pl.types import MissingFile
 
 RGB = UInt8[np.ndarray, "h w 3"]
 # ESRGAN's first code, which BSRGAN's file follows -> BasicSR's, which Real-ESRGAN's and LDL's follow.

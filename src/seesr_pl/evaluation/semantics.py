@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from seesr_pl.evaluation.benchmark import group_of
 from seesr_pl.evaluation.ranking import mean_average_precision, precision_difference
 from seesr_pl.evaluation.statistics import paired_interval
-from seesr_pl.imaging.io import write_bytes
+from seesr_pl.files import write_whole
 from seesr_pl.models.ram import RAM, RAMOutput
 from seesr_pl.models.ram_inputs import RAMInputs
 from seesr_pl.types import Batch
@@ -194,7 +194,7 @@ def write_table(result: TagResult, path: str | Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(TagRow._fields)
     writer.writerows(result.rows)
-    write_bytes(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode())
 
 
 def _rows(pictures: Sequence[dict[str, Any]], photographs: Sequence[str]) -> list[TagRow]:

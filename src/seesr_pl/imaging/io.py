@@ -1,7 +1,5 @@
-"""Picture files: whatever a camera or an editor wrote, as 8-bit RGB; and files that are never half written."""
+"""Picture files: whatever a camera or an editor wrote, as 8-bit RGB."""
 
-import os
-import threading
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from seesr_pl.files import write_whole
 
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused, as Pillow warns: a file of a few kilobytes can claim any size."""
@@ -78,22 +78,7 @@ def write_picture(path: str | Path, picture: Picture, *, quality: int = 95) -> N
     buffer = BytesIO()
     # PNG has no quality, and Pillow leaves it out there.
     Image.fromarray(pixels).save(buffer, FORMATS[ending], quality=quality, icc_profile=picture.icc_profile)
-    write_bytes(path, buffer.getvalue())
-
-
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Writes a file so that `path` is either what it was or holds all of `data`, whatever stops the process."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    write_whole(path, buffer.getvalue())
 
 
 def _over_white(picture: Picture) -> UInt8[np.ndarray, "h w 3"]:

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from seesr_pl.files import MissingFile
 from seesr_pl.models.ram import RAM, ram_pixel_values
-from seesr_pl.types import MissingFile
 
 PromptStyle = Literal["none", "classification", "caption", "ram", "dape"]
 CLASSIFIER, CAPTIONER = "google/vit-base-patch16-224", "Salesforce/blip-image-captioning-base"

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from seesr_pl.types import MissingFile
+from seesr_pl.files import MissingFile
 
 TAG_LIST, THRESHOLDS = "ram_tag_list.txt", "ram_tag_list_threshold.txt"
 _LISTS_ORIGIN = "folder ram/data of the RAM repository (github.com/xinyu1205/recognize-anything)"

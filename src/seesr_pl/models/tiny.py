@@ -14,6 +14,7 @@ import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import nn
 
+from seesr_pl.files import MissingFile
 from seesr_pl.models import ram_files, ram_official
 from seesr_pl.models.ram import RAM
 from seesr_pl.models.ram_networks import RAMConfig
@@ -23,7 +24,6 @@ from seesr_pl.models.tiny_latent import DCTAutoencoder
 from seesr_pl.models.tiny_networks import BETA_END, BETA_START, tiny_controlnet, tiny_unet
 from seesr_pl.models.tiny_text import PROMPT_WORDS, tiny_text_encoder, word_tokenizer
 from seesr_pl.models.tiny_weights import load_prior, shipped_ram
-from seesr_pl.types import MissingFile
 
 TAGS = (
     *("dark", "bright", "gray", "vivid", "red", "orange", "yellow", "green", "blue", "purple", "white", "black"),

@@ -14,7 +14,8 @@ from PIL import Image
 
 from seesr_pl import keyed
 from seesr_pl.checkpoints.io import frozen_hash
-from seesr_pl.imaging.io import FORMATS, Picture, read_picture, write_bytes, write_picture
+from seesr_pl.files import write_whole
+from seesr_pl.imaging.io import FORMATS, Picture, read_picture, write_picture
 from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.prompts import Prompter
 from seesr_pl.sampling.pipeline import SeeSRPipeline
@@ -88,7 +89,7 @@ class Restorer:
         job.target.parent.mkdir(parents=True, exist_ok=True)
         write_picture(job.target, restored)
         record = {"source": str(job.source), "seed": self.seed, "sample": job.sample, "tags": tags, **self.facts}
-        write_bytes(job.record, json.dumps(record | {"fingerprint": fingerprint}, indent=2).encode() + b"\n")
+        write_whole(job.record, json.dumps(record | {"fingerprint": fingerprint}, indent=2).encode() + b"\n")
         return Outcome(job, "restored")
 
     def _restore(self, picture: Picture, sample: int) -> tuple[Picture, str]:

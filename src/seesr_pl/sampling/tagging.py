@@ -14,7 +14,8 @@ from torch import Tensor
 from seesr_pl.data.decode import decode_rgb
 from seesr_pl.data.shards import INDEX_SUFFIX, REPRESENTATION_EXTENSION, SampleEntry, ShardIndex
 from seesr_pl.data.writer import ShardWriter
-from seesr_pl.imaging.io import FORMATS, write_bytes
+from seesr_pl.files import write_whole
+from seesr_pl.imaging.io import FORMATS
 from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.ram import RAM, ram_pixel_values
 
@@ -192,6 +193,6 @@ def _write(target: Path, tagged: Tagged) -> None:
     if tagged.representation is not None:
         data = io.BytesIO()
         np.save(data, tagged.representation, allow_pickle=False)
-        write_bytes(target.with_suffix(f".{REPRESENTATION_EXTENSION}"), data.getvalue())
+        write_whole(target.with_suffix(f".{REPRESENTATION_EXTENSION}"), data.getvalue())
     # The text comes last: where it is, the picture is done.
-    write_bytes(target, tagged.text.encode())
+    write_whole(target, tagged.text.encode())

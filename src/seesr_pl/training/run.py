@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
-from seesr_pl.imaging.io import write_bytes
+from seesr_pl.files import write_whole
 from seesr_pl.nested import leaves
 
 Resume = Literal["auto", "force", "never"]
@@ -39,7 +39,7 @@ class RunRecord(Callback):
         """Write the file once, on rank 0."""
         if trainer.is_global_zero:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(self.path, self.config.encode())
+            write_whole(self.path, self.config.encode())
 
     def state_dict(self) -> dict[str, Any]:
         """Part of the checkpoint."""

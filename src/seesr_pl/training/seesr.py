@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from seesr_pl import keyed
+from seesr_pl.files import MissingFile
 from seesr_pl.imaging.tensors import resize_bicubic, to_float
 from seesr_pl.models.prompts import PromptStyle, missing_prompt_model, prompter
 from seesr_pl.models.stack import SeeSRStack
@@ -27,7 +28,7 @@ from seesr_pl.training.conditioning import (
 from seesr_pl.training.optimizers import learning_rate_schedule
 from seesr_pl.training.partly_frozen import PartlyFrozen
 from seesr_pl.training.placement import cast_frozen, keep_buffers_local, train_controlnet_and_rca
-from seesr_pl.types import Batch, MissingFile
+from seesr_pl.types import Batch
 
 
 class SeeSRDiffusion(PartlyFrozen):

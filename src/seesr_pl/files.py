@@ -1,0 +1,223 @@
+"""Files by one rule each: written whole or not at all, known again by what made them, found, and required."""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any, NamedTuple
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""File endings by which a folder is searched for images; upper case counts too."""
+UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".svg", ".cr2", ".nef", ".arw", ".dng")
+"""Endings of images that cannot be read here: listed as left out, not passed over in silence."""
+
+
+class MissingFile(NamedTuple):
+    """A file or folder that only the user can provide, where it is published, and how to point to it."""
+
+    path: str
+    origin: str
+    fix: str
+
+
+class ImageFile(NamedTuple):
+    """An image file, and its place below the folder that was searched (for a single file: its name)."""
+
+    path: Path
+    place: Path
+
+
+class LeftOut(NamedTuple):
+    """A file that a search passed over although its name is one of an image, and why."""
+
+    path: Path
+    reason: str
+
+
+class Found(NamedTuple):
+    """What a search found, sorted by place, and what it left out."""
+
+    images: list[ImageFile]
+    left_out: list[LeftOut]
+
+
+class Record(NamedTuple):
+    """The JSON file beside a result: how the result was made, so that the same job is not done twice."""
+
+    path: Path
+
+    @classmethod
+    def beside(cls, result: Path) -> "Record":
+        """The record of the file or folder `result`."""
+        return cls(result.with_suffix(".json"))
+
+    def read(self) -> dict[str, Any]:
+        """The recorded facts; {} where there is no record, or one that cannot be read."""
+        try:
+            facts = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
+    def holds(self, fingerprint: str) -> bool:
+        """Whether the result was made by what `fingerprint` stands for."""
+        return self.read().get("fingerprint") == fingerprint
+
+    def write(self, fingerprint: str, **facts: Any) -> None:
+        """Record `facts`, JSON values, as those of the result that `fingerprint` stands for; call it last."""
+        write_whole(self.path, json.dumps({**facts, "fingerprint": fingerprint}, indent=2) + "\n")
+
+
+def write_whole(path: str | Path, content: bytes | str | Callable[[Path], object]) -> None:
+    """Write `path` so that at any moment it is either what it was before or complete, whatever stops the process.
+
+    Args:
+        path: a file or folder; folders above it are made.
+        content: the bytes or UTF-8 text of the file, or a function that writes a file or folder at the path it gets.
+
+    Raises OSError where the disk is full or the place cannot be written; nothing is left behind then.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own for each writer: two that share one would mix their bytes.
+    draft = path.with_name(f".{path.name[:40]}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        if callable(content):
+            content(draft)
+        else:
+            draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        _flush(draft)
+        _replace(draft, path)
+        _flush(path.parent)
+    except BaseException:
+        _remove(draft)
+        raise
+
+
+def fingerprint(*facts: Any) -> str:
+    """32 hexadecimal digits that stand for nested plain values; equal facts give equal digits in any process.
+
+    Mappings count regardless of order, bytes by their content, a `Path` by the sizes and times of the files there.
+    """
+    text = json.dumps([_plain(fact) for fact in facts], sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def find_images(source: str | Path, *, also: Sequence[str] = (), outside: Path | None = None) -> Found:
+    """The images that a user means by `source`: a folder with all below it, a file, or a pattern such as "in/*.png".
+
+    Args:
+        source: what exists under this very name is meant literally; only what does not is read as a pattern.
+        also: further file endings to find, e.g. (".tar",).
+        outside: a folder below `source` that is not searched, such as the one that results go to.
+
+    Raises FileNotFoundError where nothing of that name is there and the pattern matches nothing.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _searched(path, (*IMAGE_SUFFIXES, *also), None if outside is None else outside.resolve())
+    if path.exists():
+        return Found([ImageFile(path, Path(path.name))], [])
+    matches = sorted(glob(str(path), recursive=True)) if has_magic(str(path)) else []
+    if not matches:
+        raise FileNotFoundError(f"{source} does not exist, and is no pattern that matches a file")
+    found = [find_images(match, also=also, outside=outside) for match in matches]
+    return Found([image for part in found for image in part.images], [left for part in found for left in part.left_out])
+
+
+def require(missing: Sequence[MissingFile]) -> None:
+    """Raise FileNotFoundError with one message that lists path, origin and fix of all `missing`, if there are any."""
+    if missing:
+        unique = {file.path: file for file in missing}.values()
+        lines = [f"  {file.path}\n    from: {file.origin}\n    fix:  {file.fix}" for file in unique]
+        raise FileNotFoundError("\n".join([f"{len(lines)} needed and not there, nothing was started", *lines]))
+
+
+def _searched(folder: Path, suffixes: tuple[str, ...], outside: Path | None) -> Found:
+    found = Found([], [])
+    for path in _walk(folder, outside, found.left_out, seen=set()):
+        if reason := _reason_to_leave_out(path):
+            found.left_out.append(LeftOut(path, reason))
+        elif path.name.lower().endswith(suffixes):
+            found.images.append(ImageFile(path, path.relative_to(folder)))
+    found.images.sort(key=lambda image: image.place)
+    return found
+
+
+def _walk(folder: Path, outside: Path | None, left_out: list[LeftOut], *, seen: set[Path]) -> Iterator[Path]:
+    """The files below `folder`, links to folders followed; each folder once, however many links lead to it."""
+    real = folder.resolve()
+    if real == outside:
+        return
+    if real in seen:
+        left_out.append(LeftOut(folder, "a link to a folder that was searched already"))
+        return
+    seen.add(real)
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        left_out.append(LeftOut(folder, f"cannot be opened: {error.strerror}"))
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _walk(entry, outside, left_out, seen=seen)
+        else:
+            yield entry
+
+
+def _reason_to_leave_out(path: Path) -> str:
+    lower = path.name.lower()
+    if lower.endswith(UNREAD_SUFFIXES):
+        return f"{path.suffix} is not read here; convert it to PNG"
+    if not lower.endswith(IMAGE_SUFFIXES):
+        return ""
+    if path.name.startswith("._"):
+        return "macOS metadata (AppleDouble), no image"
+    return "" if path.exists() else "a link to nothing"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return ["bytes", hashlib.blake2b(value, digest_size=16).hexdigest()]
+    return [str(value), _stamps(value)] if isinstance(value, Path) else value
+
+
+def _stamps(path: Path) -> list[Any]:
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return [[str(file.relative_to(path)), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _flush(path: Path) -> None:
+    # A rename is only durable once both the content and the folder's entry are on the disk.
+    for place in (*path.rglob("*"), path) if path.is_dir() and path.suffix == ".part" else (path,):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _replace(draft: Path, path: Path) -> None:
+    if not (draft.is_dir() and path.is_dir()):
+        os.replace(draft, path)
+        return
+    # No file system swaps two folders in one call everywhere: the old one stands aside for a moment.
+    aside = draft.with_suffix(".old")
+    os.replace(path, aside)
+    os.replace(draft, path)
+    shutil.rmtree(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
