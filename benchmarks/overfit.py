@@ -22,13 +22,13 @@ from lightning import Trainer, seed_everything
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from seesr_pl.data.photographs import Photograph, photographs
 from seesr_pl.degradation import RealESRGANDegradation
 from seesr_pl.evaluation.metrics import psnr_y
 from seesr_pl.imaging.io import write_image
 from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.prompts import TagPrompter
-from seesr_pl.models.tiny import tiny_ram, tiny_stack
+from seesr_pl.tiny.photographs import Photograph, photographs
+from seesr_pl.tiny.stack import tiny_ram, tiny_stack
 from seesr_pl.training import SeeSRDiffusion
 from seesr_pl.training.restoration import Restored, panel_row, restore
 from seesr_pl.types import Batch

@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seesr_pl.checkpoints import sd2
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
-from seesr_pl.models.tiny import tiny_stack
 from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.tiny.stack import tiny_stack
 
 OFFICIAL = {"num_inference_steps": 50, "guidance_scale": 5.5, "tile": 4096, "overlap": 4, "cache": False}
 OPTIONS: dict[str, dict[str, Any]] = {

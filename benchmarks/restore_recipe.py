@@ -19,9 +19,9 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from PIL import Image
 from torch import Tensor
 
-from seesr_pl.models.tiny import tiny_stack
-from seesr_pl.models.tiny_latent import DCTAutoencoder
 from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.tiny.latent import DCTAutoencoder
+from seesr_pl.tiny.stack import tiny_stack
 
 SETTINGS: dict[str, Any] = {"num_inference_steps": 10, "process_size": 128, "batch_size": 1}
 SIDE = 32

@@ -18,8 +18,6 @@ from rich.console import Console
 from rich.progress import track
 
 from seesr_pl import keyed, loading
-from seesr_pl.data.photo_pairs import photo_pairs
-from seesr_pl.data.photographs import photographs
 from seesr_pl.evaluation import (
     Bicubic,
     FolderBenchmark,
@@ -34,6 +32,8 @@ from seesr_pl.evaluation.statistics import draw_counts, percentile_interval
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.models.ram_inputs import RAMInputs
 from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.tiny.pairs import photo_pairs
+from seesr_pl.tiny.photographs import photographs
 
 METRICS = ("psnr_y", "psnr_rgb", "ssim_y")
 # conf/method/tiny.yaml

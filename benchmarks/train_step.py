@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from seesr_pl.checkpoints.stack import random_stack
 from seesr_pl.data import ShardDataModule, ShardSource
-from seesr_pl.models.tiny import tiny_stack
+from seesr_pl.tiny.stack import tiny_stack
 from seesr_pl.training import SeeSRDiffusion
 from seesr_pl.training.flops import step_flops
 from seesr_pl.training.optimizers import adamw8bit

@@ -171,7 +171,7 @@ def parameters() -> float:
     """Millions of parameters of the networks that the demo used."""
     from torch import nn
 
-    from seesr_pl.models.tiny import tiny_stack
+    from seesr_pl.tiny.stack import tiny_stack
 
     parts = [part for part in tiny_stack() if isinstance(part, nn.Module)]
     return sum(parameter.numel() for part in parts for parameter in part.parameters()) / 1e6

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from seesr_pl import loading
-from seesr_pl.models import tiny_weights
+from seesr_pl.tiny import weights as tiny_weights
 
 ASSETS = Path(tiny_weights.__file__).parent / "assets"
 

@@ -8,8 +8,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from seesr_pl.checkpoints.seesr import Networks
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
-from seesr_pl.models.tiny import TAGS
-from seesr_pl.models.tiny_text import tiny_text_encoder, word_tokenizer
+from seesr_pl.tiny.stack import TAGS
+from seesr_pl.tiny.text import tiny_text_encoder, word_tokenizer
 
 
 def stock_unet(seed: int) -> UNet2DConditionModel:

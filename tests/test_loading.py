@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from seesr_pl import loading
-from seesr_pl.models.tiny import tiny_stack
 from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.tiny.stack import tiny_stack
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SETTINGS = {"num_inference_steps": 1, "guidance_scale": 1.0, "process_size": 64}

@@ -16,7 +16,7 @@ from seesr_pl.checkpoints.official import dape_state_dict, ram_state_dict
 from seesr_pl.checkpoints.seesr import Networks, export_official, rca_state_dict
 from seesr_pl.data import ShardWriter
 from seesr_pl.models.ram_files import TAG_LIST, THRESHOLDS
-from seesr_pl.models.tiny import TAGS, tiny_ram
+from seesr_pl.tiny.stack import TAGS, tiny_ram
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 64

@@ -10,7 +10,7 @@ from sd_folders import seesr_networks, stock_unet, write_stable_diffusion
 
 from seesr_pl.checkpoints.seesr import Networks, export_official, export_small, load_seesr, rca_state_dict
 from seesr_pl.checkpoints.stack import load_stack
-from seesr_pl.models.tiny import tiny_ram
+from seesr_pl.tiny.stack import tiny_ram
 
 
 @pytest.fixture(scope="module")

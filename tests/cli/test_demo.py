@@ -9,8 +9,8 @@ pytest.importorskip("gradio", reason="the extra [demo] is not installed")
 
 def test_the_page_looks_and_restores():
     from seesr_pl.cli.demo_page import _look, _restore, page
-    from seesr_pl.models.tiny import tiny_stack
     from seesr_pl.sampling.pipeline import SeeSRPipeline
+    from seesr_pl.tiny.stack import tiny_stack
 
     pipeline = SeeSRPipeline(*tiny_stack())
     pipeline.set_progress_bar_config(disable=True)

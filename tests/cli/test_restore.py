@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from seesr_pl.cli.restore import restore
 from seesr_pl.imaging.io import read_picture, read_rgb
-from seesr_pl.models.tiny import tiny_stack
 from seesr_pl.sampling import files
 from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.tiny.stack import tiny_stack
 
 app = typer.Typer()
 app.command()(restore)

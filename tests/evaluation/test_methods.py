@@ -89,8 +89,8 @@ def test_the_settings_of_seesr_have_the_names_and_defaults_of_the_pipeline():
 
 @pytest.mark.slow
 def test_seesr_restores_with_the_real_pipeline_and_repeats_itself(picture):
-    from seesr_pl.models.tiny import tiny_stack
     from seesr_pl.sampling.pipeline import SeeSRPipeline
+    from seesr_pl.tiny.stack import tiny_stack
 
     method = SeeSRMethod(SeeSRPipeline(*tiny_stack()), num_inference_steps=1, guidance_scale=1.0)
     first = method(picture(0, 20), name="a")
@@ -101,8 +101,8 @@ def test_seesr_restores_with_the_real_pipeline_and_repeats_itself(picture):
 
 @pytest.mark.slow
 def test_the_prompter_of_seesr_says_the_text_instead_of_the_pipeline(picture):
-    from seesr_pl.models.tiny import tiny_stack
     from seesr_pl.sampling.pipeline import SeeSRPipeline
+    from seesr_pl.tiny.stack import tiny_stack
 
     pipeline, lq, settings = SeeSRPipeline(*tiny_stack()), picture(0, 20), {"num_inference_steps": 1, "process_size": 8}
     tags = pipeline(Image.fromarray(lq), **settings).tags

@@ -6,10 +6,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from seesr_pl.models.tiny import tiny_ram
 from seesr_pl.sampling.inputs import generators_for
 from seesr_pl.sampling.pictures import Work
 from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.tiny.stack import tiny_ram
 
 TEXT = {
     "vocab_size": 600,

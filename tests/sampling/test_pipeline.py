@@ -6,8 +6,8 @@ import torch
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 from PIL import Image
 
-from seesr_pl.models.tiny import tiny_stack
 from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.tiny.stack import tiny_stack
 
 QUICK = {"num_inference_steps": 1, "guidance_scale": 1.0, "process_size": 64}
 # The tiny networks hear nothing of the noise before the second step.

@@ -11,7 +11,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from seesr_pl import keyed
 from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.prompts import prompter
-from seesr_pl.models.tiny import tiny_stack
+from seesr_pl.tiny.stack import tiny_stack
 from seesr_pl.training import SeeSRDiffusion
 from seesr_pl.training.optimizers import adamw8bit, learning_rate_schedule
 

@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 from seesr_pl.models.stack import SeeSRStack
-from seesr_pl.models.tiny import tiny_ram
+from seesr_pl.tiny.stack import tiny_ram
 from seesr_pl.training import SeeSRDiffusion
 from seesr_pl.training.conditioning import Condition, sampled_latents, text_embeddings
 

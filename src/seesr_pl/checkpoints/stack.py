@@ -3,12 +3,15 @@
 The networks' libraries are imported when something is built: a command that finds a file missing says so at once.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from seesr_pl.files import MissingFile
 
 if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
     from seesr_pl.models.ram import RAM
     from seesr_pl.models.stack import SeeSRStack
 
@@ -89,7 +92,6 @@ def random_stack(*, rca_init: Literal["official", "zero"] = "official") -> "SeeS
     from seesr_pl.models.ram import RAM, RAMConfig
     from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
     from seesr_pl.models.stack import SeeSRStack
-    from seesr_pl.models.tiny_text import PROMPT_WORDS, word_tokenizer
 
     num_tags = 4585
     unet = SeeSRUNet.from_unet(UNet2DConditionModel.from_config(sd2.UNET).eval(), rca_init=rca_init)
@@ -98,12 +100,25 @@ def random_stack(*, rca_init: Literal["official", "zero"] = "official") -> "SeeS
     return SeeSRStack(
         vae=AutoencoderKL.from_config(sd2.VAE).eval(),
         text_encoder=CLIPTextModel(CLIPTextConfig(**sd2.TEXT_ENCODER)).eval(),  # type: ignore[arg-type]
-        tokenizer=word_tokenizer(PROMPT_WORDS, max_length=77),
+        tokenizer=byte_tokenizer(),
         unet=unet,
         controlnet=SeeSRControlNet.from_unet(unet).eval(),
         ram=ram,
         scheduler=DDPMScheduler.from_config(sd2.SCHEDULER),
     )
+
+
+def byte_tokenizer(merges: Sequence[tuple[str, str]] = (), *, max_length: int = 77) -> "CLIPTokenizer":
+    """A real `CLIPTokenizer` without a vocabulary file: it spells words in bytes, joined where `merges` says so."""
+    from tokenizers import pre_tokenizers
+    from transformers import CLIPTokenizer
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    ends = (letter + "</w>" for letter in alphabet)
+    tokens = [*alphabet, *ends, *dict.fromkeys(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    # The annotation of `merges` forgets the pairs that the class takes.
+    return CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=max_length)  # type: ignore[arg-type]
 
 
 def missing_files(

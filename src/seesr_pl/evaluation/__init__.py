@@ -5,6 +5,7 @@ from seesr_pl.evaluation.methods import Bicubic, GaussianBlur, Images, Method, N
 from seesr_pl.evaluation.metrics import PSNRY, SSIMY, psnr_rgb, psnr_y, ssim_y
 from seesr_pl.evaluation.report import Chart, Section, Table, format_number, write_report
 from seesr_pl.evaluation.results import Comparison, Result, compare, load_result, result
+from seesr_pl.evaluation.rrdbnet import RRDBNetMethod
 from seesr_pl.evaluation.scoring import FIDELITY, ImageMetric, Metrics, image_metrics, score
 from seesr_pl.evaluation.stages import aggregate, restore, score_all, write_scores, write_summary
 from seesr_pl.evaluation.statistics import Interval, mean_interval, paired_interval, wilcoxon
@@ -13,6 +14,7 @@ from seesr_pl.evaluation.tables import latex_table, markdown_table
 __all__ = [
     "FIDELITY",
     "PSNRY",
+    "RRDBNetMethod",
     "SSIMY",
     "Bicubic",
     "Chart",

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from seesr_pl.data.photo_pairs import SEVERITIES
 from seesr_pl.files import MissingFile
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.types import Batch
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 NUM_NAMED = 5
+SEVERITIES = "severity.csv"
+"""Beside the folders of a benchmark: how badly each of its images was degraded, `name,severity` a line, in [0, 1]."""
 
 
 class Pair(NamedTuple):

@@ -1,10 +1,52 @@
-"""What learns: one LightningModule per stage, and the callbacks that watch it."""
+"""What learns: one LightningModule per stage, and the callbacks that watch it. Names are imported when first used."""
 
 import warnings
+from typing import TYPE_CHECKING
 
-from seesr_pl.training.seesr import SeeSRDiffusion
+from seesr_pl.lazy import attributes
 
-__all__ = ["SeeSRDiffusion"]
+if TYPE_CHECKING:
+    from seesr_pl.training.callbacks import GradientNorm, LossByTimestep, ProgressBar
+    from seesr_pl.training.checkpointing import AtomicCheckpointIO, LastCheckpoint
+    from seesr_pl.training.dape import DAPEDistillation
+    from seesr_pl.training.loggers import MetricsCSV
+    from seesr_pl.training.optimizers import adamw8bit
+    from seesr_pl.training.restoration import ValidationImages
+    from seesr_pl.training.seesr import SeeSRDiffusion
+    from seesr_pl.training.tag_report import TagReport
+    from seesr_pl.training.throughput import Throughput
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "DAPEDistillation",
+    "GradientNorm",
+    "LastCheckpoint",
+    "LossByTimestep",
+    "MetricsCSV",
+    "ProgressBar",
+    "SeeSRDiffusion",
+    "TagReport",
+    "Throughput",
+    "ValidationImages",
+    "adamw8bit",
+]
+__getattr__ = attributes(
+    __name__,
+    {
+        "AtomicCheckpointIO": "checkpointing",
+        "DAPEDistillation": "dape",
+        "GradientNorm": "callbacks",
+        "LastCheckpoint": "checkpointing",
+        "LossByTimestep": "callbacks",
+        "MetricsCSV": "loggers",
+        "ProgressBar": "callbacks",
+        "SeeSRDiffusion": "seesr",
+        "TagReport": "tag_report",
+        "Throughput": "throughput",
+        "ValidationImages": "restoration",
+        "adamw8bit": "optimizers",
+    },
+)
 
 # Both are meant: what is frozen stays in eval mode, and a sample's keys stay on the CPU.
 warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")

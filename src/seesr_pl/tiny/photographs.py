@@ -71,7 +71,7 @@ def photographs(splits: Sequence[Split], *, source: Source = "all") -> list[Phot
 
 @functools.cache
 def _manifest() -> tuple[Photograph, ...]:
-    rows = json.loads((files("seesr_pl.data") / "photographs.json").read_text())
+    rows = json.loads((files("seesr_pl.tiny") / "photographs.json").read_text())
     return tuple(Photograph(**row) for row in rows)
 
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from seesr_pl.data.photo_tags import APPEARANCE_TAGS
-from seesr_pl.data.photographs import photographs
 from seesr_pl.models import ram_official
-from seesr_pl.models.tiny import TAGS, tiny_ram, tiny_stack
-from seesr_pl.models.tiny_latent import DCTAutoencoder
-from seesr_pl.models.tiny_networks import lq_latent, signal
-from seesr_pl.models.tiny_text import PROMPT_WORDS, byte_pair_merges, word_tokenizer
 from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.tiny.latent import DCTAutoencoder
+from seesr_pl.tiny.networks import lq_latent, signal
+from seesr_pl.tiny.photographs import photographs
+from seesr_pl.tiny.stack import TAGS, tiny_ram, tiny_stack
+from seesr_pl.tiny.tags import APPEARANCE_TAGS
+from seesr_pl.tiny.text import PROMPT_WORDS, byte_pair_merges, word_tokenizer
 
 LOOP = {"guidance_scale": 1.0, "color_fix": "none", "num_inference_steps": 1, "process_size": 32}
 

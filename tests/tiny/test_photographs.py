@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from seesr_pl.data import ShardIndex
-from seesr_pl.data.photo_leaves import dead_leaves, leaf_shards
-from seesr_pl.data.photo_pairs import photo_pairs, write_pairs
-from seesr_pl.data.photo_tags import APPEARANCE_TAGS, appearance_tags, region_tags
-from seesr_pl.data.photo_tiles import TILE, photo_shards, starts, tiles
-from seesr_pl.data.photographs import Photograph, photographs
+from seesr_pl.tiny.leaves import dead_leaves, leaf_shards
+from seesr_pl.tiny.pairs import photo_pairs, write_pairs
+from seesr_pl.tiny.photographs import Photograph, photographs
+from seesr_pl.tiny.tags import APPEARANCE_TAGS, appearance_tags, region_tags
+from seesr_pl.tiny.tiles import TILE, photo_shards, starts, tiles
 
 ALL = ("train", "choice", "held-out")
 

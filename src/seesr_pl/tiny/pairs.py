@@ -9,12 +9,10 @@ import cv2
 import numpy as np
 
 from seesr_pl import keyed
-from seesr_pl.data.photographs import Photograph
 from seesr_pl.degradation import RealESRGANDegradation
+from seesr_pl.evaluation.benchmark import SEVERITIES
 from seesr_pl.imaging.io import write_image
-
-SEVERITIES = "severity.csv"
-"""Beside the folders of a benchmark: how badly each of its images was degraded, `name,severity` a line, in [0, 1]."""
+from seesr_pl.tiny.photographs import Photograph
 
 # Another stream of chance than training's, whatever seed that has.
 _PURPOSE = "photo_pairs"

@@ -12,7 +12,7 @@ from seesr_pl.models.seesr import SeeSRUNet
 
 PRIOR = "tiny_prior.safetensors"
 RAM_FOLDER = "tiny_ram"
-_ASSETS = files("seesr_pl.models") / "assets"
+_ASSETS = files("seesr_pl.tiny") / "assets"
 
 
 def load_prior(unet: SeeSRUNet, text_encoder: nn.Module) -> None:

@@ -16,7 +16,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
-from seesr_pl.models.tiny_latent import BLOCK, SCALING_FACTOR, analysis_kernels
+from seesr_pl.tiny.latent import BLOCK, SCALING_FACTOR, analysis_kernels
 
 WIDTHS = (48, 64, 96)
 BETA_START, BETA_END = 0.00085, 0.05

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from seesr_pl.models.tiny import TAGS, tiny_ram, tiny_stack
-from seesr_pl.training.tiny import ZERO_CONVOLUTIONS_RATE, TinyPrior, TinySeeSR, TinyTagging
+from seesr_pl.tiny.stack import TAGS, tiny_ram, tiny_stack
+from seesr_pl.tiny.training import ZERO_CONVOLUTIONS_RATE, TinyPrior, TinySeeSR, TinyTagging
 
 
 def batch(tags):

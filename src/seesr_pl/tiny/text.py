@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import cast
 
-from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from seesr_pl.checkpoints.stack import byte_tokenizer
 
 # The words of the official added and negative prompts (test_seesr.py:242-266).
 PROMPT_WORDS = ("clean", "high", "resolution", "dotted", "noise", "blur", "lowres", "smooth")
@@ -15,13 +16,7 @@ _END = "</w>"
 
 def word_tokenizer(words: Sequence[str], *, max_length: int = MAX_LENGTH) -> CLIPTokenizer:
     """A `CLIPTokenizer` that knows each of `words` as one token and spells out every other word in bytes."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = byte_pair_merges(words)
-    tokens = [*alphabet, *(letter + _END for letter in alphabet), *dict.fromkeys(a + b for a, b in merges)]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    # The annotation of `merges` forgets the pairs that the class takes.
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=max_length)  # type: ignore[arg-type]
+    return byte_tokenizer(byte_pair_merges(words), max_length=max_length)
 
 
 def byte_pair_merges(words: Sequence[str]) -> list[tuple[str, str]]:

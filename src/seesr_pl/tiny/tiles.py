@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 
 from seesr_pl import keyed
-from seesr_pl.data.photo_tags import appearance_tags, region_tags
-from seesr_pl.data.photographs import Photograph, Source, Split, photographs
 from seesr_pl.data.sources import ShardSource
 from seesr_pl.data.writer import ShardWriter
 from seesr_pl.files import MissingFile
+from seesr_pl.tiny.photographs import Photograph, Source, Split, photographs
+from seesr_pl.tiny.tags import appearance_tags, region_tags
 
 TILE = 128
 

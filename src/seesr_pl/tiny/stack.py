@@ -1,7 +1,7 @@
 """The tiny stack: every network of SeeSR as its real class at a size that two CPU cores can train in minutes.
 
-It departs from the paper in five ways, all of them here and in the `tiny_*` modules beside: a fixed latent of factor 4
-(`tiny_latent`), an LQ skip (`tiny_networks`), prediction of the clean latent instead of the noise, a noise schedule
+It departs from the paper in five ways, all of them here and in the modules beside: a fixed latent of factor 4
+(`latent`), an LQ skip (`networks`), prediction of the clean latent instead of the noise, a noise schedule
 that rises fast, and RCA that starts as the identity.
 """
 
@@ -20,10 +20,10 @@ from seesr_pl.models.ram import RAM
 from seesr_pl.models.ram_networks import RAMConfig
 from seesr_pl.models.seesr import initialise_image_attentions
 from seesr_pl.models.stack import SeeSRStack
-from seesr_pl.models.tiny_latent import DCTAutoencoder
-from seesr_pl.models.tiny_networks import BETA_END, BETA_START, tiny_controlnet, tiny_unet
-from seesr_pl.models.tiny_text import PROMPT_WORDS, tiny_text_encoder, word_tokenizer
-from seesr_pl.models.tiny_weights import load_prior, shipped_ram
+from seesr_pl.tiny.latent import DCTAutoencoder
+from seesr_pl.tiny.networks import BETA_END, BETA_START, tiny_controlnet, tiny_unet
+from seesr_pl.tiny.text import PROMPT_WORDS, tiny_text_encoder, word_tokenizer
+from seesr_pl.tiny.weights import load_prior, shipped_ram
 
 TAGS = (
     *("dark", "bright", "gray", "vivid", "red", "orange", "yellow", "green", "blue", "purple", "white", "black"),
