@@ -13,7 +13,6 @@ from seesr_pl.models import ram_official
 from seesr_pl.models.ram import MEAN, RAM, STD, RAMConfig
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 from seesr_pl.models.stack import SeeSRStack
-from seesr_pl.models.tiny import tiny_ram
 from seesr_pl.sampling import autoencoder as sampling_autoencoder
 from seesr_pl.training import SeeSRDiffusion
 from seesr_pl.training import conditioning as training_conditioning
@@ -140,7 +139,7 @@ def ram_pixels(name):
 def training_module(prediction_type):
     """The module that trains these networks; its text encoder and its tagger take no part."""
     schedule = scheduler(prediction_type=prediction_type)
-    stack = SeeSRStack(vae(), torch.nn.Identity(), None, unet(), controlnet(), tiny_ram(), schedule)
+    stack = SeeSRStack(vae(), torch.nn.Identity(), None, unet(), controlnet(), ram(dape=False), schedule)
     return SeeSRDiffusion(stack, representation="ram")
 
 

@@ -92,11 +92,6 @@ def test_only_the_official_recipe_draws_from_the_global_generator(pipeline, reci
     assert moves != torch.equal(torch.get_rng_state(), before)
 
 
-def test_tags_of_the_user_replace_those_of_ram(pipeline):
-    output = pipeline(picture(16, 16), tags="cat, dog", **QUICK)
-    assert output.tags == ["cat, dog"]
-
-
 def test_the_callback_sees_each_step_and_may_change_the_latents(pipeline):
     seen = []
 
@@ -110,19 +105,17 @@ def test_the_callback_sees_each_step_and_may_change_the_latents(pipeline):
     assert np.abs(result.astype(int) - 128).max() <= 1
 
 
-@pytest.mark.parametrize("solver", ["unipc", "dpmpp", "ddim"])
-def test_a_solver_by_name_leaves_the_pipelines_own_scheduler(pipeline, solver):
-    own = pipeline.scheduler
-    pipeline(picture(16, 16), solver=solver, **QUICK | {"num_inference_steps": 2})
-    assert pipeline.scheduler is own
-
-
-def test_any_scheduler_may_be_put_in(pipeline):
-    other = SeeSRPipeline(
-        **pipeline.components | {"scheduler": EulerDiscreteScheduler.from_config(pipeline.scheduler.config)}
-    )
-    other.set_progress_bar_config(disable=True)
-    assert np.isfinite(pixels(other(picture(16, 16), **QUICK | {"num_inference_steps": 2}))[0]).all()
+def test_with_any_scheduler_a_certain_network_gives_what_it_is_certain_of():
+    parts = tiny_stack(weights="skip")  # predicts the LQ latent, whatever the noise
+    euler = EulerDiscreteScheduler.from_config(parts.scheduler.config)
+    found = []
+    for scheduler in (parts.scheduler, euler):
+        pipe = SeeSRPipeline(*parts._replace(scheduler=scheduler))
+        pipe.set_progress_bar_config(disable=True)
+        found.append(pixels(pipe(picture(16, 16), generator=generator(), **HEARING | {"color_fix": "none"}))[0])
+    enlarged = np.asarray(picture(16, 16).resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(found[0] - enlarged).mean() < 2
+    assert np.abs(found[0].astype(int) - found[1]).max() <= 1
 
 
 def test_arrays_and_tensors_are_pictures_too(pipeline):

@@ -1,0 +1,110 @@
+"""What is logged as the loss: of all ranks, and of the micro batches of one step alone."""
+
+import pytest
+import torch
+from dape_cases import batch as dape_batch
+from dape_cases import tiny_ram
+from lightning import Trainer
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from seesr_runs import random_batch, tiny_module
+from torch.utils.data import DataLoader
+
+from seesr_pl.training.callbacks import LossByTimestep
+from seesr_pl.training.dape import DAPEDistillation
+
+pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+NUM_STEPS, ACCUMULATION = 2, 2
+OTHERS = 1000.0
+
+
+class Recorder(CSVLogger):
+    """Keeps what it is given, by name, in order."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.values = {}
+
+    def log_metrics(self, metrics, step=None):
+        for name, value in metrics.items():
+            self.values.setdefault(name, []).append(float(value))
+
+
+class AmongOthers(SingleDeviceStrategy):
+    """As if there were another rank, whose every loss is 1000; its sums of losses and samples are of one sample."""
+
+    is_distributed = True  # Lightning reduces what is logged only then
+
+    def reduce(self, tensor, group=None, reduce_op="mean"):
+        if reduce_op == "mean":
+            return (tensor + OTHERS) / 2
+        return tensor + torch.tensor([[OTHERS], [1.0]]) if tensor.ndim == 2 else tensor
+
+
+def logged(module, batches, folder, *, strategy="auto", callbacks=()):
+    logger = Recorder(folder)
+    trainer = Trainer(
+        accelerator="cpu",
+        strategy=strategy,
+        use_distributed_sampler=False,
+        max_steps=NUM_STEPS,
+        accumulate_grad_batches=ACCUMULATION,
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        logger=logger,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(module, DataLoader(batches, batch_size=None))
+    return logger.values
+
+
+def by_step(values):
+    return torch.tensor(values).view(NUM_STEPS, ACCUMULATION).mean(1).tolist()
+
+
+def seesr_batches():
+    return [random_batch([2 * k, 2 * k + 1], size=32) for k in range(NUM_STEPS * ACCUMULATION)]
+
+
+@pytest.fixture(scope="module")
+def seesr_losses():
+    """Of each micro batch, by a module that never learns."""
+    module = tiny_module()
+    with torch.no_grad():
+        return [module.training_step(batch, 0)["loss"].item() for batch in seesr_batches()]
+
+
+def test_the_loss_of_a_step_is_the_mean_of_its_own_micro_batches(seesr_losses, tmp_path):
+    found = logged(tiny_module(learning_rate=0.0), seesr_batches(), tmp_path)["train/loss"]
+    assert found == pytest.approx(by_step(seesr_losses), rel=1e-4)
+
+
+def test_the_loss_is_the_mean_over_all_ranks(seesr_losses, tmp_path):
+    strategy = AmongOthers(device="cpu")
+    values = logged(
+        tiny_module(learning_rate=0.0),
+        seesr_batches(),
+        tmp_path,
+        strategy=strategy,
+        callbacks=[LossByTimestep(num_bins=1)],
+    )
+    means = by_step(seesr_losses)
+    assert values["train/loss"] == pytest.approx([(mean + OTHERS) / 2 for mean in means], rel=1e-4)
+    # Four samples here, one there.
+    expected = [(4 * mean + OTHERS) / 5 for mean in means]
+    assert values["loss_by_timestep/000-999"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_losses_of_dape_are_those_of_the_steps_micro_batches_and_of_all_ranks(tmp_path):
+    batches = [dape_batch(2 * k) for k in range(NUM_STEPS * ACCUMULATION)]
+    module = DAPEDistillation(tiny_ram(), learning_rate=0.0)
+    with torch.no_grad():
+        means = by_step([module.training_step(batch, 0).item() for batch in batches])
+    alone, among = (
+        logged(DAPEDistillation(tiny_ram(), learning_rate=0.0), batches, tmp_path, strategy=strategy)["train/loss"]
+        for strategy in ("auto", AmongOthers(device="cpu"))
+    )
+    assert alone == pytest.approx(means, rel=1e-4)
+    assert among == pytest.approx([(mean + OTHERS) / 2 for mean in means], rel=1e-4)
