@@ -1,12 +1,15 @@
 """Stable Diffusion folders as diffusers lays them out, and SeeSR's networks on them, at a tiny size."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 
-from seesr_pl.checkpoints.seesr import Networks
+from seesr_pl.checkpoints.official import dape_state_dict, ram_state_dict
+from seesr_pl.checkpoints.seesr import Networks, export_official
+from seesr_pl.models.ram import RAM
+from seesr_pl.models.ram_files import TAG_LIST, THRESHOLDS
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 from seesr_pl.tiny.stack import TAGS
 from seesr_pl.tiny.text import tiny_text_encoder, word_tokenizer
@@ -42,3 +45,32 @@ def write_stable_diffusion(folder: Path, *, seed: int, scheduler: Any) -> None:
     ).save_pretrained(folder / "vae")
     stock_unet(seed).save_pretrained(folder / "unet")
     scheduler.save_pretrained(folder / "scheduler")
+
+
+def write_tagger(folder: Path, ram: RAM) -> None:
+    """RAM and DAPE in the published formats, with the lists beside them."""
+    torch.save({"model": ram_state_dict(ram), "optimizer": {}, "epoch": 4}, folder / "ram_swin_large_14m.pth")
+    torch.save(dape_state_dict(ram), folder / "DAPE.pth")
+    (folder / TAG_LIST).write_text("\n".join(ram.tag_names))
+    (folder / THRESHOLDS).write_text("".join(f"{value}\n" for value in ram.thresholds.tolist()))
+
+
+class Published(NamedTuple):
+    """Where the published files lie, and what SeeSR's and the tagger's must give back."""
+
+    base: Path
+    seesr: Path
+    ram: Path
+    dape: Path
+    networks: Networks
+    tagger: RAM
+
+
+def write_published(folder: Path, *, tagger: RAM) -> Published:
+    """All that `from_official` reads; the base has another UNet than SeeSR's folder, as sd-turbo has."""
+    write_stable_diffusion(folder / "base", seed=1, scheduler=DDPMScheduler(beta_schedule="scaled_linear"))
+    networks = seesr_networks(0)
+    export_official(networks, folder / "seesr")
+    write_tagger(folder, tagger)
+    files = folder / "base", folder / "seesr", folder / "ram_swin_large_14m.pth", folder / "DAPE.pth"
+    return Published(*files, networks, tagger)

@@ -9,29 +9,18 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
 from hydra import compose, initialize_config_dir
-from sd_folders import seesr_networks, stock_unet, write_stable_diffusion
+from sd_folders import seesr_networks, stock_unet, write_stable_diffusion, write_tagger
 
 from seesr_pl import config
-from seesr_pl.checkpoints.official import dape_state_dict, ram_state_dict
 from seesr_pl.checkpoints.seesr import Networks, export_official, rca_state_dict
 from seesr_pl.data import ShardWriter
-from seesr_pl.models.ram_files import TAG_LIST, THRESHOLDS
-from seesr_pl.tiny.stack import TAGS, tiny_ram
+from seesr_pl.tiny.stack import tiny_ram
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 64
 ON_A_CPU = ("trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32", "module.frozen_dtype=float32")
 ONE_STEP = ("trainer.max_steps=1", "trainer.val_check_interval=1", "data.global_batch_size=2")
 SMALL = ("data.micro_batch_size=1", f"+data.crop_size={SIZE}", "+data.num_workers=0")
-
-
-def write_tagger(folder: Path) -> None:
-    ram = tiny_ram()
-    ram.add_lora(2)
-    torch.save({"model": ram_state_dict(ram), "optimizer": {}, "epoch": 4}, folder / "ram_swin_large_14m.pth")
-    torch.save(dape_state_dict(ram), folder / "DAPE.pth")
-    (folder / TAG_LIST).write_text("\n".join(TAGS))
-    (folder / THRESHOLDS).write_text("\n".join(["0.5"] * len(TAGS)))
 
 
 def write_shards(folder: Path) -> None:
@@ -55,7 +44,9 @@ def run(seesr, tmp_path_factory):
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="trailing"
     )
     write_stable_diffusion(folder / "weights" / "sd-turbo", seed=1, scheduler=euler)
-    write_tagger(folder / "weights")
+    ram = tiny_ram()
+    ram.add_lora(2)
+    write_tagger(folder / "weights", ram)
     export_official(seesr, folder / "weights" / "seesr")
     write_shards(folder / "shards")
     cfg = composed(folder, *ON_A_CPU, *ONE_STEP, *SMALL)

@@ -1,0 +1,81 @@
+"""Which results the restoring of files keeps: those that the same file, settings, weights and seed made."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from stacks import small_stack
+
+from seesr_pl.models.prompts import no_prompt
+from seesr_pl.sampling.files import Job, Restorer
+from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+SETTINGS = {"num_inference_steps": 1, "guidance_scale": 1.0, "process_size": 64, "prompt": ""}
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    pipeline = SeeSRPipeline(*small_stack())
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture
+def state(pipeline, tmp_path):
+    """What becomes of one image, restored once before, under other arguments."""
+    levels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(levels).save(tmp_path / "lq.png")
+
+    def state(*, sample=0, target="restored.png", seed=0, settings=None, **arguments):
+        restorer = Restorer(pipeline, SETTINGS | (settings or {}), seed=seed, **arguments)
+        return restorer(Job(tmp_path / "lq.png", tmp_path / target, sample)).state
+
+    assert state() == "restored"
+    return state
+
+
+def test_the_same_again_is_kept_unless_told_otherwise(state):
+    assert state() == "kept"
+    assert state(overwrite=True) == "restored"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"prompt": "old"}},
+        {"settings": {"num_inference_steps": 2}},
+        {"seed": 1},
+        {"sample": 1},
+        {"prompter": no_prompt, "prompter_name": "none"},
+        {"target": "restored.webp"},
+    ],
+    ids=str,
+)
+def test_what_other_facts_made_is_not_kept(state, change):
+    assert state(**change) == "restored"
+    assert state(**change) == "kept"
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder", "unet", "controlnet", "ram"])
+def test_what_other_weights_made_is_not_kept(state, pipeline, part):
+    parameter = next(getattr(pipeline, part).parameters())
+    before = parameter.detach().clone()
+    with torch.no_grad():
+        parameter.mul_(1.001)
+        try:
+            assert state() == "restored"
+        finally:
+            parameter.copy_(before)
+
+
+def test_a_prompter_says_the_tags(state, pipeline, tmp_path):
+    images = []
+
+    def prompter(found):
+        images.append(found)
+        return ["grass"]
+
+    assert state(prompter=prompter, prompter_name="mine") == "restored"
+    assert '"tags": "grass"' in (tmp_path / "restored.json").read_text()
+    assert images[0].shape == (1, 3, 12, 16)
+    assert images[0].max() <= 1
