@@ -158,9 +158,9 @@ def denoising_loss(module, latents, noise, timesteps, *, text, representation, i
     return module.denoising_losses(latents, noise, timesteps, condition).mean()
 
 
-def decoded(network, latents):
-    """Images in [0, 1] of scaled latents."""
-    return sampling_autoencoder.decode(network, latents)
+def decoded(network, latents, **arguments):
+    """Images in [0, 1] of scaled latents; `tile` as a keyword."""
+    return sampling_autoencoder.decode(network, latents, **arguments)
 
 
 def distillation_losses(student, teacher):
@@ -172,3 +172,8 @@ def dape_from_lora(tensors):
     """LoRA tensors under the official names."""
     prefixed = {name.removeprefix("ram."): tensor for name, tensor in tensors.items()}
     return ram_official.dape_from_lora(prefixed)
+
+
+def encoded(network, images, **arguments):
+    """Scaled latents of images in [0, 1]; `posterior_noise` and `tile` as keywords."""
+    return sampling_autoencoder.encode(network, images, **arguments)

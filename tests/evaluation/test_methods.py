@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from seesr_pl import keyed
 from seesr_pl.evaluation import Bicubic, GaussianBlur, Images, NonLocalMeans, SeeSRMethod
 from seesr_pl.imaging.io import write_image
 
@@ -85,6 +86,38 @@ def test_the_settings_of_seesr_have_the_names_and_defaults_of_the_pipeline():
     theirs = {name: p.default for name, p in inspect.signature(SeeSRPipeline.__call__).parameters.items()}
     ours = SeeSRMethod(NoisyPipeline()).settings
     assert ours == {name: theirs[name] for name in ours}
+
+
+def test_every_setting_of_seesr_reaches_the_pipeline(picture):
+    from stacks import small_stack
+
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+    pipeline, lq = SeeSRPipeline(*small_stack()), picture(0, 16)[:12]
+    pipeline.set_progress_bar_config(disable=True)
+    settings = {
+        "prompt": "old stone wall",
+        "added_prompt": "clean",
+        "negative_prompt": "blur",
+        "num_inference_steps": 3,
+        "guidance_scale": 4.0,
+        "guidance_fraction": 0.5,
+        "conditioning_scale": 0.5,
+        "start_from": "noise",
+        "color_fix": "wavelet",
+        "process_size": 72,
+        "tile": 8,
+        "overlap": 2,
+        "vae_tile": 64,
+        "recipe": "official",
+        "solver": "ddim",
+    }
+    torch.manual_seed(0)
+    found = SeeSRMethod(pipeline, seed=3, scale=2, prompter="none", **settings)(lq, name="a")
+    torch.manual_seed(0)
+    generator = keyed.torch_generator(3, "restore", "a")
+    expected = pipeline(Image.fromarray(lq), generator=generator, upscale=2, tags=[""], **settings).images[0]
+    np.testing.assert_array_equal(found, np.asarray(expected))
 
 
 @pytest.mark.slow
