@@ -4,7 +4,7 @@ import official
 import torch
 
 from seesr_pl.models.stack import SeeSRStack
-from seesr_pl.models.tiny_text import PROMPT_WORDS, tiny_text_encoder, word_tokenizer
+from seesr_pl.tiny.text import PROMPT_WORDS, tiny_text_encoder, word_tokenizer
 
 WORDS = ("old", "stone", "wall", "wood", "grass", "sky", *PROMPT_WORDS)
 """What the tokenizer knows as one token each; other words are spelt."""
