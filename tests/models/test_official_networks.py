@@ -1,10 +1,13 @@
 """UNet and ControlNet against the official classes: same weights, same inputs, same outputs."""
 
+import copy
 import functools
 
 import official
 import pytest
 import torch
+
+from seesr_pl.models.ram import ram_pixel_values
 
 SIZES = {
     "even": {"batch": 2, "latent": (8, 12), "timesteps": [981, 401], "tokens": 77, "representation": 17},
@@ -92,3 +95,19 @@ def test_the_unet_gives_the_official_prediction(values, unet, case, variant):
         **({} if variant == "no_residuals" else residuals(case, values)),
     ).sample
     torch.testing.assert_close(found, values[f"{case}/unet/{variant}"], rtol=0, atol=5e-5)
+
+
+def test_a_copy_runs_its_own_representation_attention(values, unet):
+    twin = copy.deepcopy(unet)
+    for name, parameter in twin.named_parameters():
+        if "image_attentions" in name.split("."):
+            torch.nn.init.zeros_(parameter)  # the identity
+    arguments, representation, _ = inputs("odd")
+    found = twin(*arguments, image_encoder_hidden_states=representation, **residuals("odd", values)).sample
+    torch.testing.assert_close(found, values["odd/unet/no_representation"], rtol=0, atol=5e-5)
+
+
+def test_ram_is_given_pixels_normalised_as_imagenet_is():
+    pixels = ram_pixel_values(torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4), size=2)
+    expected = torch.tensor([(1 - 0.485) / 0.229, (0.5 - 0.456) / 0.224, -0.406 / 0.225])
+    torch.testing.assert_close(pixels, expected.view(1, 3, 1, 1).expand(1, 3, 2, 2))
