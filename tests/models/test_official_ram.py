@@ -40,9 +40,10 @@ def test_the_tagger_sees_and_names_what_the_official_one_does(networks, name, pi
     check(networks[name], pixels, case)
 
 
-def test_without_its_adapter_dape_is_the_official_ram(networks):
+def test_without_its_adapter_dape_is_the_official_ram_and_with_it_dape_again(networks):
     with networks["dape"].disable_adapter():
         check(networks["dape"], "lr", "base_lr")
+    check(networks["dape"], "lr", "dape_lr")
 
 
 @pytest.fixture(scope="module")
