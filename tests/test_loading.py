@@ -90,3 +90,13 @@ def test_a_run_without_rca_restores_the_same_whatever_its_tagger_sees(run, pictu
     for parameter in pipeline.ram.image_proj.parameters():
         torch.nn.init.normal_(parameter)
     np.testing.assert_array_equal(restored(pipeline, picture, tags=["wood"])[0], first)
+
+
+def test_a_run_has_the_weights_of_its_checkpoint(run):
+    folder = run()
+    path = folder / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=False)
+    name = next(name for name in checkpoint["state_dict"] if name.startswith("controlnet."))
+    checkpoint["state_dict"][name] += 1
+    torch.save(checkpoint, path)
+    assert torch.equal(loading.module_of(folder).state_dict()[name], checkpoint["state_dict"][name])

@@ -117,3 +117,12 @@ def test_a_sampler_by_name_steps_with_the_noise_schedule_of_the_pipelines_own(pi
     assert unipc == dpmpp
     assert unipc[0] == 999
     assert pipeline.scheduler.timesteps.shape == (1000,)  # its own one was never set to a number of steps
+
+
+def test_the_tile_of_the_vae_bounds_what_it_encodes_and_what_it_decodes(pipeline):
+    sides = []
+    for part, factor in ((pipeline.vae.encoder, 1), (pipeline.vae.decoder, 8)):
+        part.register_forward_pre_hook(lambda module, inputs, f=factor: sides.append(f * max(inputs[0].shape[-2:])))
+    restored(pipeline, num_inference_steps=1, vae_tile=64)
+    assert len(sides) > 2
+    assert max(sides) == 64

@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from seesr_runs import random_batch, tiny_module
 from torch.utils.data import DataLoader
 
-from seesr_pl.training.callbacks import LossByTimestep
+from seesr_pl.training.callbacks import GradientNorm, LossByTimestep
 from seesr_pl.training.dape import DAPEDistillation
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")
@@ -95,6 +95,16 @@ def test_the_loss_is_the_mean_over_all_ranks(seesr_losses, tmp_path):
     # Four samples here, one there.
     expected = [(4 * mean + OTHERS) / 5 for mean in means]
     assert values["loss_by_timestep/000-999"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_gradient_norm_is_that_of_all_micro_batches_before_clipping(tmp_path):
+    arguments = {"learning_rate": 0.0}
+    found = logged(tiny_module(**arguments), seesr_batches(), tmp_path, callbacks=[GradientNorm()])["train/grad_norm"]
+    module = tiny_module(**arguments)
+    for batch in seesr_batches()[:ACCUMULATION]:
+        (module.training_step(batch, 0)["loss"] / ACCUMULATION).backward()
+    squares = [p.grad.square().sum() for p in module.parameters() if p.grad is not None]
+    assert found[0] == pytest.approx(sum(squares).sqrt().item(), rel=1e-3)
 
 
 def test_the_losses_of_dape_are_those_of_the_steps_micro_batches_and_of_all_ranks(tmp_path):
