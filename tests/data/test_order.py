@@ -57,10 +57,40 @@ def test_seed_and_epoch_change_the_order_and_asking_does_not():
     assert backwards[::-1] == slots(EpochOrder([[20] * 40], [1.0], seed=0), 0)
 
 
+def first_block(seed: int, epoch: int) -> set[int]:
+    """The shards whose samples an epoch begins with."""
+    order = EpochOrder([[2] * 100], [1.0], seed=seed)
+    return {order.slot(epoch, position) // 2 for position in range(2 * 16)}
+
+
+def test_seed_and_epoch_each_change_which_shards_come_first():
+    blocks = [first_block(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert [len(block) for block in blocks] == [16] * 4
+    assert len(set(map(frozenset, blocks))) == 4
+
+
+def test_seed_and_epoch_each_change_the_order_within_a_shard():
+    found = [slots(EpochOrder([[40]], [1.0], seed=seed), epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert len(set(map(tuple, found))) == 4
+
+
+def test_each_block_is_shuffled_in_an_order_of_its_own():
+    # Shards of equal size: were two blocks shuffled alike, the places within their shards would come alike.
+    places = np.array(slots(EpochOrder([[4] * 32], [1.0], seed=0), 0)) % 4
+    assert (places[:64] != places[64:]).any()
+
+
+def test_a_fraction_chooses_other_places_in_each_shard():
+    chosen = np.array(slots(EpochOrder([[10] * 8], [0.5], seed=0), 0))
+    places = {frozenset((chosen[chosen // 10 == shard] % 10).tolist()) for shard in range(8)}
+    assert len(places) > 4
+
+
 def test_a_block_of_the_order_needs_few_shards():
     order = EpochOrder([[50] * 100], [1.0], seed=3)
     block = np.array(slots(order, 2)[: 16 * 50]) // 50
     assert len(set(block.tolist())) == 16
+    assert len(set(block[:50].tolist())) > 8
 
 
 def test_a_block_is_shuffled():

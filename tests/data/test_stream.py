@@ -17,6 +17,26 @@ def dataset(*urls: str, seed=0, **options) -> ShardDataset:
     return ShardDataset([ShardSource(pattern) for pattern in urls], seed=seed, **options)
 
 
+class Recorder(NoDegradation):
+    """Draws nothing, and keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked = []
+
+    def sample(self, seed, epoch, index):
+        self.asked.append((seed, epoch, index))
+        return super().sample(seed, epoch, index)
+
+
+@pytest.fixture
+def alike(tmp_path, encoded) -> str:
+    """Eight samples of one image, so that only chance tells their crops apart."""
+    with ShardWriter(tmp_path / "alike", max_samples=3) as writer:
+        for number in range(8):
+            writer.write(f"a{number}", encoded(0), extension="png")
+    return str(tmp_path / "alike" / "*.tar")
+
+
 def damage(pattern: str, keys: dict[str, bytes | None]) -> None:
     """Overwrite the image bytes of samples, the shard keeping its length."""
     for shard in sorted(Path(pattern).parent.glob("*.tar")):
@@ -47,6 +67,52 @@ def test_epochs_draw_crops_and_degradations_anew(write_shards):
     assert {s.epoch for s in first.values()} == {0}
     assert {s.epoch for s in second.values()} == {1}
     assert not any(np.array_equal(first[name].lq, second[name].lq) for name in first)
+
+
+def crops(urls: str, *, epochs=1, seed=0, weight=1.0) -> dict[tuple[int, int], bytes]:
+    """The pixels of each (epoch, slot), cropped and nothing else drawn."""
+    source = ShardSource(urls, weight=weight)
+    stream = ShardDataset([source], seed=seed, crop_size=32, degradation=NoDegradation())
+    samples = [stream[position] for position in range(epochs * len(stream))]
+    return {(sample.epoch, sample.sample_id): sample.hq.tobytes() for sample in samples}
+
+
+def test_seed_epoch_and_slot_each_change_the_crop_where_the_degradation_is_fixed(alike):
+    found, other = crops(alike, epochs=2), crops(alike, seed=1)
+    assert len({found[0, slot] for slot in range(8)}) > 4
+    assert sum(found[0, slot] != found[1, slot] for slot in range(8)) > 4
+    assert sum(found[0, slot] != other[0, slot] for slot in range(8)) > 4
+
+
+def test_a_second_visit_in_an_epoch_is_cropped_anew(alike):
+    found = crops(alike, weight=2.0)
+    assert sum(found[0, slot] != found[0, slot + 8] for slot in range(8)) > 4
+
+
+def test_the_degradation_is_asked_for_seed_epoch_and_slot_whatever_the_crop(alike):
+    degradation = Recorder()
+    source = ShardSource(alike, weight=2.0)
+    stream = ShardDataset([source], seed=7, crop_size=32, crop="resize", degradation=degradation)
+    samples = [stream[position] for position in range(32)]
+    assert degradation.asked == [(7, sample.epoch, sample.sample_id) for sample in samples]
+    assert {(epoch, slot) for _, epoch, slot in degradation.asked} == {(e, slot) for e in (0, 1) for slot in range(16)}
+
+
+def test_seed_epoch_and_slot_each_change_the_degradation_where_the_crop_is_fixed(alike):
+    def degraded(seed: int) -> dict[tuple[int, int], bytes]:
+        stream = dataset(alike, seed=seed, crop="resize", degradation=RealESRGANDegradation())
+        return {(s.epoch, s.sample_id): s.lq.tobytes() for s in (stream[position] for position in range(16))}
+
+    found, other = degraded(0), degraded(1)
+    assert len(set(found.values())) == 16
+    assert not any(found[0, slot] == other[0, slot] for slot in range(8))
+
+
+def test_an_epoch_comes_in_another_order_than_the_one_before(write_shards):
+    stream = dataset(write_shards("a", 12))
+    first, second = ([stream.slot(position)[1] for position in range(e * 12, e * 12 + 12)] for e in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert first != second
 
 
 def test_a_sample_visited_twice_an_epoch_is_drawn_twice(write_shards):
@@ -104,6 +170,45 @@ def test_a_damaged_sample_is_replaced_the_same_way_everywhere_and_logged_once(wr
             assert equal(sample, sound)
 
 
+def replacements(stream: ShardDataset, *, epochs: int) -> dict[tuple[int, int], int]:
+    """The stored sample that fills each (epoch, slot) whose own one is damaged."""
+    raws = [stream.raw(position) for position in range(epochs * len(stream))]
+    return {(raw.epoch, raw.sample_id): raw.sample for raw in raws if raw.sample != raw.sample_id % len(stream.catalog)}
+
+
+def test_replacements_come_from_the_samples_own_source_and_from_all_of_it(write_shards):
+    a, b, c = (write_shards(name, 10) for name in "abc")
+    damage(b, dict.fromkeys([f"b{number:04d}" for number in (0, 2, 5, 7)]))
+    found = replacements(dataset(a, b, c, max_bad_fraction=1.0), epochs=20)
+    assert len(found) == 4 * 20
+    assert set(found.values()) == {11, 13, 14, 16, 18, 19}
+
+
+def test_seed_epoch_and_slot_each_change_the_replacement(write_shards):
+    urls = write_shards("a", 20)
+    damage(urls, dict.fromkeys([f"a{number:04d}" for number in range(0, 20, 2)]))
+    found, other = (replacements(dataset(urls, seed=seed, max_bad_fraction=1.0), epochs=2) for seed in (0, 1))
+    slots = range(0, 20, 2)
+    assert len({found[0, slot] for slot in slots}) > 3
+    assert sum(found[0, slot] != found[1, slot] for slot in slots) > 5
+    assert sum(found[0, slot] != other[0, slot] for slot in slots) > 5
+
+
+def test_bytes_that_changed_since_they_were_indexed_are_not_given(write_shards):
+    urls = write_shards("a", 6)
+    damage(urls, {"a0002": None})
+    stream = dataset(urls, max_bad_fraction=1.0)
+    assert {stream.raw(position).key for position in range(6)} == {f"a{number:04d}" for number in (0, 1, 3, 4, 5)}
+
+
+def test_the_fingerprint_changes_with_weights_limits_and_samples(write_shards):
+    a, b = write_shards("a", 9), write_shards("b", 9)
+    sources = [ShardSource(a), ShardSource(a, weight=2), ShardSource(a, limit=8), ShardSource(b)]
+    options = {"seed": 0, "crop_size": 32, "degradation": NoDegradation()}
+    assert len({ShardDataset([source], **options).fingerprint() for source in sources}) == 4
+    assert 0 <= dataset(a).fingerprint() < 2**63
+
+
 def test_a_sample_without_tags_or_with_empty_ones_is_sound(tmp_path, encoded):
     with ShardWriter(tmp_path) as writer:
         writer.write("none", encoded(0), extension="png")
@@ -145,6 +250,16 @@ def test_a_vanished_shard_is_waited_for_once_and_then_replaced(write_shards):
     (Path(urls).parent / "shard-000001.tar").unlink()
     assert {stream[position].key for position in range(10)} == {f"a{number:04d}" for number in range(5)}
     assert stream.damage.damaged() == [5, 6, 7, 8, 9]
+
+
+def test_only_the_first_sample_of_a_vanished_shard_waits(write_shards, monkeypatch):
+    urls = write_shards("a", 10)
+    stream = dataset(urls, max_bad_fraction=0.5, num_retries=3)
+    (Path(urls).parent / "shard-000001.tar").unlink()
+    waits = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    assert len([stream.raw(position) for position in range(10)]) == 10
+    assert waits == [0.01, 0.02, 0.04]
 
 
 def test_a_shard_that_comes_back_in_time_is_read(write_shards, monkeypatch):

@@ -50,6 +50,20 @@ def test_ssim_equals_an_independent_implementation_where_no_term_is_clamped():
     assert ssim_y(sr, hr) == pytest.approx(values[5:-5, 5:-5].mean(), abs=1e-6)
 
 
+@pytest.mark.parametrize(("first", "second"), [(0, 255), (0, 51), (102, 153)])
+def test_ssim_of_two_flat_images_is_their_luminance_term(first, second):
+    # No variance: the contrast term is C2 / C2. Luma is 16 + 219 g / 255, rounded: 59.8, 103.6 and 147.4 are not whole.
+    a, b = (round(16 + 219 * grey / 255) for grey in (first, second))
+    sr, hr = (np.full((16, 16, 3), grey, dtype=np.uint8) for grey in (first, second))
+    assert ssim_y(sr, hr) == pytest.approx((2 * a * b + 2.55**2) / (a**2 + b**2 + 2.55**2), abs=1e-9)
+
+
+def test_ssim_counts_opposite_structure_as_none():
+    stripes = np.zeros((16, 16, 3), dtype=np.uint8)
+    stripes[:, ::2] = 255
+    assert ssim_y(stripes, 255 - stripes) == 0.0
+
+
 def test_metric_objects_average_over_images_whatever_the_batches():
     sr, hr = [np.stack([_photo(i + offset) for i in range(3)]) for offset in (0, 10)]
     for metric, function in ((PSNRY(), psnr_y), (SSIMY(), ssim_y)):

@@ -30,6 +30,12 @@ def test_mean_average_precision_counts_only_tags_that_occur():
     assert math.isnan(mean_average_precision(logits, torch.zeros(2, 2, dtype=torch.bool)))
 
 
+def test_images_of_equal_logit_rank_in_their_order():
+    wanted = torch.tensor([[True], [False], [True], [True]])
+    # The first, third and fourth of four are wanted; were equal ones all above each other, each precision were 3/4.
+    assert mean_average_precision(torch.zeros(4, 1), wanted) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+
+
 def average_precision(logits, wanted, counts):
     """Of one tag, picture by picture from the highest logit down; copies of a picture come at once."""
     seen = right = total = 0.0
@@ -63,6 +69,14 @@ def test_the_interval_is_of_the_difference_and_holds_it(seen):
     assert difference.mean == pytest.approx(expected)
     assert 0 < difference.low < expected < difference.high
     assert precision_difference(first, first, wanted, range(40))[:3] == (0, 0, 0)
+
+
+def test_images_of_one_photograph_are_drawn_together(seen):
+    first, second, wanted = (tensor[:10].repeat_interleave(4, 0) for tensor in seen)
+    alone = precision_difference(first, second, wanted, range(40))
+    together = precision_difference(first, second, wanted, [number // 4 for number in range(40)])
+    assert together.mean == alone.mean
+    assert together.high - together.low > 1.5 * (alone.high - alone.low)
 
 
 def test_one_photograph_has_no_interval(seen):

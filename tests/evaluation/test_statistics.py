@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seesr_pl.evaluation.statistics import holm, mean_interval, paired_interval, wilcoxon
+from seesr_pl.evaluation.statistics import (
+    draw_counts,
+    holm,
+    mean_interval,
+    metric_intervals,
+    paired_interval,
+    wilcoxon,
+)
 
 
 def test_the_interval_is_that_of_the_percentile_bootstrap():
@@ -33,6 +40,38 @@ def test_groups_widen_the_interval_when_images_of_a_group_are_alike():
     grouped = mean_interval(values.tolist(), np.repeat(np.arange(10), 10).tolist())
     assert grouped.mean == pytest.approx(alone.mean)
     assert (grouped.high - grouped.low) > 2 * (alone.high - alone.low)
+
+
+def test_a_resamples_mean_is_over_its_images():
+    # Group i has i + 1 images of value i. Were groups weighed alike, a resample's mean would be their plain mean.
+    groups = [group for group in range(8) for _ in range(group + 1)]
+    found = mean_interval([float(group) for group in groups], groups, num_resamples=20_000)
+    generator = np.random.default_rng(0)
+    drawn = generator.integers(8, size=(20_000, 8))
+    means = (drawn * (drawn + 1)).sum(1) / (drawn + 1).sum(1)
+    assert (found.low, found.high) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.1)
+
+
+def test_the_intervals_of_metrics_are_each_that_of_its_images_by_group():
+    values = {
+        f"{group}{number}": {"psnr_y": float(ord(group)), "niqe": number} for group in "abc" for number in range(4)
+    }
+    values["a0"].pop("niqe")
+    found = metric_intervals(values, {image: image[0] for image in values})
+    psnr = [row["psnr_y"] for row in values.values()]
+    assert found["psnr_y"] == mean_interval(psnr, [image[0] for image in values])
+    assert found["psnr_y"] != mean_interval(psnr)
+    assert found["niqe"].n == 11
+
+
+def test_counts_draw_as_many_groups_as_there_are_and_give_the_images_of_one_the_same_count():
+    counts = draw_counts(["a", "b", "a", "c", "b"], num_resamples=500)
+    assert counts.shape == (500, 5)
+    np.testing.assert_array_equal(counts[:, 0], counts[:, 2])
+    np.testing.assert_array_equal(counts[:, 1], counts[:, 4])
+    np.testing.assert_array_equal(counts[:, [0, 1, 3]].sum(1), 3)
+    assert counts.mean(0) == pytest.approx(1, abs=0.15)
+    assert (draw_counts(["a", "b"], num_resamples=50, seed=1) != draw_counts(["a", "b"], num_resamples=50)).any()
 
 
 def test_groups_of_one_change_nothing():

@@ -4,19 +4,42 @@ from pathlib import Path
 
 import pytest
 import torch
+from golden.official.weights import picture as by_rule
 from safetensors.torch import load_file
 
 from seesr_pl.imaging import color_fix
 from seesr_pl.imaging.color_fix import adain, fix_colors, wavelet, wavelet_blur
 from seesr_pl.imaging.tensors import to_float
 
-RECORDED = Path(__file__).parents[1] / "golden" / "colorfix.safetensors"
+GOLDEN = Path(__file__).parents[1] / "golden"
 METHODS = {"adain": adain, "wavelet": wavelet}
 
 
 @pytest.fixture(scope="module")
 def values():
-    return load_file(RECORDED)
+    return load_file(GOLDEN / "colorfix.safetensors")
+
+
+@pytest.fixture(scope="module")
+def small():
+    """The recorded colour fixes of `golden/official`."""
+    return load_file(GOLDEN / "official" / "images.safetensors")
+
+
+def image(name: str, *size: int) -> torch.Tensor:
+    """The recorded fix's input (1, 3, h, w), by the rule of the recordings."""
+    return torch.from_numpy(by_rule(f"colors/{name}", (1, 3, *size)))
+
+
+@pytest.fixture(scope="module")
+def restored():
+    return image("restored", 32, 32)
+
+
+@pytest.fixture(scope="module")
+def darker():
+    """Low in contrast and bright, in whole levels."""
+    return torch.round((image("reference", 32, 32) * 0.6 + 0.31) * 255) / 255
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -44,6 +67,51 @@ def test_eight_bit_result_is_the_official_one_whatever_the_band(values, method, 
     monkeypatch.setattr(color_fix, "_BAND", band)
     target, source = (values[f"same_scene/{name}_u8"][None] for name in ("target", "source"))
     assert torch.equal(fix_colors(target, source, method=method)[0], values[f"same_scene/{method}_u8"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_fixes_equal_the_official_ones(small, restored, darker, method):
+    torch.testing.assert_close(METHODS[method](restored, darker), small[method], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_eight_bit_fixes_equal_the_official_ones(small, restored, darker, method):
+    levels = [(x * 255).round().to(torch.uint8).permute(0, 2, 3, 1) for x in (restored, darker)]
+    off = (fix_colors(*levels, method=method)[0].int() - small[f"{method}_u8"].int()).abs()
+    # A value on the edge of a level may fall to either side.
+    assert off.max() <= 1
+    assert (off > 0).float().mean() <= 1e-3
+
+
+def test_adain_with_a_reference_of_another_size_equals_the_official_one(small, restored):
+    # Only here do biased deviations differ: for equal sizes their factors cancel.
+    fixed = adain(restored, image("small", 16, 24))
+    torch.testing.assert_close(fixed, small["adain_other_size"], rtol=0, atol=1e-5)
+
+
+def test_eight_bit_deviations_are_unbiased():
+    # Two pixels a level from their mean. Squared deviations are the sum of squares over n - 1 = 1, and 1e-5 is added
+    # to both: sqrt(2 * 100**2 / 255**2 + 1e-5) / sqrt(2 / 255**2 + 1e-5) = 86.98 levels for one; biased, 77.97.
+    x = torch.tensor([99, 101], dtype=torch.uint8).reshape(1, 1, 2, 1).expand(1, 1, 2, 3).contiguous()
+    reference = torch.tensor([0, 200], dtype=torch.uint8).reshape(1, 1, 2, 1).expand(1, 1, 2, 3).contiguous()
+    assert fix_colors(x, reference, method="adain")[0, 0, :, 0].tolist() == [13, 186]
+
+
+def test_wavelet_blur_is_centred_and_sums_to_one():
+    # An impulse stays in the middle: 1/16, 2/16, 4/16 at the distance of the dilation, whatever side.
+    impulse = torch.zeros(1, 1, 9, 9, dtype=torch.float64)
+    impulse[..., 4, 4] = 1
+    expected = torch.zeros(9, 9, dtype=torch.float64)
+    expected[2:7:2, 2:7:2] = torch.tensor([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+    torch.testing.assert_close(wavelet_blur(impulse, 2)[0, 0], expected)
+
+
+def test_wavelet_blur_keeps_a_ramp_away_from_the_border_and_repeats_the_border():
+    ramp = torch.arange(12, dtype=torch.float64).expand(1, 1, 12, 12)
+    blurred = wavelet_blur(ramp, 4)[0, 0, 0]
+    torch.testing.assert_close(blurred[4:8], ramp[0, 0, 0, 4:8])
+    # At the left end the neighbour four to the left is the first pixel again: 0.25 * 0 + 0.5 * 0 + 0.25 * 4.
+    assert blurred[0] == 1.0
 
 
 def test_adain_of_a_picture_with_itself_is_itself():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seesr_pl.imaging import io
 from seesr_pl.imaging.io import Picture, read_picture, read_rgb, write_image, write_picture
 
 
@@ -72,6 +73,44 @@ def test_profile_and_transparency_survive_a_round_trip(tmp_path, rgb):
     back = read_picture(tmp_path / "a.png")
     np.testing.assert_array_equal(back.alpha, alpha)
     assert back.icc_profile == b"profile"
+
+
+def test_half_transparency_is_rounded_to_the_nearest_level():
+    # 10 * 100/255 + 255 * 155/255 = 158.92.
+    pixel = np.array([[[10, 10, 10, 100]]], dtype=np.uint8)
+    assert read_rgb(encoded(Image.fromarray(pixel))).ravel().tolist() == [159, 159, 159]
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("RGB", b"profile"), ("P", b"profile"), ("L", None), ("CMYK", None)])
+def test_a_profile_is_kept_only_where_the_colours_are(mode, kept):
+    form = "JPEG" if mode == "CMYK" else "PNG"
+    data = encoded(Image.new("RGB", (4, 4), (9, 9, 9)).convert(mode), form, icc_profile=b"profile")
+    assert read_picture(data).icc_profile == kept
+
+
+def test_a_camera_image_with_a_preview_is_read_as_the_image(rgb):
+    smooth = Image.fromarray(np.full_like(rgb, 90))
+    data = encoded(smooth, "MPO", save_all=True, append_images=[Image.new("RGB", (3, 3))])
+    assert Image.open(BytesIO(data)).n_frames == 2
+    np.testing.assert_allclose(read_rgb(data), 90, atol=2)
+
+
+def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded(monkeypatch):
+    data = encoded(Image.new("L", (20, 10)))
+    monkeypatch.setattr(io, "MAX_PIXELS", 199)
+    with pytest.raises(ValueError, match=r"20x10 pixels; the limit is 199"):
+        read_rgb(data)
+    monkeypatch.setattr(io, "MAX_PIXELS", 200)
+    assert read_rgb(data).shape == (10, 20, 3)
+
+
+def test_jpeg_is_written_at_quality_95_unless_another_is_asked(tmp_path, rgb):
+    write_image(tmp_path / "a.jpg", rgb)
+    write_picture(tmp_path / "b.jpg", Picture(rgb), quality=60)
+    for name, quality in (("a", 95), ("b", 60)):
+        expected = Image.open(BytesIO(encoded(Image.fromarray(rgb), "JPEG", quality=quality)))
+        with Image.open(tmp_path / f"{name}.jpg") as found:
+            assert found.quantization == expected.quantization
 
 
 def test_jpeg_drops_transparency(tmp_path, rgb):

@@ -1,5 +1,6 @@
 """Pictures as tensors."""
 
+import pytest
 import torch
 
 from seesr_pl.imaging.tensors import resize_bicubic, to_float, to_uint8
@@ -26,3 +27,36 @@ def test_bicubic_keeps_a_constant_and_the_range():
     edges = resize_bicubic((torch.arange(16).reshape(1, 1, 4, 4) % 2).float().expand(1, 3, 4, 4), (16, 16))
     assert edges.min() >= 0
     assert edges.max() <= 1
+
+
+def cubic(x: float) -> float:
+    """Keys' kernel with a = -0.75, which torch's bicubic interpolation has."""
+    x = abs(x)
+    if x <= 1:
+        return 1.25 * x**3 - 2.25 * x**2 + 1
+    return -0.75 * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+
+def resized(row: list[float], length: int) -> list[float]:
+    """A row by the definition: half-pixel centres, four neighbours, the border repeated, no antialiasing."""
+    last = len(row) - 1
+    result = []
+    for position in range(length):
+        place = (position + 0.5) * len(row) / length - 0.5
+        near = range(int(place) - 3, int(place) + 5)
+        result.append(sum(row[min(max(index, 0), last)] * cubic(place - index) for index in near))
+    return result
+
+
+@pytest.mark.parametrize("length", [32, 24, 5])
+def test_bicubic_is_the_definition_with_half_pixel_centres_and_without_antialiasing(length):
+    row = (0.5 + 0.3 * torch.rand(8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).tolist()
+    image = torch.tensor(row, dtype=torch.float64).expand(1, 3, 8, 8)
+    expected = torch.tensor(resized(row, length), dtype=torch.float64)
+    torch.testing.assert_close(resize_bicubic(image, (8, length))[0, 0, 0], expected)
+    torch.testing.assert_close(resize_bicubic(image.mT, (length, 8))[0, 0, :, 0], expected)
+
+
+def test_every_row_of_a_tall_image_reaches_8_bits():
+    levels = torch.randint(0, 256, (1, 600, 2, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(to_uint8(to_float(levels)), levels)

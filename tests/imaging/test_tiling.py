@@ -33,7 +33,7 @@ def test_tiles_step_by_tile_minus_overlap_and_the_last_moves_back():
 
 
 def test_grid_runs_row_by_row():
-    assert tile_grid(16, 20, tile=16, overlap=4) == [(0, 0), (0, 4)]
+    assert tile_grid(17, 20, tile=16, overlap=4) == [(0, 0), (0, 4), (1, 0), (1, 4)]
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(16, 16), (16, -1), (16, 20)])
