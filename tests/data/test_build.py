@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 
 from seesr_pl.data import ShardIndex
 from seesr_pl.data import build as build_module
 from seesr_pl.data.build import build_shards
 from seesr_pl.data.decode import decode_rgb
 from seesr_pl.data.prepare import BuildOptions
+from seesr_pl.imaging.io import write_image
 
 
 @pytest.fixture
@@ -110,6 +112,21 @@ def test_encoding_anew_keeps_the_picture(folder, tmp_path, encode):
     for (name, data), path in zip(samples(tmp_path / "out"), files, strict=True):
         assert name.endswith(f".{encode}")
         np.testing.assert_allclose(decode_rgb(data).astype(int), decode_rgb(path.read_bytes()).astype(int), atol=4)
+
+
+def test_jpeg_encoded_anew_keeps_its_chroma_whole(folder, tmp_path):
+    build_shards([folder], tmp_path / "out", options=BuildOptions(encode="jpg"))
+    assert {simplejpeg.decode_jpeg_header(data)[3] for _, data in samples(tmp_path / "out")} == {"444"}
+
+
+def test_webp_of_quality_100_is_lossless(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / "noise.png", noise)
+    build_shards([tmp_path / "in"], tmp_path / "out", options=BuildOptions(encode="webp", quality=100))
+    ((name, data),) = samples(tmp_path / "out")
+    assert name.endswith(".webp")
+    np.testing.assert_array_equal(decode_rgb(data), noise)
 
 
 @pytest.mark.parametrize("killed_after", range(0, 20, 3))

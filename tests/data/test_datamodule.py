@@ -7,11 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from seesr_pl.data import ShardDataModule, ShardSource
+from seesr_pl.data import ShardDataModule, ShardDataset, ShardSource
 from seesr_pl.data.workers import start_worker, worker_context
-from seesr_pl.degradation import NoDegradation
+from seesr_pl.degradation import NoDegradation, RealESRGANDegradation
 
 
 def module(*sources: ShardSource, seed=0, global_batch_size=6, **options) -> ShardDataModule:
@@ -47,6 +48,26 @@ def test_the_stream_goes_on_when_the_global_batch_changes(write_shards):
     second.load_state_dict({**first.state_dict(), "samples_consumed": 12})
     ids = [s for batch in second.train_loader(rank=0, world_size=1, steps=(2, 4)) for s in batch["sample_id"].tolist()]
     assert ids == [first.train_dataset.slot(position)[1] for position in range(12, 20)]
+
+
+def test_seed_crop_and_degradation_reach_the_stream(write_shards):
+    urls = write_shards("a", 9)
+    streams = [module(ShardSource(urls), seed=seed).train_dataset for seed in (0, 1)]
+    orders = [[stream.slot(position)[1] for position in range(9)] for stream in streams]
+    assert orders[0] != orders[1]
+    whole = module(ShardSource(urls), crop="resize").train_dataset[0]
+    stream = ShardDataset([ShardSource(urls)], seed=0, crop="resize", crop_size=32, degradation=NoDegradation())
+    np.testing.assert_array_equal(whole.hq, stream[0].hq)
+    assert (whole.hq != module(ShardSource(urls)).train_dataset[0].hq).any()
+
+
+def test_without_another_the_degradation_is_the_official_one(write_shards):
+    found = module(ShardSource(write_shards("a", 3)), degradation=None, seed=5).train_dataset[4]
+    official = RealESRGANDegradation()
+    source = [ShardSource(write_shards("a", 3))]
+    expected = ShardDataset(source, seed=5, crop_size=32, degradation=official)[4]
+    np.testing.assert_array_equal(found.lq, expected.lq)
+    np.testing.assert_array_equal(found.hq, expected.hq)
 
 
 def test_validation_gives_each_sample_once_and_the_same_each_time(write_shards):

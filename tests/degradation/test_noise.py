@@ -1,8 +1,14 @@
 """Noise against the official code with its own draws, and against the laws that it must follow."""
 
+import hashlib
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from golden.official.weights import picture
+from safetensors.numpy import load_file
+from scipy import stats
 
 from seesr_pl.degradation.arrays import to_pixels
 from seesr_pl.degradation.noise import (
@@ -14,6 +20,7 @@ from seesr_pl.degradation.noise import (
     poisson_peak,
 )
 
+RECORDED = Path(__file__).resolve().parents[1] / "golden" / "official" / "images.safetensors"
 FLAT = np.full((256, 256, 3), 0.4, np.float32)
 
 
@@ -34,6 +41,85 @@ def test_poisson_noise_of_the_official_draws_equals_the_official_one(noise_and_j
     noise = (counts / poisson_peak(levels) - levels / 255).astype(np.float32)
     noisy = add_noise(image, noise, scale)
     np.testing.assert_allclose(noisy, _channels_last(golden["poisson/out"][index]), rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, np.ndarray]:
+    """Noise of the official code with the draws it took: input, draws and output, (1, c, 24, 20)."""
+    return load_file(RECORDED)
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    """The input of the recorded noise, by the rule of the recordings."""
+    return _channels_last(picture("noise/image", (3, 24, 20)))
+
+
+@pytest.mark.parametrize("case", ["color", "gray"])
+def test_gaussian_noise_equals_the_recorded_one(recorded, image, case):
+    draws = recorded[f"gaussian/{case}/draw"]
+    noisy = add_noise(image, draws if case == "gray" else _channels_last(draws[0]), 60 / 255)
+    np.testing.assert_allclose(noisy, _channels_last(recorded[f"gaussian/{case}/noisy"][0]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["color", "gray", "coarse"])
+def test_poisson_noise_equals_the_recorded_one(recorded, image, case):
+    if case == "coarse":
+        image = (np.round(np.round(image * 19) / 19 * 255) / 255).astype(np.float32)
+    levels = to_pixels(cv2.transform(image, GRAY_WEIGHTS) if case == "gray" else image)
+    levels = levels.reshape(24, 20, -1)
+    np.testing.assert_array_equal(levels, _channels_last(recorded[f"poisson/{case}/levels"][0]))
+    assert poisson_peak(levels) == recorded[f"poisson/{case}/peak"]
+    noise = _channels_last(recorded[f"poisson/{case}/counts"][0]) / poisson_peak(levels) - levels / 255
+    noisy = add_noise(image, np.ascontiguousarray(noise.squeeze().astype(np.float32)), 2.5)
+    np.testing.assert_allclose(noisy, _channels_last(recorded[f"poisson/{case}/noisy"][0]), rtol=0, atol=1e-6)
+
+
+def bank(kind: str) -> np.random.Generator:
+    """The generator of a bank by its rule, which recorded samples depend on: Philox by the hash of its name."""
+    digest = hashlib.blake2b(f"str:degradation\x1fstr:{kind} bank".encode(), digest_size=8).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_gaussian_noise_is_a_slice_of_its_bank(gray):
+    draws = bank("normal").standard_normal(2000, dtype=np.float32)
+    shape = (10, 12) if gray else (10, 12, 3)
+    draws = draws[100 : 100 + np.prod(shape)].reshape(shape)
+    expected = FLAT[:10, :12] + 20 / 255 * (draws[..., None] if gray else draws)
+    noisy = add_gaussian_noise(FLAT[:10, :12], 20.0, gray=gray, offset=100)
+    np.testing.assert_allclose(noisy, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_poisson_noise_is_the_quantile_of_its_bank(gray):
+    image = np.array([40, 90, 91, 130, 200], np.float32).repeat(24).reshape(10, 12, 1) / 255 * [0.9, 1, 1.1]
+    image = image.astype(np.float32)
+    levels = to_pixels(image @ np.float32([[0.2989], [0.587], [0.114]]) if gray else image)
+    shape = levels.shape[:2] if gray else levels.shape
+    levels = levels.reshape(shape)
+    uniform = bank("uniform").integers(2048, size=1 << 23, dtype=np.uint16)[7 : 7 + levels.size].reshape(shape)
+    peak = poisson_peak(levels)
+    counts = stats.poisson.ppf((uniform + 0.5) / 2048, levels / 255 * peak)
+    noise = 0.5 * (counts / peak - levels / 255)
+    expected = np.clip(image + (noise[..., None] if gray else noise), 0, 1)
+    noisy = add_poisson_noise(image, 0.5, gray=gray, offset=7)
+    np.testing.assert_allclose(noisy, expected, rtol=0, atol=1e-6)
+
+
+def test_all_pixels_count_for_the_number_of_levels_not_a_few():
+    # Every 31st pixel shows ten levels, the others two hundred.
+    pixels = (np.arange(64 * 64 * 3) % 200).astype(np.uint8)
+    pixels[::31] = np.arange(len(pixels[::31])) % 10
+    assert poisson_peak(pixels.reshape(64, 64, 3)) == 256
+
+
+@pytest.mark.parametrize("level", [0.02, 0.98])
+@pytest.mark.parametrize(("add", "strength"), [(add_gaussian_noise, 60.0), (add_poisson_noise, 3.0)])
+def test_noise_stays_in_the_range_of_an_image(add, strength, level):
+    noisy = add(np.full((64, 64, 3), level, np.float32), strength, gray=False, offset=0)
+    assert noisy.min() >= 0
+    assert noisy.max() <= 1
 
 
 @pytest.mark.parametrize(("levels", "peak"), [(1, 1), (2, 2), (3, 4), (128, 128), (129, 256), (256, 256)])

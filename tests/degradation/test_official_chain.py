@@ -7,7 +7,6 @@ the ratio of sizes, and the differentiable JPEG, whose quality is no integer.
 
 import random
 import sys
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ import torch
 from scipy.fft import dctn, idctn
 from torch.nn.functional import interpolate
 
+from seesr_pl.degradation import DegradationParams, RealESRGANDegradation, StageParams
 from seesr_pl.degradation.arrays import to_image, to_pixels
 from seesr_pl.degradation.filters import blur, usm_sharpen
 from seesr_pl.degradation.jpeg import jpeg
@@ -54,15 +54,35 @@ def test_the_official_chain_is_reproduced_from_its_seed(noise_and_jpeg, photogra
     assert np.mean(np.abs(lq - expected) <= 2 / 255) > 0.998
 
 
-@pytest.mark.parametrize(("ours", "least"), [("resize", 24), ("jpeg", 22), ("both", 22)])
-def test_what_we_do_differently_changes_single_pictures(noise_and_jpeg, photograph, monkeypatch, ours, least):
+@pytest.mark.parametrize(("number", "least"), [(0, 38.5), (1, 29.5), (2, 42.5)])
+def test_our_chain_with_the_official_draws_gives_the_official_image_but_for_its_noise(
+    noise_and_jpeg, photograph, number, least
+):
+    seed, first_kernel, second_kernel = CHAINS[number]
+    random.seed(seed)
+    torch.manual_seed(seed)
+    _, params = official_chain(usm_sharpen(to_image(photograph)), first_kernel, second_kernel)
+    lq = RealESRGANDegradation().apply(photograph, params)[1] / 255
+    recorded = _channels_last(noise_and_jpeg[f"chain/{number}/lq"][0])
+    assert psnr(block_means(lq), block_means(recorded)) > least
+
+
+# What docs/recipe.md says of the two things that we do otherwise, as PSNR against the recorded images.
+FIGURES = {"resize": (66.1, 25.7, 147.9), "jpeg": (35.4, 24.2, 33.4), "both": (35.4, 25.6, 33.4)}
+
+
+@pytest.mark.parametrize("ours", FIGURES)
+def test_our_resize_and_our_jpeg_move_the_official_images_by_the_figures_of_the_recipe(
+    noise_and_jpeg, photograph, monkeypatch, ours
+):
     if ours in ("resize", "both"):
         monkeypatch.setattr(sys.modules[__name__], "resize_by_factor", resize_by_ratio)
     if ours in ("jpeg", "both"):
         monkeypatch.setattr(sys.modules[__name__], "official_jpeg", real_jpeg)
     found = [psnr(*official_pair(noise_and_jpeg, photograph, number)) for number in range(3)]
     print(f"official chains with our {ours}: PSNR {', '.join(f'{value:.1f}' for value in found)} dB")
-    assert min(found) > least
+    # Beyond 60 dB a single pixel that rounds the other way decides.
+    assert [min(value, 60) for value in found] == pytest.approx([min(value, 60) for value in FIGURES[ours]], abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +99,7 @@ def official_pair(golden, photograph: np.ndarray, number: int) -> tuple[np.ndarr
     seed, first_kernel, second_kernel = CHAINS[number]
     random.seed(seed)
     torch.manual_seed(seed)
-    lq = official_chain(usm_sharpen(to_image(photograph)), first_kernel, second_kernel)
+    lq, _ = official_chain(usm_sharpen(to_image(photograph)), first_kernel, second_kernel)
     return np.clip(lq, 0, 1), _channels_last(golden[f"chain/{number}/lq"][0])
 
 
@@ -87,21 +107,36 @@ def psnr(image: np.ndarray, expected: np.ndarray) -> float:
     return -10 * float(np.log10(np.square(image - expected).mean()))
 
 
-def official_chain(image: np.ndarray, first_kernel: Kernel, second_kernel: Kernel) -> np.ndarray:
+def block_means(image: np.ndarray) -> np.ndarray:
+    """Of 8x8 pixels: noise all but cancels in them, brightness, colour and large structure stay."""
+    return image.reshape(16, 8, 16, 8, 3).mean((1, 3))
+
+
+def official_chain(
+    image: np.ndarray, first_kernel: Kernel, second_kernel: Kernel
+) -> tuple[np.ndarray, DegradationParams]:
+    """The low-quality image, and what was drawn for it as our parameters; our noise begins at 0 in its bank."""
     image = blur(image, first_kernel)
     scale, mode = draw_resize(FIRST.resize_probabilities, FIRST.resize_range)
     image = resize_by_factor(image, scale, mode)
-    image = draw_noise(image, FIRST)
-    image = draw_jpeg(image)
-    if random.random() < SECOND.blur_probability:
+    image, noise = draw_noise(image, FIRST)
+    image, quality = draw_jpeg(image)
+    first = StageParams(first_kernel, scale, mode, *noise, 0, round(quality))
+    blurred = random.random() < SECOND.blur_probability
+    if blurred:
         image = blur(image, second_kernel)
     scale, mode = draw_resize(SECOND.resize_probabilities, SECOND.resize_range)
     image = resize(image, int(128 * scale), int(128 * scale), mode=mode)
-    image = draw_noise(image, SECOND)
-    closing: list[Callable[[np.ndarray], np.ndarray]] = [draw_closing, draw_jpeg]
-    for step in closing if random.random() < 0.5 else reversed(closing):
-        image = step(image)
-    return image
+    image, noise = draw_noise(image, SECOND)
+    jpeg_last = random.random() < 0.5
+    if not jpeg_last:
+        image, quality = draw_jpeg(image)
+    final_mode = random.choice(RESIZE_MODES)
+    image = blur(resize(image, 128, 128, mode=final_mode), SINC)
+    if jpeg_last:
+        image, quality = draw_jpeg(image)
+    second = StageParams(second_kernel if blurred else None, scale, mode, *noise, 0, round(quality))
+    return image, DegradationParams(first, second, SINC, final_mode, jpeg_last)
 
 
 def resize_by_factor(image: np.ndarray, scale: float, mode: str) -> np.ndarray:
@@ -117,10 +152,6 @@ def real_jpeg(image: np.ndarray, quality: float) -> np.ndarray:
     return to_image(jpeg(to_pixels(image), int(quality), chroma_upsampling="nearest"))
 
 
-def draw_closing(image: np.ndarray) -> np.ndarray:
-    return blur(resize(image, 128, 128, mode=random.choice(RESIZE_MODES)), SINC)
-
-
 def draw_resize(probabilities, scales) -> tuple[float, str]:
     kind = random.choices(["up", "down", "keep"], [probabilities[name] for name in ("up", "down", "keep")])[0]
     bounds = {"up": (1, scales[1]), "down": (scales[0], 1)}
@@ -128,7 +159,8 @@ def draw_resize(probabilities, scales) -> tuple[float, str]:
     return scale, random.choice(RESIZE_MODES)
 
 
-def draw_noise(image: np.ndarray, stage) -> np.ndarray:
+def draw_noise(image: np.ndarray, stage) -> tuple[np.ndarray, tuple[str, float, bool]]:
+    """The noisy image, and the kind of noise, its strength and whether it is gray."""
     gaussian = random.random() < stage.gaussian_noise_probability
     low, high = stage.noise_range if gaussian else stage.poisson_scale_range
     strength = float(torch.rand(1) * (high - low) + low)
@@ -137,10 +169,11 @@ def draw_noise(image: np.ndarray, stage) -> np.ndarray:
     if gaussian:
         plane = torch.randn(image.shape[:2]) if gray else None
         color = torch.randn(1, 3, *image.shape[:2])[0].permute(1, 2, 0)
-        return add_noise(image, np.ascontiguousarray((color if plane is None else plane).numpy()), strength / 255)
+        noise = np.ascontiguousarray((color if plane is None else plane).numpy())
+        return add_noise(image, noise, strength / 255), ("gaussian", strength, gray)
     plane = draw_poisson(image @ np.float32([0.2989, 0.587, 0.114])) if gray else None
     color = draw_poisson(image)
-    return add_noise(image, color if plane is None else plane, strength)
+    return add_noise(image, color if plane is None else plane, strength), ("poisson", strength, gray)
 
 
 def draw_poisson(image: np.ndarray) -> np.ndarray:
@@ -153,9 +186,9 @@ def draw_poisson(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray((draws - rates).numpy() / poisson_peak(levels))
 
 
-def draw_jpeg(image: np.ndarray) -> np.ndarray:
+def draw_jpeg(image: np.ndarray) -> tuple[np.ndarray, float]:
     quality = float(torch.zeros(1).uniform_(*FIRST.jpeg_range))
-    return official_jpeg(np.clip(image, 0, 1), quality)
+    return official_jpeg(np.clip(image, 0, 1), quality), quality
 
 
 def official_jpeg(image: np.ndarray, quality: float) -> np.ndarray:

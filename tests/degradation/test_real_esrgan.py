@@ -17,6 +17,7 @@ from torch.nn.functional import conv2d, interpolate, pad
 
 from seesr_pl.degradation import DegradationParams, RealESRGANDegradation, Stage
 from seesr_pl.degradation.arrays import to_image, to_pixels
+from seesr_pl.degradation.filters import usm_sharpen
 from seesr_pl.degradation.jpeg import jpeg
 from seesr_pl.degradation.noise import add_gaussian_noise, add_poisson_noise
 
@@ -107,6 +108,13 @@ def test_sharpened_target_is_returned_and_degraded(photograph):
     assert np.abs(np.diff(hq.astype(int), axis=0)).mean() > np.abs(np.diff(photograph.astype(int), axis=0)).mean()
     assert np.abs(lq.astype(int) - plain.apply(hq, params)[1]).mean() < 2
     assert plain.apply(photograph, params)[0] is photograph
+
+
+def test_the_default_target_is_the_sharpened_image(photograph):
+    degradation = RealESRGANDegradation()
+    hq, _ = degradation.apply(photograph, degradation.sample(0, 0, 0))
+    np.testing.assert_array_equal(hq, to_pixels(usm_sharpen(to_image(photograph))))
+    assert (hq != photograph).mean() > 0.05
 
 
 def test_input_is_left_as_it_was(photograph):

@@ -17,11 +17,9 @@ from seesr_pl.evaluation import (
     Section,
     Table,
     aggregate,
-    compare,
     format_number,
     image_metrics,
     load_result,
-    paired_interval,
     restore,
     result,
     score_all,
@@ -93,18 +91,6 @@ def test_a_finished_evaluation_is_read_back_as_it_was(results, pairs, tmp_path):
 def test_a_folder_that_is_no_evaluation_is_refused(tmp_path, pairs):
     with pytest.raises(ValueError, match=r"has no scores.csv; give the folder of a finished evaluation"):
         load_result(tmp_path, {})
-
-
-def test_a_comparison_is_paired_by_image_and_drawn_by_photograph(results):
-    ours, theirs = results
-    found = {row.metric: row for row in compare(ours, theirs)}
-    images = list(ours.values)
-    expected = paired_interval(
-        [ours.values[i]["psnr_y"] for i in images], [theirs.values[i]["psnr_y"] for i in images],
-        [ours.groups[i] for i in images],
-    )  # fmt: skip
-    assert found["psnr_y"].difference == expected
-    assert 0 <= found["psnr_y"].p_value <= 1
 
 
 def test_the_page_loads_nothing_and_is_well_formed(results, pairs, tmp_path):

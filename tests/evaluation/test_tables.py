@@ -38,3 +38,8 @@ def test_latex_marks_best_and_second_and_escapes_names(results):
     assert r"method & psnr\_y $\uparrow$ & niqe $\downarrow$ \\" in table
     assert r"a\_b & \underline{25.15} & \textbf{5.6000} \\" in table
     assert r"c & \textbf{27.00} & \underline{7.1000} \\" in table
+
+
+def test_latex_marks_nothing_that_others_published(results):
+    table = latex_table(results, METRICS, {"SeeSR": {"psnr_y": 27.0, "niqe": 5.6}})
+    assert r"SeeSR (published) & 27.00 & 5.6000 \\" in table

@@ -152,6 +152,13 @@ def test_a_pair_depends_on_its_photograph_alone():
         assert np.array_equal(one.lq, other.lq)
 
 
+def test_pairs_of_one_photograph_lie_elsewhere_and_are_degraded_otherwise():
+    pytest.importorskip("skimage")
+    pairs = list(photo_pairs(photographs(("held-out",), source="pip")[:1], crop_size=128, crops_per_photo=3))
+    assert len({pair.hq.tobytes() for pair in pairs}) == 3
+    assert len({pair.severity for pair in pairs}) == 3
+
+
 def test_pairs_are_files_of_matching_size(tmp_path):
     pytest.importorskip("skimage")
     pairs = photo_pairs(photographs(("held-out",), source="pip")[:1], crop_size=128, crops_per_photo=2)
