@@ -1,8 +1,9 @@
 # make demo: a trained toy, restored photographs and a report. make test: the unit suite. Both build .venv first.
+# make mutants: single faults of src that the tests must notice.
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test venv check clean
+.PHONY: demo test venv check mutants clean
 
 demo: venv
 	$(BIN)/python scripts/demo.py $(if $(QUICK),--quick,)
@@ -15,6 +16,9 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+mutants: venv
+	$(BIN)/python scripts/mutants.py
 
 venv: .venv/installed
 
