@@ -1,9 +1,9 @@
 # make demo: a trained toy, restored photographs and a report. make test: the unit suite. Both build .venv first.
-# make mutants: single faults of src that the tests must notice.
+# make mutants: single faults of src that the tests must notice. make figures: the size of the house, and hops.
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test venv check mutants clean
+.PHONY: demo test venv check mutants figures clean
 
 demo: venv
 	$(BIN)/python scripts/demo.py $(if $(QUICK),--quick,)
@@ -19,6 +19,9 @@ check: venv
 
 mutants: venv
 	$(BIN)/python scripts/mutants.py
+
+figures: venv
+	$(BIN)/python scripts/figures.py
 
 venv: .venv/installed
 
