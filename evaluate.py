@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 KEYS = (
     "task", "ckpt", "seed", "run_name", "metrics", "niqe_parameters", "compare", "stages", "overwrite", "strict",
-    "device", "dtype", "paths", "method", "benchmark",
+    "device", "dtype", "paths", "method", "benchmark", "sampler",
 )  # fmt: skip
 CHOICES = {"task": ("restoration", "tags"), "stages": ("restore", "score", "report"),
            "dtype": ("float32", "bfloat16", "float16")}  # fmt: skip
@@ -85,10 +85,11 @@ def evaluate_tags(cfg: DictConfig) -> None:
     from seesr_pl import loading, terminal
     from seesr_pl.evaluation.semantics import compare_tags
     from seesr_pl.evaluation.tag_pictures import write_tag_report
+    from seesr_pl.jobs.pool import existing_device
 
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     pairs = benchmark.pairs()
-    ram = loading.ram_of(cfg.ckpt).to(loading.device(cfg.device))
+    ram = loading.ram_of(cfg.ckpt).to(existing_device(cfg.device))
     batches = benchmark.batches(terminal.track(pairs, "tags"))
     found = compare_tags(ram, batches, group=benchmark.group.pattern)
     write_tag_report(found, cfg.paths.run)
@@ -99,12 +100,12 @@ def evaluate_tags(cfg: DictConfig) -> None:
 def choose_metrics(cfg: DictConfig, pairs: Sequence["Pair"]) -> "Metrics":
     """The metrics that can be computed; raises ValueError for the others if `strict`."""
     from seesr_pl.evaluation import image_metrics
-    from seesr_pl.loading import device
+    from seesr_pl.jobs.pool import existing_device
 
     names = [cfg.metrics] if isinstance(cfg.metrics, str) else list(cfg.metrics)
     has_reference = all(pair.hq is not None for pair in pairs)
     found = image_metrics(
-        names, has_reference=has_reference, niqe_parameters=cfg.niqe_parameters, device=device(cfg.device)
+        names, has_reference=has_reference, niqe_parameters=cfg.niqe_parameters, device=existing_device(cfg.device)
     )
     if cfg.strict and found.skipped:
         raise ValueError("\n".join(f"metric {name}: {reason}" for name, reason in found.skipped.items()))
@@ -121,8 +122,9 @@ def build_method(cfg: DictConfig) -> Any:
     if not cfg.method.get("_partial_"):
         return method
     from seesr_pl import loading
+    from seesr_pl.jobs.pool import existing_device
 
-    return method(loading.pipeline_of(cfg.ckpt, device=loading.device(cfg.device), dtype=cfg.dtype))
+    return method(loading.pipeline_of(cfg.ckpt, device=existing_device(cfg.device), dtype=cfg.dtype))
 
 
 def settings(cfg: DictConfig) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import time
 
 import torch
 
+from seesr_pl.imaging.tensors import resize_bicubic, to_float
 from seesr_pl.models.ram import RAM, RAMConfig
 from seesr_pl.training.dape import DAPEDistillation, distillation_losses
 from seesr_pl.training.placement import cast_frozen
@@ -75,9 +76,10 @@ def _batch(size: int, device: str) -> dict:
 def _step(module: DAPEDistillation, optimizer: torch.optim.Optimizer, batch: dict, arguments) -> list[float]:
     marks = [_now(arguments.device)]
     with torch.autocast(arguments.device, torch.bfloat16, enabled=arguments.precision == "bf16"):
-        teacher = module.teacher(batch)
+        hq, lq = to_float(batch["hq"]), to_float(batch["lq"])
+        teacher = module.teacher(hq)
         marks.append(_now(arguments.device))
-        student = module.student(batch)
+        student = module.student(resize_bicubic(lq, hq.shape[-2:]), batch)
         losses = distillation_losses(student, teacher)
     marks.append(_now(arguments.device))
     optimizer.zero_grad()

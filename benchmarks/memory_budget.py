@@ -19,8 +19,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from seesr_pl.checkpoints.stack import random_stack
+from seesr_pl.models.denoiser import Condition, predict
 from seesr_pl.training import SeeSRDiffusion
-from seesr_pl.training.conditioning import Condition
 from seesr_pl.training.placement import cast_frozen
 
 GIB = 2**30
@@ -76,7 +76,8 @@ def _kept_bytes(module: SeeSRDiffusion, number: int, *, size: int, autocast: boo
         text, image = torch.empty(number, 77, 1024), torch.empty(number, 3, size, size)
         condition = Condition(text, torch.empty(number, 145, 512), image)
         with saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            copy.predict(latents, torch.zeros(number, dtype=torch.int64), condition).float().square().mean()
+            timesteps = torch.zeros(number, dtype=torch.int64)
+            predict(copy.unet, copy.controlnet, latents, timesteps, condition).float().square().mean()
         return sum(tensor.untyped_storage().nbytes() for storage, tensor in kept.items() if storage not in weights)
 
 

@@ -136,14 +136,14 @@ def train(module: SeeSRDiffusion, batch: Batch, num_steps: int) -> None:
 def unseen_losses(module: SeeSRDiffusion, batch: Batch) -> tuple[Tensor, Tensor]:
     """Losses and timesteps of NUM_DRAWS draws for each picture that training never meets."""
     module.eval()
-    draws = [module.losses(in_epoch(batch, UNSEEN_EPOCH + number)) for number in range(NUM_DRAWS)]
-    losses, timesteps = (torch.cat(column) for column in zip(*draws, strict=True))
-    return losses, timesteps
+    draws = [module.training_step(in_epoch(batch, UNSEEN_EPOCH + number), 0) for number in range(NUM_DRAWS)]
+    return torch.cat([draw["losses"] for draw in draws]), torch.cat([draw["timesteps"] for draw in draws])
 
 
 def restored(module: SeeSRDiffusion, batch: Batch) -> Restored:
     """What the pipeline makes of the LQ pictures with the tiny sampler: one step, no guidance."""
-    return restore(module.eval(), batch, num_inference_steps=1, guidance_scale=1.0)
+    sampler = {"num_inference_steps": 1, "guidance_scale": 1.0, "color_fix": "none"}
+    return restore(module.eval(), batch, sampler=sampler)
 
 
 def print_losses(losses: dict[str, tuple[Tensor, Tensor]]) -> None:

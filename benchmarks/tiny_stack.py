@@ -36,7 +36,7 @@ from seesr_pl.tiny.pairs import photo_pairs
 from seesr_pl.tiny.photographs import photographs
 
 METRICS = ("psnr_y", "psnr_rgb", "ssim_y")
-# conf/method/tiny.yaml
+# conf/sampler/tiny.yaml
 SAMPLER = {"num_inference_steps": 1, "guidance_scale": 1.0, "color_fix": "none", "tile": 32, "overlap": 8}
 SAMPLER["process_size"] = 64
 BLURS, STRENGTHS = (0.5, 0.6, 0.7, 0.8, 1.0, 1.3), (3.0, 5.0, 7.0, 10.0, 14.0, 20.0)
@@ -108,7 +108,8 @@ def photo_items(arguments: argparse.Namespace) -> list[Item]:
 
 def methods(pipeline: SeeSRPipeline, steps: Sequence[int]) -> dict[str, Restore]:
     """The stack as it is, and with parts removed."""
-    blind, shuffled = Blind(**pipeline.components), Blind(**pipeline.components)
+    kept = {"representation": pipeline.config["representation"]}
+    blind, shuffled = (Blind(**pipeline.components, **kept) for _ in range(2))
     blind.change = lambda representation: torch.zeros_like(representation[:, :1])
     shuffled.change = Previous()
     for other in (blind, shuffled):

@@ -19,7 +19,7 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parents[1]
 BASELINES = ("bicubic", "gaussian_blur", "nlm")
 NEXT = """[bold]What to type next[/]
-  python evaluate.py ckpt={out}/seesr method=tiny benchmark=folder benchmark.root=FOLDER   [dim]your own pairs[/]
+  python evaluate.py ckpt={out}/seesr benchmark=folder benchmark.root=FOLDER   [dim]your own pairs[/]
   python train.py experiment=tiny_seesr trainer.max_steps=3000 run_name=longer
   python train.py experiment=seesr        [dim]the real thing: says which weights and data it needs[/]"""
 HONEST = (
@@ -83,7 +83,7 @@ def stages(out: Path, size: Size) -> list[tuple[str, str]]:
         *((f"for comparison: {name}", f"{judge} method={name} run_name={name}") for name in BASELINES),
         (
             "restore the held-out crops",
-            f"{judge} method=tiny ckpt={out}/seesr run_name=restored compare=[{compare}]",
+            f"{judge} ckpt={out}/seesr run_name=restored compare=[{compare}]",
         ),
     ]
 

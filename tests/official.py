@@ -3,24 +3,28 @@
 import functools
 import json
 import sys
+import warnings
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from safetensors import safe_open
 
-from seesr_pl.models import ram_official
+from seesr_pl import keyed
+from seesr_pl.imaging.tensors import to_uint8
+from seesr_pl.models import denoiser, ram_official
 from seesr_pl.models.ram import MEAN, RAM, STD, RAMConfig
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 from seesr_pl.models.stack import SeeSRStack
-from seesr_pl.sampling import autoencoder as sampling_autoencoder
 from seesr_pl.training import SeeSRDiffusion
-from seesr_pl.training import conditioning as training_conditioning
 from seesr_pl.training import dape as training_dape
 
 FOLDER = Path(__file__).parent / "golden" / "official"
 sys.path.insert(0, str(FOLDER))
-import weights  # noqa: E402
+import weights as rule  # noqa: E402
 
 _BOTH = {
     "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
@@ -79,12 +83,12 @@ def recorded(part):
 
 def normal(name, *shape, scale=1.0):
     """The input of that name."""
-    return torch.from_numpy(weights.normal(name, shape)) * scale
+    return torch.from_numpy(rule.normal(name, shape)) * scale
 
 
 def image(name, *shape):
     """The image of that name, in [0, 1]."""
-    return torch.from_numpy(weights.picture(name, shape))
+    return torch.from_numpy(rule.picture(name, shape))
 
 
 def filled(network, name):
@@ -96,7 +100,7 @@ def filled(network, name):
 
 def by_rule(name, shape):
     """The parameter of that name."""
-    return torch.from_numpy(weights.weight(name, tuple(shape)))
+    return torch.from_numpy(rule.weight(name, tuple(shape)))
 
 
 def unet():
@@ -146,21 +150,47 @@ def training_module(prediction_type):
 # From here on: the only uses of inner names of the code under test.
 
 
-def training_latents(module, images, posterior_noise):
-    """Scaled latents of images in [0, 1], sampled from the posterior, as a training step makes them."""
-    posterior = module.vae.encode(images * 2 - 1).latent_dist
-    return training_conditioning.sampled_latents(posterior, posterior_noise, module.vae.config.scaling_factor)
+class Step(NamedTuple):
+    """What a training step gave: its loss, and the latents that it noised."""
+
+    loss: torch.Tensor
+    latents: torch.Tensor
 
 
-def denoising_loss(module, latents, noise, timesteps, *, text, representation, image):
-    """The loss of a training step."""
-    condition = training_conditioning.Condition(text, representation, image)
-    return module.denoising_losses(latents, noise, timesteps, condition).mean()
+def training_step(module, hq, *, draws, text, representation, image, latents=None):
+    """The module's own training step on HQ images in [0, 1], under recorded draws and a given condition.
+
+    `draws` are `noise`, `posterior_noise` and `timesteps`; `latents`, where given, take the place of the encoded ones.
+    """
+    purposes = {"noise": "noise", "posterior": "posterior_noise", "timestep": "timesteps"}
+
+    def drawn(*_, purpose, **__):
+        return draws[purposes[purpose]]
+
+    seen, add_noise = [], module.scheduler.add_noise
+
+    def noised(latents, noise, timesteps):
+        seen.append(latents)
+        return add_noise(latents, noise, timesteps)
+
+    batch = {"hq": to_uint8(hq), "lq": None, "epoch": None, "sample_id": None, "tags": None}
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(keyed, "normal", drawn))
+        stack.enter_context(mock.patch.object(keyed, "integers", drawn))
+        stack.enter_context(mock.patch.object(module.scheduler, "add_noise", noised))
+        condition = denoiser.Condition(text, representation, image)
+        stack.enter_context(mock.patch.object(module, "condition", return_value=condition))
+        if latents is not None:
+            stack.enter_context(mock.patch("seesr_pl.training.seesr.encode", return_value=latents))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # there is no trainer to log to
+        loss = module.training_step(batch, 0)["loss"]
+    return Step(loss, seen[0])
 
 
 def decoded(network, latents, **arguments):
     """Images in [0, 1] of scaled latents; `tile` as a keyword."""
-    return sampling_autoencoder.decode(network, latents, **arguments)
+    return denoiser.decode(network, latents, **arguments)
 
 
 def distillation_losses(student, teacher):
@@ -176,4 +206,4 @@ def dape_from_lora(tensors):
 
 def encoded(network, images, **arguments):
     """Scaled latents of images in [0, 1]; `posterior_noise` and `tile` as keywords."""
-    return sampling_autoencoder.encode(network, images, **arguments)
+    return denoiser.encode(network, images, **arguments)

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from seesr_pl import loading
+from seesr_pl.sampling import OFFICIAL
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 from seesr_pl.tiny.stack import tiny_stack
 
@@ -23,7 +24,7 @@ def run(tmp_path):
     """From overrides to the folder of a run of experiment=tiny_seesr that was saved before its first step."""
 
     def run(*overrides):
-        words = ["experiment=tiny_seesr", "module.stack.weights=random", *overrides]
+        words = ["experiment=tiny_seesr", "module.stack.weights=random", "sampler=run", *overrides]
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose("train", overrides=words)
         module = instantiate(cfg.module, _convert_="all")
@@ -100,3 +101,13 @@ def test_a_run_has_the_weights_of_its_checkpoint(run):
     checkpoint["state_dict"][name] += 1
     torch.save(checkpoint, path)
     assert torch.equal(loading.module_of(folder).state_dict()[name], checkpoint["state_dict"][name])
+
+
+def test_a_run_restores_with_its_own_sampler(run):
+    pipeline = loading.pipeline_of(run("sampler=tiny", "sampler.tile=40"))
+    assert pipeline.sampling == OFFICIAL.changed(
+        {
+            **{"num_inference_steps": 1, "guidance_scale": 1.0, "color_fix": "none"},
+            **{"tile": 40, "overlap": 8, "process_size": 64},
+        }
+    )

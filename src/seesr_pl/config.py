@@ -8,17 +8,38 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seesr_pl.annotations import accepts, hints_of, in_words
 from seesr_pl.files import MissingFile
 from seesr_pl.nested import leaves
+from seesr_pl.sampling.settings import settings
 
 # Keys of Hydra's instantiate, allowed in any node that has a `_target_`.
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
+# `sampler/settings`, on which the files of conf/sampler build: every setting, none of them changed.
+ConfigStore.instance().store(
+    group="sampler",
+    name="settings",
+    node={"_target_": "seesr_pl.sampling.sampler", **dict.fromkeys(setting.name for setting in settings())},
+    provider="seesr_pl",
+)
 PATH_KEYS = ("outputs", "weights", "shards", "run", "debian")
-TRAIN_KEYS = ("seed", "run_name", "resume", "paths", "module", "data", "degradation", "trainer", "callbacks", "logger")
+TRAIN_KEYS = (
+    "seed",
+    "run_name",
+    "resume",
+    "paths",
+    "module",
+    "sampler",
+    "data",
+    "degradation",
+    "trainer",
+    "callbacks",
+    "logger",
+)
 
 
 class ConfigError(ValueError):

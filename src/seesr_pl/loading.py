@@ -59,19 +59,6 @@ def checkpoint_file(ckpt: str | Path) -> str:
     return str(Path(ckpt).expanduser() if is_pipeline(ckpt) else config.load_run(Path(ckpt).expanduser()).checkpoint)
 
 
-def device(name: str) -> str:
-    """`name`, or for `auto` the first GPU, or the CPU. Raises ValueError for a device that is not there."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device={name} is not available here ({str(error).splitlines()[0]}); try device=auto"
-        ) from error
-    return name
-
-
 def _run_pipeline(ckpt: str | Path, dtype: torch.dtype) -> Any:
     module = module_of(ckpt)
     if not hasattr(module, "pipeline"):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from seesr_pl.cli.restore import restore
 from seesr_pl.imaging.io import read_picture, read_rgb
-from seesr_pl.sampling import files
+from seesr_pl.jobs import restore as files
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 from seesr_pl.tiny.stack import tiny_stack
 
@@ -161,7 +161,7 @@ def test_broken_inputs_are_told_and_skipped_and_the_rest_is_done(run, tmp_path):
 def test_an_empty_folder_is_an_error(run, tmp_path):
     (tmp_path / "in").mkdir()
     result = run(tmp_path / "in", "--out", tmp_path / "out")
-    assert "holds no picture" in str(result.exception)
+    assert "holds no image" in str(result.exception)
 
 
 def test_an_output_folder_that_is_a_file_is_an_error(run, tmp_path):

@@ -1,4 +1,4 @@
-"""What `seesr restore` is told reaches the pipeline: settings, presets, and the published weights."""
+"""What `seesr restore` is told reaches the pipeline: settings, samplers, and the published weights."""
 
 import json
 
@@ -27,7 +27,7 @@ TOLD = {
     "negative_prompt": ("--negative-prompt", "blur"),
     "num_inference_steps": ("--steps", 3),
     "guidance_scale": ("--guidance", 4.0),
-    "solver": ("--solver", "ddim"),
+    "scheduler": ("--scheduler", "ddim"),
     "start_from": ("--start-from", "noise"),
     "color_fix": ("--color-fix", "wavelet"),
     "recipe": ("--recipe", "official"),
@@ -95,21 +95,21 @@ def published(tmp_path_factory):
     return write_published(tmp_path_factory.mktemp("published"), tagger=official.ram(dape=True))
 
 
-PRESETS = {
-    "fast": {"num_inference_steps": 20, "guidance_scale": 5.5, "solver": "unipc", "tile": 96, "overlap": 4},
-    "turbo": {"num_inference_steps": 2, "guidance_scale": 1.0, "solver": "own", "tile": 96, "overlap": 32},
+SAMPLERS = {
+    "unipc20": {"num_inference_steps": 20, "guidance_scale": 5.5, "scheduler": "unipc", "tile": 96, "overlap": 4},
+    "turbo": {"num_inference_steps": 2, "guidance_scale": 1.0, "scheduler": "own", "tile": 96, "overlap": 32},
 }
 
 
-@pytest.mark.parametrize(("preset", "dape"), [("fast", True), ("turbo", False)])
-def test_a_preset_restores_with_the_published_weights_as_their_pipeline_does(published, lq, tmp_path, dape, preset):
+@pytest.mark.parametrize(("sampler", "dape"), [("unipc20", True), ("turbo", False)])
+def test_a_sampler_restores_with_the_published_weights_as_their_pipeline_does(published, lq, tmp_path, dape, sampler):
     words = ["--base", published.base, "--seesr", published.seesr, "--ram", published.ram]
     words += ["--dape", published.dape] if dape else []
-    few = {"num_inference_steps": 2, "process_size": 64}  # of the preset's 20 in the one case, all in the other
-    run(lq, *words, "--out", tmp_path / "out", "--preset", preset, "--steps", 2, "--process-size", 64)
+    few = {"num_inference_steps": 2, "process_size": 64}  # of the sampler's 20 in the one case, all in the other
+    run(lq, *words, "--out", tmp_path / "out", "--sampler", sampler, "--steps", 2, "--process-size", 64)
     pipeline = SeeSRPipeline.from_official(
-        *published[:3], published.dape if dape else None, keep_base_unet=preset == "turbo"
+        *published[:3], published.dape if dape else None, keep_base_unet=sampler == "turbo"
     )
     pipeline.set_progress_bar_config(disable=True)
-    expected = restored(pipeline, lq, seed=0, **PRESETS[preset] | few)
+    expected = restored(pipeline, lq, seed=0, **SAMPLERS[sampler] | few)
     np.testing.assert_array_equal(read_rgb(tmp_path / "out" / "lq.png"), expected)

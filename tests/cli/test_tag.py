@@ -11,9 +11,8 @@ from seesr_pl.cli.tag import tag
 from seesr_pl.data.shards import ShardIndex
 from seesr_pl.data.writer import ShardWriter
 from seesr_pl.imaging.io import read_rgb, write_image
+from seesr_pl.jobs import tag as tagging
 from seesr_pl.models.ram import RAM
-from seesr_pl.sampling import tagging
-from seesr_pl.sampling.tagging import Tagger, jobs
 
 command = typer.Typer()
 command.command()(tag)
@@ -74,7 +73,7 @@ def test_each_picture_gets_its_tags_beside_its_place_in_the_folder(ram, ram_fold
     run(pictures, "--out", tmp_path / "tags", "--ram", ram_folder, "--batch-size", 2)
     for path in pictures.rglob("*.png"):
         text = (tmp_path / "tags" / path.relative_to(pictures)).with_suffix(".txt").read_text()
-        assert text == Tagger(ram)([read_rgb(path)])[0].text
+        assert text == tagging.Tagger(ram)([read_rgb(path)])[0].text
         assert text.endswith(",")
 
 
@@ -83,7 +82,7 @@ def test_a_shard_becomes_a_shard_of_the_same_name_with_tags_and_representations(
     before, after = stored(shard), stored(tmp_path / "tagged" / shard.name)
     assert before.keys() == after.keys()
     for key, (image, text, representation) in after.items():
-        expected = Tagger(ram, representation=True)([read_rgb(image)])[0]
+        expected = tagging.Tagger(ram, representation=True)([read_rgb(image)])[0]
         assert image == before[key][0]
         assert text.decode() == expected.text
         values = np.frombuffer(representation[-expected.representation.nbytes :], np.float16)
@@ -99,7 +98,7 @@ def test_with_dape_the_lora_sees(ram, pictures, tmp_path):
     folder = _saved(ram, tmp_path / "dape")
     run(pictures / "0.png", "--out", tmp_path / "tags", "--ram", folder, "--representation")
     written = np.load(tmp_path / "tags" / "0.rep.npy")
-    tagger, picture = Tagger(ram, representation=True), read_rgb(pictures / "0.png")
+    tagger, picture = tagging.Tagger(ram, representation=True), read_rgb(pictures / "0.png")
     with ram.disable_adapter():
         plain = tagger([picture])[0].representation
     np.testing.assert_allclose(written, tagger([picture])[0].representation, atol=2e-3)
@@ -118,7 +117,7 @@ def test_the_same_command_again_does_only_what_is_left(ram_folder, pictures, sha
     kept.write_text("mine,")
     expected = lost.read_text()
     lost.unlink()
-    assert "1 pictures tagged" in run(*words)
+    assert "1 images tagged" in run(*words)
     assert (kept.read_text(), lost.read_text()) == ("mine,", expected)
 
 
@@ -126,10 +125,10 @@ def test_a_shard_that_was_interrupted_is_done_again(ram_folder, shard, tmp_path,
     words = [shard, "--out", tmp_path / "out", "--ram", ram_folder, "--batch-size", 2]
     with monkeypatch.context() as patch:
         patch.setattr(tagging, "_decoded", lambda data: (_ for _ in ()).throw(KeyboardInterrupt))
+        work = tagging.TaggerSettings(ram_folder, batch_size=2).worker("cpu")
+        (job,) = tagging.plan([shard], tmp_path / "out").jobs
         with pytest.raises(KeyboardInterrupt):
-            tagging.do(
-                jobs([shard], tmp_path / "out")[0], Tagger(RAM.from_pretrained(ram_folder)), batch_size=2, advance=id
-            )
+            work(job, id)
     assert not (tmp_path / "out" / shard.name).exists()
     run(*words)
     assert len(stored(tmp_path / "out" / shard.name)) == 5
@@ -151,12 +150,12 @@ def test_damaged_pictures_are_named_and_stay_in_the_shard_without_tags(ram_folde
 def test_two_sources_for_one_target_are_refused(pictures, tmp_path):
     write_image(pictures / "0.jpg", read_rgb(pictures / "0.png"))
     with pytest.raises(ValueError, match=r"two sources would both be written to .*0\.txt"):
-        jobs([pictures], tmp_path)
+        tagging.plan([pictures], tmp_path)
 
 
 def test_nothing_to_tag_is_told(tmp_path):
     with pytest.raises(ValueError, match="no image and no shard"):
-        jobs([tmp_path], tmp_path / "out")
+        tagging.plan([tmp_path], tmp_path / "out")
 
 
 def test_missing_weights_are_told_with_their_origin(pictures, tmp_path):
@@ -168,6 +167,6 @@ def test_missing_weights_are_told_with_their_origin(pictures, tmp_path):
 def test_two_processes_write_what_one_writes(ram_folder, pictures, shard, tmp_path):
     for processes in (1, 2):
         words = ["--out", tmp_path / str(processes), "--ram", ram_folder, "--processes", processes]
-        assert "10 pictures tagged" in run(pictures, shard, *words)
+        assert "10 images tagged" in run(pictures, shard, *words)
     one, two = (sorted(path for path in (tmp_path / name).rglob("*") if path.is_file()) for name in "12")
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]

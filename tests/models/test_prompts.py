@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from seesr_pl.models.prompts import CAPTIONER, TagPrompter, missing_prompt_model, prompter
-from seesr_pl.models.ram import RAM, ram_pixel_values
+from seesr_pl.models.ram import BICUBIC, RAM, ram_pixel_values
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_ram_and_dape_name_the_tags_of_the_same_network_without_and_with_lora(ra
 
 
 def test_tags_may_be_read_from_a_bicubic_resize(ram, images):
-    texts = TagPrompter(ram, use_lora=True, mode="bicubic")(images)
+    texts = TagPrompter(ram, use_lora=True, resize=BICUBIC)(images)
     with torch.no_grad():
         tags = ram.tags(ram(ram_pixel_values(images, size=16, mode="bicubic")).logits)
     assert texts == [", ".join(names) for names in tags]

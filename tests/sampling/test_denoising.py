@@ -7,8 +7,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 
 from seesr_pl.imaging.tensors import to_float, to_uint8
+from seesr_pl.models.denoiser import decode, encode
 from seesr_pl.sampling import denoise, start_latents
-from seesr_pl.sampling.autoencoder import decode, encode
 
 CASES = ["untiled_lr", "untiled_noise", "untiled_lr_ddim", "tiled_lr", "vae_tiled_lr"]
 

@@ -6,9 +6,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from seesr_pl.sampling.inputs import generators_for
-from seesr_pl.sampling.pictures import Work
+from seesr_pl.models.denoiser import embed
+from seesr_pl.sampling.images import Work, generators_for
 from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.sampling.settings import Sampling
 from seesr_pl.tiny.stack import tiny_ram
 
 TEXT = {
@@ -41,7 +42,7 @@ def pipeline(golden, recording):
 def test_texts_are_encoded_as_the_official_code_does(pipeline, recording):
     texts = ["dotted, noise, blur, lowres, smooth", "cat, dog, clean, high-resolution, 8k"]
     expected = recording.values["untiled_lr/mid/prompt_embeds"]
-    torch.testing.assert_close(pipeline.encode_prompts(texts), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(embed(pipeline.tokenizer, pipeline.text_encoder, texts), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", ["untiled_lr", "untiled_noise", "tiled_lr", "untiled_lr_ddim"])
@@ -49,22 +50,22 @@ def test_the_official_recipe_gives_the_official_picture_from_the_same_seeds(pipe
     facts, picture = recording.cases[case], recording.values[f"{case}/in/image_u8"].numpy()
     torch.manual_seed(facts["global_seed"])
     generator = torch.Generator().manual_seed(facts["generator_seed"])
-    restored = pipeline._restore(
-        [Work(picture, picture.shape[:2], picture.shape[:2])],
-        {
-            "num_inference_steps": facts["n"],
-            "guidance_scale": facts["guidance"],
-            "conditioning_scale": facts["cond_scale"],
-            "tile": facts["lts"],
-            "overlap": facts["lto"],
-            "prompt_embeds": recording.values[f"{case}/mid/prompt_embeds"],
-            "representation": recording.values["ram_encoder_hidden_states"],
-        },
-        scheduler=recording.scheduler(case),
+    settings = Sampling(
+        num_inference_steps=facts["n"],
+        guidance_scale=facts["guidance"],
+        conditioning_scale=facts["cond_scale"],
+        tile=facts["lts"],
+        overlap=facts["lto"],
         start_from={"lr": "lq", "noise": "noise"}[facts["start_point"]],
-        generator=generators_for(generator, 1, recipe="official"),
         recipe="official",
-        vae_tile=None,
+        color_fix="none",
+    )
+    restored = SeeSRPipeline(**pipeline.components | {"scheduler": recording.scheduler(case)})._restore(
+        [Work(picture, picture.shape[:2], picture.shape[:2])],
+        ["cat, dog, clean, high-resolution, 8k"],
+        recording.values["ram_encoder_hidden_states"],
+        settings=settings,
+        generator=generators_for(generator, 1, recipe="official"),
         on_step=lambda index, timestep, latents: latents,
     )[0]
     difference = np.abs(restored.astype(int) - recording.values[f"{case}/out/image_u8"].numpy())

@@ -6,6 +6,7 @@ import torch
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 from PIL import Image
 
+from seesr_pl.sampling import OFFICIAL
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 from seesr_pl.tiny.stack import tiny_stack
 
@@ -130,12 +131,54 @@ def test_arrays_and_tensors_are_pictures_too(pipeline):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"prompt": ["a", "b"]}, "prompt has 2 entries for 1 pictures"),
+        ({"prompt": ["a", "b"]}, "prompt has 2 entries for 1 images"),
         ({"generator": [torch.Generator()] * 2}, "generator has 2 entries"),
-        ({"solver": "rk4"}, "rk4"),
+        ({"scheduler": "rk4"}, "rk4"),
         ({"start_from": "zero"}, "start_from='zero'"),
     ],
 )
 def test_wrong_arguments_are_named(pipeline, arguments, message):
     with pytest.raises(ValueError, match=message):
         pipeline(picture(16, 16), **QUICK | arguments)
+
+
+@pytest.mark.parametrize("ablation", [{"representation": "none"}, {"representation": "ram"}, {"prompter": "none"}])
+def test_a_saved_pipeline_keeps_its_ablation(tmp_path, ablation):
+    stack = tiny_stack(lora_rank=4)
+    for name, parameter in stack.ram.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=3.0, generator=generator(1))
+    pipe = SeeSRPipeline(*stack, **ablation, sampler=QUICK | {"tile": 40})
+    pipe.save_pretrained(tmp_path)
+    again = SeeSRPipeline.from_pretrained(tmp_path)
+    rgb = [np.asarray(picture(24, 16))]
+    whole = SeeSRPipeline(*stack).look(rgb)
+    (representation, texts), (kept, kept_texts) = pipe.look(rgb), again.look(rgb)
+    assert torch.equal(representation, kept)
+    assert texts == kept_texts
+    assert not torch.equal(representation, whole[0]) or texts != whole[1]
+    assert again.sampling == pipe.sampling
+    assert again.sampling.tile == 40
+
+
+def test_plain_diffusers_says_which_class_loads_a_saved_pipeline(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    with pytest.raises(AttributeError, match=r"seesr_pl\.sampling\.SeeSRPipeline"):
+        DiffusionPipeline.from_pretrained(tmp_path)
+
+
+def test_settings_come_from_the_pipeline_the_value_and_the_changes_in_that_order():
+    pipe = SeeSRPipeline(*tiny_stack(), sampler=QUICK | {"num_inference_steps": 3})
+    pipe.set_progress_bar_config(disable=True)
+    steps = []
+
+    def count(pipe, index, timestep, values):
+        steps.append(index)
+        return values
+
+    pipe(picture(16, 16), callback_on_step_end=count)
+    pipe(picture(16, 16), callback_on_step_end=count, num_inference_steps=2)
+    pipe(picture(16, 16), callback_on_step_end=count, sampling=OFFICIAL.changed(QUICK))
+    assert steps == [0, 1, 2, 0, 1, 0]
+    with pytest.raises(ValueError, match="did you mean guidance_scale"):
+        pipe(picture(16, 16), guidance_scal=2)

@@ -9,6 +9,7 @@ from PIL import Image
 from stacks import Listener, small_stack
 
 from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.sampling.settings import settings
 
 BASE = {
     "num_inference_steps": 2,
@@ -35,7 +36,7 @@ CHANGES = {
     "recipe": "official",
     "process_size": 72,
     "vae_tile": 64,
-    "solver": "ddim",
+    "scheduler": "ddim",
     "guidance_fraction": 0.5,
 }
 HOW = {"batch_size", "guidance_in_one_batch", "tile_batch_size", "cache", "callback_on_step_end"}
@@ -65,8 +66,8 @@ def base(pipeline):
 
 
 def test_every_setting_is_tried_below():
-    names = inspect.signature(SeeSRPipeline.__call__).parameters.keys() - {"self", "image"}
-    assert names == CHANGES.keys() | HOW
+    arguments = inspect.signature(SeeSRPipeline.__call__).parameters.keys() - {"self", "image", "sampling", "changes"}
+    assert arguments | {setting.name for setting in settings()} == CHANGES.keys() | HOW
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -103,15 +104,15 @@ def test_without_tags_of_the_user_those_of_ram_are_told(pipeline):
     assert listener.texts == [listener.spelt([f"{output.tags[0]}, ,clean, high-resolution, 8k"])]
 
 
-def test_a_sampler_by_name_steps_with_the_noise_schedule_of_the_pipelines_own(pipeline):
+def test_a_scheduler_by_name_steps_with_the_noise_schedule_of_the_pipelines_own(pipeline):
     seen = []
 
     def record(pipe, index, timestep, values):
         seen.append(int(timestep))
         return values
 
-    for solver in ("own", "ddpm", "ddim", "unipc", "dpmpp"):
-        restored(pipeline, solver=solver, guidance_scale=1, callback_on_step_end=record)
+    for scheduler in ("own", "ddpm", "ddim", "unipc", "dpmpp"):
+        restored(pipeline, scheduler=scheduler, guidance_scale=1, callback_on_step_end=record)
     own, ddpm, ddim, unipc, dpmpp = (seen[start : start + 2] for start in range(0, 10, 2))
     assert own == ddpm == ddim == [501, 1]
     assert unipc == dpmpp

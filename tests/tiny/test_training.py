@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from seesr_pl.imaging.tensors import to_float
+from seesr_pl.models.denoiser import encode
 from seesr_pl.tiny.stack import TAGS, tiny_ram, tiny_stack
-from seesr_pl.tiny.training import ZERO_CONVOLUTIONS_RATE, TinyPrior, TinySeeSR, TinyTagging
+from seesr_pl.tiny.training import TinyPrior, TinyTagging
+from seesr_pl.training import SeeSRDiffusion
 
 
 def batch(tags):
@@ -74,16 +77,17 @@ def test_a_checkpoint_of_the_prior_restores_the_encoder_that_both_networks_share
 def test_the_prior_starts_at_the_error_of_the_enlarged_picture():
     module = TinyPrior(tiny_stack(weights="skip"), decay_steps=1, prompt_drop_probability=0.0)
     data = batch(["sky", "brick"])
-    condition, latents = module.condition(data), module.encode(data)
-    enlarged = module.vae.encode(2 * condition.image - 1).latent_dist.mode() * module.vae.config.scaling_factor
+    hq = to_float(data["hq"])
+    enlarged, latents = encode(module.vae, module.condition(hq, data).image), encode(module.vae, hq)
     expected = (enlarged - latents).square().mean(dim=(1, 2, 3))
-    torch.testing.assert_close(module.losses(data)[0], torch.log1p(expected / 1e-3))
+    torch.testing.assert_close(module.training_step(data, 0)["losses"], torch.log1p(expected / 1e-3))
 
 
 def test_zero_convolutions_learn_faster_and_nothing_is_left_out():
-    module = TinySeeSR(tiny_stack(), representation="ram", learning_rate=1e-3)
+    factors = {"controlnet.controlnet_down_blocks": 5.0, "controlnet.controlnet_mid_block": 5.0}
+    module = SeeSRDiffusion(tiny_stack(), representation="ram", learning_rate=1e-3, learning_rate_factors=factors)
     slow, fast = module.configure_optimizers()["optimizer"].param_groups
-    assert fast["initial_lr"] == pytest.approx(ZERO_CONVOLUTIONS_RATE * slow["initial_lr"])
+    assert fast["initial_lr"] == pytest.approx(5 * slow["initial_lr"])
     assert {id(p) for p in (*slow["params"], *fast["params"])} == {
         id(p) for p in module.parameters() if p.requires_grad
     }

@@ -7,6 +7,7 @@ import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader
 
+from seesr_pl.imaging.tensors import resize_bicubic, to_float
 from seesr_pl.models.ram import RAM
 
 TINY = dataclasses.replace(ram_cases.TINY, drop_path_rate=0.3)
@@ -34,6 +35,11 @@ def batch(start, size=2):
         "severity": torch.rand(size, generator=generator),
         "tags": [""] * size,
     }
+
+
+def lq_of(batch):
+    """The LQ images of `batch` as the student sees them."""
+    return resize_bicubic(to_float(batch["lq"]), batch["hq"].shape[1:3])
 
 
 def loader(starts, size=2):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -39,6 +40,14 @@ def random_batch(sample_ids, *, epoch=0, size=HQ_SIZE):
         "severity": torch.zeros(len(sample_ids)),
         "tags": [f"tag{number}," for number in sample_ids],
     }
+
+
+def losses_of(module, batch):
+    """(losses, timesteps) of a training step without a trainer to log to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="You are trying to `self.log")
+        out = module.training_step(batch, 0)
+    return out["losses"], out["timesteps"]
 
 
 class Diary(Callback):

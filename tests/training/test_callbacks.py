@@ -8,7 +8,7 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
-from seesr_runs import random_batch, tiny_module
+from seesr_runs import losses_of, random_batch, tiny_module
 from torch.utils.data import DataLoader
 
 from seesr_pl.evaluation.metrics import psnr_y
@@ -82,7 +82,7 @@ def run(tmp_path_factory):
             GradientNorm(),
             LossByTimestep(num_bins=4),
             Throughput(),
-            ValidationImages(folder / "validation", num_images=3, num_shown=2, num_inference_steps=2),
+            ValidationImages(folder / "validation", num_images=3, num_shown=2, sampler={"num_inference_steps": 2}),
         ],
     )
     module = tiny_module(warmup_steps=10)
@@ -101,7 +101,7 @@ def test_the_logged_loss_is_the_mean_over_the_micro_batches_of_the_step(run):
     logged = run[2]["train/loss"]
     fresh = tiny_module()
     with torch.no_grad():
-        losses = torch.cat([fresh.losses(random_batch([2 * k, 2 * k + 1]))[0] for k in range(ACCUMULATION)])
+        losses = torch.cat([losses_of(fresh, random_batch([2 * k, 2 * k + 1]))[0] for k in range(ACCUMULATION)])
     assert len(logged) == NUM_STEPS
     assert logged[min(logged)] == pytest.approx(losses.mean().item(), rel=1e-4)
 
@@ -111,7 +111,7 @@ def test_the_losses_by_timestep_make_up_the_loss(run):
     first = min(logged["train/loss"])
     fresh = tiny_module()
     with torch.no_grad():
-        pairs = [fresh.losses(random_batch([2 * k, 2 * k + 1])) for k in range(ACCUMULATION)]
+        pairs = [losses_of(fresh, random_batch([2 * k, 2 * k + 1])) for k in range(ACCUMULATION)]
     losses, timesteps = (torch.cat(column) for column in zip(*pairs, strict=True))
     assert sum(len(values) for name, values in logged.items() if name.startswith("loss_by")) < 4 * NUM_STEPS
     for index, name in enumerate(("000-249", "250-499", "500-749", "750-999")):

@@ -2,13 +2,18 @@
 
 import pytest
 import torch
-from dape_cases import assert_equal_weights, batch, lora, tiny_ram
+from dape_cases import assert_equal_weights, batch, lora, lq_of, tiny_ram
 from safetensors.torch import load_file
 
+from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.ram import RAM, RAMConfig, RAMOutput
 from seesr_pl.models.ram_identity import sizes
 from seesr_pl.models.ram_official import dape_state_dict, load_dape, load_ram
 from seesr_pl.training.dape import DAPEDistillation, distillation_losses
+
+
+def student(module):
+    return module.student(lq_of(batch(0)), batch(0))
 
 
 def test_losses_and_gradients_equal_the_official_ones(golden):
@@ -59,25 +64,26 @@ def test_the_teacher_is_plain_ram_without_chance():
     for name, parameter in module.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
-    plain = tiny_ram()(module.inputs.hq(batch(0)["hq"]))
-    for ours, theirs in zip(module.teacher(batch(0)), plain, strict=True):
+    hq = to_float(batch(0)["hq"])
+    plain = tiny_ram().see(hq)
+    for ours, theirs in zip(module.teacher(hq), plain, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
 def test_the_student_drops_by_seed_and_sample_alone():
     module = DAPEDistillation(tiny_ram())
-    first = module.student(batch(0)).representation
+    first = student(module).representation
     torch.rand(7)
-    assert torch.equal(module.student(batch(0)).representation, first)
+    assert torch.equal(student(module).representation, first)
     other = DAPEDistillation(tiny_ram(), seed=1)
     other.load_state_dict(module.state_dict())
-    assert not torch.equal(other.student(batch(0)).representation, first)
+    assert not torch.equal(student(other).representation, first)
 
 
 def test_the_student_leaves_the_global_chance_alone():
     module = DAPEDistillation(tiny_ram())
     torch.manual_seed(5)
-    module.student(batch(0))
+    student(module)
     drawn = torch.rand(3)
     torch.manual_seed(5)
     assert torch.equal(drawn, torch.rand(3))
@@ -85,8 +91,8 @@ def test_the_student_leaves_the_global_chance_alone():
 
 def test_a_deterministic_student_equals_the_network_in_eval_mode():
     module = DAPEDistillation(tiny_ram(), stochastic_student=False)
-    student = module.student(batch(0))
-    torch.testing.assert_close(student, module.ram.eval()(module.inputs.lq(batch(0)["lq"], (48, 48))))
+    seen = student(module)
+    torch.testing.assert_close(seen, module.ram.eval().see(lq_of(batch(0))))
 
 
 def test_without_a_logit_loss_the_head_neither_runs_nor_trains():

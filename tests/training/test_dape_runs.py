@@ -5,8 +5,9 @@ import copy
 import numpy as np
 import pytest
 import torch
-from dape_cases import assert_equal_weights, batch, loader, lora, tiny_ram, trainer
+from dape_cases import assert_equal_weights, batch, loader, lora, lq_of, tiny_ram, trainer
 
+from seesr_pl.imaging.tensors import to_float
 from seesr_pl.training.dape import DAPEDistillation, distillation_losses
 from seesr_pl.training.tag_report import TagReport
 
@@ -88,7 +89,9 @@ def test_the_validation_loss_is_the_training_loss_without_chance(tmp_path):
     logged = trainer(tmp_path).validate(module, [loader([10]), loader([12])], verbose=False)[0]["val/loss"]
     whole = batch(10), batch(12)
     module.eval()
-    losses = [distillation_losses(module.student(part), module.teacher(part)) for part in whole]
+    losses = [
+        distillation_losses(module.student(lq_of(part), part), module.teacher(to_float(part["hq"]))) for part in whole
+    ]
     assert logged == pytest.approx(
         np.mean([0.5 * loss.representation.item() + 2 * loss.logits.item() for loss in losses])
     )

@@ -13,12 +13,11 @@ def values():
     return official.recorded("train")[0]
 
 
-def loss_of(module, latents, values):
-    return official.denoising_loss(
+def run(module, values):
+    return official.training_step(
         module,
-        latents,
-        values["draws/noise"],
-        values["draws/timesteps"],
+        official.image("train/hq", 2, 3, 64, 96),
+        draws={name: values[f"draws/{name}"] for name in ("noise", "posterior_noise", "timesteps")},
         text=official.normal("train/text", 2, 77, 32),
         representation=official.normal("train/representation", 2, 17, 512),
         image=official.image("train/lq", 2, 3, 64, 96),
@@ -29,10 +28,7 @@ def loss_of(module, latents, values):
 def step(values):
     """The module after one clipped step on noise prediction, and what the step met on its way."""
     module = official.training_module("epsilon")
-    with torch.no_grad():
-        images = official.image("train/hq", 2, 3, 64, 96)
-        latents = official.training_latents(module, images, values["draws/posterior_noise"])
-    loss = loss_of(module, latents, values)
+    loss, latents = run(module, values)
     loss.backward()
     parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.grad is not None}
     gradients = {name: parameter.grad.clone() for name, parameter in sorted(parameters.items())}
@@ -54,8 +50,8 @@ def test_the_loss_of_noise_prediction_is_the_official_one(values, step):
 
 
 @torch.no_grad()
-def test_the_loss_of_velocity_prediction_is_the_official_one(values, step):
-    loss = loss_of(official.training_module("v_prediction"), step.latents, values)
+def test_the_loss_of_velocity_prediction_is_the_official_one(values):
+    loss = run(official.training_module("v_prediction"), values).loss
     torch.testing.assert_close(loss, values["loss/v_prediction"], rtol=0, atol=1e-5)
 
 

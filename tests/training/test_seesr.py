@@ -5,12 +5,13 @@ import sys
 
 import pytest
 import torch
-from seesr_runs import random_batch, tiny_module
+from seesr_runs import losses_of, random_batch, tiny_module
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from seesr_pl import keyed
 from seesr_pl.imaging.tensors import to_float
+from seesr_pl.models.denoiser import predict
 from seesr_pl.models.prompts import prompter
 from seesr_pl.tiny.stack import tiny_stack
 from seesr_pl.training import SeeSRDiffusion
@@ -29,15 +30,19 @@ def batch():
 
 def test_a_samples_loss_does_not_depend_on_its_batch(module, batch):
     with torch.no_grad():
-        together, _ = module.losses(batch)
-        alone = torch.cat([module.losses(random_batch([number]))[0] for number in (3, 5)])
+        together, _ = losses_of(module, batch)
+        alone = torch.cat([losses_of(module, random_batch([number]))[0] for number in (3, 5)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
-def test_a_sample_meets_other_noise_in_another_epoch(module):
-    first, second = (module.noise(random_batch([3], epoch=epoch), torch.Size([1, 8, 16, 16])) for epoch in (0, 1))
-    assert not torch.equal(first[0], second[0])
-    assert first[0].std() == pytest.approx(1, abs=0.1)
+def test_a_sample_meets_other_noise_in_another_epoch(module, monkeypatch):
+    met, add_noise = [], module.scheduler.add_noise
+    monkeypatch.setattr(module.scheduler, "add_noise", lambda *given: met.append(given[1]) or add_noise(*given))
+    for epoch in (0, 1, 0):
+        losses_of(module, random_batch([3], epoch=epoch))
+    assert not torch.equal(met[0], met[1])
+    assert torch.equal(met[0], met[2])
+    assert met[0].std() == pytest.approx(1, abs=0.1)
 
 
 def test_timesteps_cover_the_schedule_evenly(module):
@@ -95,11 +100,13 @@ def test_the_text_may_be_the_tags_of_dape(batch):
 def test_only_lora_makes_dape_differ_from_ram(batch):
     module = tiny_module()
     with torch.no_grad():
-        same = [module.condition(batch).representation, _with(module, representation="ram").condition(batch)[1]]
+        hq = to_float(batch["hq"])
+        ram = _with(module, representation="ram")
+        same = [module.condition(hq, batch).representation, ram.condition(hq, batch).representation]
         for name, parameter in module.ram.named_parameters():
             if "lora_B" in name:
                 parameter.normal_()
-        other = [module.condition(batch).representation, _with(module, representation="ram").condition(batch)[1]]
+        other = [module.condition(hq, batch).representation, ram.condition(hq, batch).representation]
     assert torch.equal(*same)
     assert not torch.allclose(*other)
     assert torch.equal(same[1], other[1])
@@ -109,25 +116,26 @@ def test_without_rca_neither_is_it_trained_nor_does_it_change_anything(batch):
     module = tiny_module(rca=False)
     trainable = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
     assert all(name.startswith("controlnet.") and "image_attentions" not in name for name in trainable)
-    condition = module.condition(batch)
+    condition = module.condition(to_float(batch["hq"]), batch)
     assert condition.representation is None
     whatever = condition._replace(representation=torch.randn(2, 5, 512))
     latents = torch.randn(2, module.vae.config.latent_channels, 16, 16)
     timesteps = torch.tensor([10, 900])
     with torch.no_grad():
-        answers = [module.predict(latents, timesteps, c) for c in (condition, whatever)]
+        answers = [predict(module.unet, module.controlnet, latents, timesteps, c) for c in (condition, whatever)]
     torch.testing.assert_close(*answers)
 
 
 def test_without_soft_prompt_the_representation_tells_nothing(module, batch):
-    representation = _with(module, representation="none").condition(batch).representation
+    untold = _with(module, representation="none")
+    representation = untold.condition(to_float(batch["hq"]), batch).representation
     assert representation.shape == (2, 1, 512)
     assert not representation.any()
 
 
 def test_nothing_frozen_gets_a_gradient_and_everything_else_does(module, batch):
     module.zero_grad()
-    module.losses(batch)[0].mean().backward()
+    module.training_step(batch, 0)["loss"].backward()
     for name, parameter in module.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
 
@@ -143,15 +151,16 @@ def test_a_perfect_prediction_of_any_type_has_no_loss(module, batch, kind, monke
     scheduler = copy.deepcopy(module.scheduler)
     scheduler.register_to_config(prediction_type=kind)
     monkeypatch.setattr(module, "scheduler", scheduler)
-    latents, noise = torch.randn(2, 2, 8, 16, 16).unbind()
-    timesteps = torch.tensor([10, 900])
-    perfect = {
-        "epsilon": noise,
-        "sample": latents,
-        "v_prediction": scheduler.get_velocity(latents, noise, timesteps),
-    }
-    monkeypatch.setattr(module, "predict", lambda noisy, timesteps, condition: perfect[kind])
-    assert not module.denoising_losses(latents, noise, timesteps, module.condition(batch)).any()
+    met, add_noise = [], scheduler.add_noise
+    monkeypatch.setattr(scheduler, "add_noise", lambda *given: met.append(given) or add_noise(*given))
+
+    def perfect(*_):
+        latents, noise, timesteps = met[-1]
+        answers = {"epsilon": noise, "sample": latents, "v_prediction": None}
+        return scheduler.get_velocity(latents, noise, timesteps) if kind == "v_prediction" else answers[kind]
+
+    monkeypatch.setattr("seesr_pl.training.seesr.predict", perfect)
+    assert not losses_of(module, batch)[0].any()
 
 
 def test_gradient_checkpointing_forgets_nearly_all_activations_of_both_networks(batch):
@@ -171,7 +180,7 @@ def test_bfloat16_storage_of_what_is_frozen_changes_no_bit_under_autocast(batch)
         module = tiny_module(frozen_dtype=dtype)
         module.setup("fit")
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            losses.append(module.losses(batch)[0])
+            losses.append(losses_of(module, batch)[0])
     assert torch.equal(*losses)
     assert module.unet.conv_in.weight.dtype == torch.bfloat16
     assert module.controlnet.conv_in.weight.dtype == torch.float32
@@ -209,8 +218,6 @@ def _with(module, **attributes):
 
 def _activation_bytes(module, batch):
     """What the forward pass of both networks keeps for the backward pass, parameters apart."""
-    condition, latents = module.condition(batch), module.encode(batch)
-    noise, timesteps = module.noise(batch, latents.shape)
     parameters = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
     kept = {}
 
@@ -219,7 +226,7 @@ def _activation_bytes(module, batch):
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        module.denoising_losses(latents, noise, timesteps, condition).mean()
+        module.training_step(batch, 0)
     return sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in parameters)
 
 
@@ -228,7 +235,7 @@ def test_a_few_steps_on_two_pictures_lower_the_loss_on_noise_that_was_not_traine
     optimizer = module.configure_optimizers()["optimizer"]
 
     def loss(epoch):
-        return module.losses(random_batch([0, 1], size=32, epoch=epoch))[0].mean()
+        return module.training_step(random_batch([0, 1], size=32, epoch=epoch), 0)["loss"]
 
     with torch.no_grad():
         before = loss(100)

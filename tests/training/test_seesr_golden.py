@@ -2,17 +2,18 @@
 
 import json
 
+import official
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from seesr_pl.models.denoiser import embed, encode
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 from seesr_pl.models.stack import SeeSRStack
 from seesr_pl.tiny.stack import tiny_ram
 from seesr_pl.training import SeeSRDiffusion
-from seesr_pl.training.conditioning import Condition, sampled_latents, text_embeddings
 
 
 def network(golden, name, cls):
@@ -62,27 +63,32 @@ def trained(request, stack, step):
     """The module after the backward pass of the recorded step, and the loss."""
     module = SeeSRDiffusion(stack, representation="ram", gradient_checkpointing=request.param)
     module.zero_grad()
-    condition = Condition(
-        text_embeddings(stack.tokenizer, stack.text_encoder, ["cat, dog, clean", ""]),
-        step["in/ram_encoder_hidden_states"],
-        step["in/conditioning_pixel_values"],
+    names = {"noise": "noise", "posterior_noise": "vae_posterior_noise", "timesteps": "timesteps"}
+    draws = {ours: step[f"draws/{theirs}"] for ours, theirs in names.items()}
+    loss, _ = official.training_step(
+        module,
+        step["in/pixel_values"] / 2 + 0.5,
+        draws=draws,
+        text=embed(stack.tokenizer, stack.text_encoder, ["cat, dog, clean", ""]),
+        representation=step["in/ram_encoder_hidden_states"],
+        image=step["in/conditioning_pixel_values"],
+        # The recorded images are no 8-bit levels, as a batch's are.
+        latents=step["mid/latents"],
     )
-    losses = module.denoising_losses(step["mid/latents"], step["draws/noise"], step["draws/timesteps"], condition)
-    losses.mean().backward()
-    yield module, losses.mean().item()
+    loss.backward()
+    yield module, loss.item()
     stack.unet.disable_gradient_checkpointing()
     stack.controlnet.disable_gradient_checkpointing()
 
 
 def test_the_text_is_that_of_the_official_step(stack, step):
-    text = text_embeddings(stack.tokenizer, stack.text_encoder, ["cat, dog, clean", ""])
+    text = embed(stack.tokenizer, stack.text_encoder, ["cat, dog, clean", ""])
     torch.testing.assert_close(text, step["mid/encoder_hidden_states"], atol=1e-5, rtol=0)
 
 
 def test_the_latents_are_those_of_the_official_step(stack, step):
-    with torch.no_grad():
-        posterior = stack.vae.encode(step["in/pixel_values"]).latent_dist
-    latents = sampled_latents(posterior, step["draws/vae_posterior_noise"], stack.vae.config.scaling_factor)
+    images, noise = step["in/pixel_values"] / 2 + 0.5, step["draws/vae_posterior_noise"]
+    latents = encode(stack.vae, images, posterior_noise=noise)
     torch.testing.assert_close(latents, step["mid/latents"], atol=1e-5, rtol=0)
 
 

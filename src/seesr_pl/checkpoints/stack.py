@@ -62,6 +62,7 @@ def load_stack(
     from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
     from seesr_pl.models.stack import SeeSRStack
 
+    assert ram is not None  # missing_files names it
     base = Path(base)
     if seesr is None:
         unet = SeeSRUNet.from_unet(UNet2DConditionModel.from_pretrained(base / "unet"), rca_init=rca_init)
@@ -76,7 +77,7 @@ def load_stack(
         tokenizer=CLIPTokenizer.from_pretrained(base / "tokenizer"),
         unet=networks.unet,
         controlnet=networks.controlnet.eval(),
-        ram=_ram(ram, dape, tag_list, thresholds),
+        ram=read_ram(ram, dape, tag_list=tag_list, thresholds=thresholds),
         scheduler=DDPMScheduler.from_pretrained(base / "scheduler"),
     )
 
@@ -152,14 +153,18 @@ def missing_files(
 load_stack.missing_files = missing_files  # type: ignore[attr-defined]
 
 
-def _ram(
-    ram: str | Path | None, dape: str | Path | None, tag_list: str | Path | None, thresholds: str | Path | None
+def read_ram(
+    ram: str | Path,
+    dape: str | Path | None = None,
+    *,
+    tag_list: str | Path | None = None,
+    thresholds: str | Path | None = None,
 ) -> "RAM":
+    """RAM from an official file or a folder of `RAM.save_pretrained`, with DAPE's LoRA where it is given."""
     from seesr_pl.models.ram import RAM
     from seesr_pl.models.ram_files import read_published
     from seesr_pl.models.ram_official import load_dape
 
-    assert ram is not None
     if not Path(ram).is_dir():
         return RAM.from_official(ram, dape, tag_list=tag_list, thresholds=thresholds)
     model = RAM.from_pretrained(ram)

@@ -6,8 +6,8 @@ import sys
 import typer
 
 from seesr_pl.cli import convert, shards
-from seesr_pl.cli.demo import demo
 from seesr_pl.cli.doctor import doctor
+from seesr_pl.cli.page import demo
 from seesr_pl.cli.photos import photos
 from seesr_pl.cli.restore import restore
 from seesr_pl.cli.tag import tag

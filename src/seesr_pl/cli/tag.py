@@ -1,5 +1,6 @@
-"""`seesr tag`: what RAM or DAPE sees, for pictures and shards."""
+"""`seesr tag`: what RAM or DAPE sees, for images and shards."""
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -14,35 +15,36 @@ def tag(
     tag_list: Annotated[Path | None, typer.Option(help="default: ram_tag_list.txt beside --ram")] = None,
     thresholds: Annotated[Path | None, typer.Option(help="default: ram_tag_list_threshold.txt beside --ram")] = None,
     representation: Annotated[bool, typer.Option(help="also write the representation, NAME.rep.npy")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="pictures a forward pass")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="images a forward pass")] = 8,
     processes: Annotated[int, typer.Option(min=1, help="processes, each with its own network")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda (one GPU a process, in turn)")] = "auto",
 ) -> None:
-    """Write the tags of pictures, "a, b,", as training uses them; the same command again does what is left."""
+    """Write the tags of images, "a, b,", as training uses them; the same command again does what is left."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from seesr_pl.files import require
     from seesr_pl.models.ram_files import missing_ram_files
 
-    missing = [] if ram.is_dir() else missing_ram_files(ram, dape, tag_list=tag_list, thresholds=thresholds)
-    if missing:
-        lines = [f"  {file.path}\n    from: {file.origin}" for file in missing]
-        raise FileNotFoundError("\n".join(["these files are missing:", *lines]))
+    require([] if ram.is_dir() else missing_ram_files(ram, dape, tag_list=tag_list, thresholds=thresholds))
+    from seesr_pl.jobs import pool
+    from seesr_pl.jobs.tag import TaggerSettings, plan
 
-    import torch
-
-    from seesr_pl.sampling import tagging, tagging_pool
-
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    settings = tagging_pool.TaggerSettings(ram, dape, tag_list, thresholds, representation, batch_size, chosen)
-    jobs = tagging.jobs(sources, out)
+    settings = TaggerSettings(ram, dape, tag_list, thresholds, representation, batch_size)
+    devices = pool.devices_for(device, num_processes=processes)
+    planned = plan(sources, out)
     console = Console()
+    for left in planned.left_out:
+        console.print(f"[yellow]left out[/] {escape(str(left.path))}: {escape(left.reason)}", highlight=False)
+    total = sum(job.num_images for job in planned.jobs)
     columns = (TextColumn("tagging"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
+    damaged: list[str] = []
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("tagging", total=sum(job.num_pictures for job in jobs))
-        damaged = tagging_pool.tag(
-            jobs, settings, num_processes=processes, advance=lambda count: progress.advance(bar, count)
-        )
+        bar = progress.add_task("tagging", total=total)
+        advance = functools.partial(progress.advance, bar)
+        for names in pool.run(planned.jobs, settings.worker, devices=devices, advance=advance):
+            damaged += names
     for name in damaged:
-        console.print(f"[yellow]not an image that can be read:[/] {name}", highlight=False, soft_wrap=True)
-    console.print(f"{sum(job.num_pictures for job in jobs) - len(damaged)} pictures tagged into {out}", highlight=False)
+        console.print(f"[yellow]not an image that can be read:[/] {escape(name)}", highlight=False, soft_wrap=True)
+    console.print(f"{total - len(damaged)} images tagged into {escape(str(out))}", highlight=False)

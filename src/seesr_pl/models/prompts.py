@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from seesr_pl.files import MissingFile
-from seesr_pl.models.ram import RAM, ram_pixel_values
+from seesr_pl.models.ram import BILINEAR, RAM, Resize
 
 PromptStyle = Literal["none", "classification", "caption", "ram", "dape"]
 CLASSIFIER, CAPTIONER = "google/vit-base-patch16-224", "Salesforce/blip-image-captioning-base"
@@ -58,32 +58,30 @@ def missing_prompt_model(style: str, model: str | None, *, argument: str) -> lis
     return [MissingFile(name, f"{name} on Hugging Face", f"`hf download {name}`, or set {argument} to a folder")]
 
 
+def tag_texts(ram: RAM, logits: Float[Tensor, "b k"]) -> list[str]:
+    """The tags that are on, joined as in SeeSR's copy of RAM: "a, b" (ram_lora.py:223); "" where none is."""
+    return [", ".join(tags) for tags in ram.tags(logits)]
+
+
 def no_prompt(images: Float[Tensor, "b 3 h w"]) -> list[str]:
     """The empty text."""
     return [""] * len(images)
 
 
 class TagPrompter:
-    """RAM's tags, joined as in SeeSR's copy of RAM: "a, b" (ram_lora.py:223).
+    """The text of RAM's tags.
 
-    `use_lora=False` is plain RAM, also where `ram` has a LoRA. `mode`: see `ram_pixel_values`; pictures are resized as
-    they come, at test time that is the LQ before it is enlarged (test_seesr.py:39-49).
+    `use_lora=False` is plain RAM, also where `ram` has a LoRA. Images are resized as they come: at test time that is
+    the LQ before it is enlarged (test_seesr.py:39-49).
     """
 
-    def __init__(self, ram: RAM, *, use_lora: bool, mode: Literal["bilinear", "bicubic"] = "bilinear") -> None:
-        self.ram, self.use_lora, self.mode = ram, use_lora, mode
+    def __init__(self, ram: RAM, *, use_lora: bool, resize: Resize = BILINEAR) -> None:
+        self.ram, self.use_lora, self.resize = ram, use_lora, resize
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> list[str]:
         """The tags of each picture; empty where no tag is on."""
-        pixel_values = ram_pixel_values(images, size=self.ram.config.image_size, mode=self.mode).to(self.ram.dtype)
-        if self.use_lora:
-            return self._texts(pixel_values)
-        with self.ram.disable_adapter():
-            return self._texts(pixel_values)
-
-    def _texts(self, pixel_values: Tensor) -> list[str]:
-        return [", ".join(tags) for tags in self.ram.tags(self.ram(pixel_values).logits)]
+        return tag_texts(self.ram, self.ram.see(images, adapter=self.use_lora, resize=self.resize).logits)
 
 
 class ClassificationPrompter:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -25,10 +25,26 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class RAMOutput(NamedTuple):
-    """What RAM says of pictures: the representation (b, n, d) and one logit per tag (b, k)."""
+    """What RAM says of images: the representation (b, n, d) and one logit per tag (b, k)."""
 
     representation: Tensor
     logits: Tensor
+
+
+class Resize(NamedTuple):
+    """How an image becomes RAM's square; its aspect ratio is not kept.
+
+    The default is what torchvision 0.15 did for tensors (test_seesr.py:39-49, dape_dataset.py:46-50); bicubic is what
+    SeeSR's training does (paired_dataset.py:88-90).
+    """
+
+    mode: Literal["bilinear", "bicubic"] = "bilinear"
+    antialias: bool = False
+
+
+BILINEAR, BICUBIC = Resize(), Resize("bicubic")
+Images = Tensor | Sequence[Tensor]
+"""A batch (b, 3, h, w) of float images in [0, 1], or a list of such batches of any sizes."""
 
 
 class RAM(nn.Module):
@@ -111,8 +127,24 @@ class RAM(nn.Module):
         """The parameters' type."""
         return self.label_embed.dtype
 
+    def represent(self, images: Images, *, adapter: bool = True, resize: Resize = BILINEAR) -> Float[Tensor, "b n d"]:
+        """The representation of images in [0, 1] of any size, without the tagging head; arguments as in `see`."""
+        with nullcontext() if adapter else self.disable_adapter():
+            return self.representation(self._pixel_values(images, resize))
+
+    def see(self, images: Images, *, adapter: bool = True, resize: Resize = BILINEAR) -> RAMOutput:
+        """Representation and tag logits of images in [0, 1] of any size.
+
+        Args:
+            images: see `Images`.
+            adapter: with the LoRA, if there is one (DAPE); without it this is plain RAM.
+            resize: to RAM's square.
+        """
+        with nullcontext() if adapter else self.disable_adapter():
+            return self(self._pixel_values(images, resize))
+
     def forward(self, pixel_values: Float[Tensor, "b 3 s s"]) -> RAMOutput:
-        """Representation and tag logits of pictures prepared by `ram_pixel_values`."""
+        """Representation and tag logits of images prepared by `ram_pixel_values`."""
         representation = self.representation(pixel_values)
         return RAMOutput(representation, self.tag_logits(representation))
 
@@ -140,7 +172,7 @@ class RAM(nn.Module):
         return logits.float().sigmoid() > self.thresholds.to(logits.device)
 
     def tags(self, logits: Float[Tensor, "b k"]) -> list[list[str]]:
-        """The names of the tags that are on, in the order of the tag list, per picture."""
+        """The names of the tags that are on, in the order of the tag list, for each image."""
         rows = self.tag_mask(logits).cpu()
         return [[self.tag_names[index] for index in row.nonzero().flatten().tolist()] for row in rows]
 
@@ -172,6 +204,12 @@ class RAM(nn.Module):
             for parameter, flag in trainable.items():
                 parameter.requires_grad_(flag)
 
+    def _pixel_values(self, images: Images, resize: Resize) -> Float[Tensor, "b 3 s s"]:
+        batches = [images] if isinstance(images, Tensor) else images
+        size = self.config.image_size
+        pixels = [ram_pixel_values(batch, size=size, mode=resize.mode, antialias=resize.antialias) for batch in batches]
+        return torch.cat(pixels).to(self.device, self.dtype)
+
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block of backbone and head in the backward pass: less memory, about a third more time."""
         for module in self.modules():
@@ -189,11 +227,7 @@ def ram_pixel_values(
     mode: Literal["bilinear", "bicubic"] = "bilinear",
     antialias: bool = False,
 ) -> Float[Tensor, "b 3 s s"]:
-    """RAM's input from float images in [0, 1]: resized to a square, aspect ratio not kept, normalised.
-
-    Bilinear without antialias is what torchvision 0.15 did for tensors (test_seesr.py:39-49, dape_dataset.py:46-50);
-    bicubic, then clamped, is what SeeSR's training does (paired_dataset.py:88-90).
-    """
+    """RAM's input from float images in [0, 1]: resized to a square as `Resize` says, clamped, normalised."""
     resized = functional.interpolate(images, (size, size), mode=mode, align_corners=False, antialias=antialias)
     mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     return (resized.clamp(0, 1) - mean) / std

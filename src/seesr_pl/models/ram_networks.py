@@ -86,7 +86,6 @@ class _DropPathMLP(nn.Module):
 class _NoSelfAttention(nn.Module):
     """Stands where RAM deletes the self-attention of its tagging head (ram_lora.py:171-174)."""
 
-    def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, past_key_values: object = None
-    ) -> tuple[Tensor, None]:
+    def forward(self, hidden_states: Tensor, *_: object, **__: object) -> tuple[Tensor, None]:
+        # Whatever else transformers hands to a self-attention, by whatever name: its releases differ.
         return hidden_states, None

@@ -1,4 +1,4 @@
-"""Restoring pictures: the start latent, the loop, and the whole pipeline. The pipeline is imported when first used."""
+"""Restoring images: the settings, the start latent, the loop, and the whole pipeline, imported when first used."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,30 @@ from seesr_pl.lazy import attributes
 
 if TYPE_CHECKING:
     from seesr_pl.sampling.denoising import denoise, start_latents
-    from seesr_pl.sampling.pipeline import SeeSRPipeline
+    from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
+    from seesr_pl.sampling.settings import DPMPP20, OFFICIAL, SAMPLERS, TURBO, UNIPC20, Sampling, sampler
 
-__all__ = ["SeeSRPipeline", "denoise", "start_latents"]
-__getattr__ = attributes(__name__, {"SeeSRPipeline": "pipeline", "denoise": "denoising", "start_latents": "denoising"})
+__all__ = [
+    "DPMPP20",
+    "OFFICIAL",
+    "SAMPLERS",
+    "TURBO",
+    "UNIPC20",
+    "Sampling",
+    "SeeSRPipeline",
+    "denoise",
+    "restore",
+    "sampler",
+    "start_latents",
+]
+_SETTINGS = ("DPMPP20", "OFFICIAL", "SAMPLERS", "TURBO", "UNIPC20", "Sampling", "sampler")
+__getattr__ = attributes(
+    __name__,
+    {
+        "SeeSRPipeline": "pipeline",
+        "restore": "pipeline",
+        "denoise": "denoising",
+        "start_latents": "denoising",
+        **dict.fromkeys(_SETTINGS, "settings"),
+    },
+)

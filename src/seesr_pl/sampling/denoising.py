@@ -1,4 +1,4 @@
-"""From a start latent to a restored latent: guidance, tiles and the loop (pipelines/pipeline_seesr.py at 8edecc7)."""
+"""From a start latent to a restored latent: the scheduler, the start and the loop (pipeline_seesr.py at 8edecc7)."""
 
 import inspect
 import math
@@ -8,18 +8,27 @@ from typing import Any, Literal, Protocol
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float
 from torch import Tensor
 
+from seesr_pl.models.denoiser import downscale_factor, encode
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
-from seesr_pl.sampling.autoencoder import encode
-from seesr_pl.sampling.caches import exact_caches
-from seesr_pl.sampling.predict import Condition, Predictor, Tiling
+from seesr_pl.sampling.guidance import Guidance, Tiling, exact_caches
 
 Generators = torch.Generator | list[torch.Generator]
-StartFrom = Literal["lq", "noise"]
 OnStep = Callable[[int, Tensor, Tensor], Tensor]
 """Called after each step with (index, timestep, latents); returns the latents to go on with."""
+_SCHEDULERS = {
+    "ddpm": DDPMScheduler,
+    "ddim": DDIMScheduler,
+    "unipc": UniPCMultistepScheduler,
+    "dpmpp": DPMSolverMultistepScheduler,
+}
 
 
 class Scheduler(Protocol):
@@ -31,31 +40,6 @@ class Scheduler(Protocol):
     set_timesteps: Callable[..., None]
     scale_model_input: Callable[..., Tensor]
     step: Callable[..., Any]
-
-
-def start_latents(
-    vae: AutoencoderKL,
-    image: Float[Tensor, "b 3 H W"],
-    scheduler: Scheduler,
-    noise: Float[Tensor, "b c h w"],
-    *,
-    start_from: StartFrom,
-    posterior_noise: Float[Tensor, "b c h w"] | None = None,
-    vae_tile: int | None = None,
-) -> Float[Tensor, "b c h w"]:
-    """The latent to denoise: `noise`, or the encoded low-quality `image` under nearly all of `noise` (LR embedding).
-
-    `image` is the enlarged picture in [0, 1]. `posterior_noise` draws from the VAE's posterior; None takes its mean.
-    The picture is noised to the scheduler's last training timestep, although the first step denoises an earlier one:
-    so does the official code (pipeline_seesr.py:988-993). Sides of more than `vae_tile` pixels are encoded in tiles.
-    """
-    if start_from == "noise":
-        return noise * scheduler.init_noise_sigma
-    if start_from != "lq":
-        raise ValueError(f"start_from={start_from!r} must be 'lq' or 'noise'")
-    latents = encode(vae, image, posterior_noise=posterior_noise, tile=vae_tile).to(noise.dtype)
-    signal = scheduler.alphas_cumprod[-1].to(latents)
-    return (signal**0.5 * latents + (1 - signal) ** 0.5 * noise) * scheduler.init_noise_sigma
 
 
 @torch.no_grad()
@@ -80,21 +64,24 @@ def denoise(
     cache: bool = True,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "b c h w"]:
-    """Runs the scheduler from `latents` and returns the last latents.
+    """Run the scheduler from `latents` and return the last latents.
 
     `prompt_embeds` is [negative; positive] (2b rows) when `guidance_scale` > 1, else (b rows). `image` is the enlarged
-    low-quality picture in [0, 1], a whole number of times as large as the latents. Latents of more than tile^2 points
-    are predicted in square tiles (latent units). `generator` may be a list, one for each picture.
-
-    Options that the official code lacks: guidance on the first `guidance_fraction` of the steps only; guidance in two
-    passes (less memory); tiles in batches; `cache` computes once what does not change between steps (equal results).
+    LQ image in [0, 1], a whole number of times as large as the latents. Latents of more than tile^2 points are
+    predicted in square tiles (latent units). `generator` may be a list, one for each image. The other settings are
+    those of `Sampling`. Raises ValueError where sizes or rows do not fit together.
     """
     is_guided = guidance_scale > 1
     _check(latents, prompt_embeds, representation, image, is_guided)
-    condition = Condition(prompt_embeds.chunk(2 if is_guided else 1), representation, image, conditioning_scale)
-    tiling = Tiling(tile, overlap, tile_batch_size)
-    predict = Predictor(
-        unet, controlnet, condition=condition, tiling=tiling, guidance_in_one_batch=guidance_in_one_batch
+    predict = Guidance(
+        unet,
+        controlnet,
+        texts=prompt_embeds.chunk(2 if is_guided else 1),
+        representation=representation,
+        image=image,
+        conditioning_scale=conditioning_scale,
+        tiling=Tiling(tile, overlap, tile_batch_size),
+        in_one_batch=guidance_in_one_batch,
     )
     scheduler.set_timesteps(num_inference_steps, device=latents.device)
     num_guided = math.ceil(guidance_fraction * len(scheduler.timesteps)) if is_guided else 0
@@ -107,6 +94,78 @@ def denoise(
             if on_step is not None:
                 latents = on_step(index, timestep, latents)
     return latents
+
+
+def start_latents(
+    vae: AutoencoderKL,
+    image: Float[Tensor, "b 3 H W"],
+    scheduler: Scheduler,
+    noise: Float[Tensor, "b c h w"],
+    *,
+    start_from: Literal["lq", "noise"],
+    posterior_noise: Float[Tensor, "b c h w"] | None = None,
+    vae_tile: int | None = None,
+) -> Float[Tensor, "b c h w"]:
+    """The latent to denoise: `noise`, or the encoded LQ `image` under nearly all of `noise` (LR embedding, LRE).
+
+    `image` is the enlarged image in [0, 1]. `posterior_noise` draws from the VAE's posterior; None takes its mean.
+    The image is noised to the scheduler's last training timestep, although the first step denoises an earlier one:
+    so does the official code (pipeline_seesr.py:988-993). Sides of more than `vae_tile` pixels are encoded in tiles.
+    """
+    if start_from == "noise":
+        return noise * scheduler.init_noise_sigma
+    if start_from != "lq":
+        raise ValueError(f"start_from={start_from!r} must be 'lq' or 'noise'")
+    latents = encode(vae, image, posterior_noise=posterior_noise, tile=vae_tile).to(noise.dtype)
+    signal = scheduler.alphas_cumprod[-1].to(latents)
+    return (signal**0.5 * latents + (1 - signal) ** 0.5 * noise) * scheduler.init_noise_sigma
+
+
+def drawn_start(
+    vae: AutoencoderKL,
+    scheduler: Any,
+    *,
+    image: Float[Tensor, "b 3 H W"],
+    num_channels: int,
+    is_guided: bool,
+    start_from: Literal["lq", "noise"],
+    generator: list[torch.Generator] | None,
+    recipe: Literal["default", "official"],
+    vae_tile: int | None,
+) -> Float[Tensor, "b c h w"]:
+    """`start_latents` of `image` in [0, 1], with noise from `generator`: one an image, or None for torch's global one.
+
+    Under `recipe="official"` the noise of the VAE's posterior comes from torch's global generator in either case.
+    """
+    side = downscale_factor(vae)
+    shape = (image.shape[0], num_channels, image.shape[2] // side, image.shape[3] // side)
+    noise = randn_tensor(shape, generator=generator, device=image.device)
+    posterior_noise = None
+    if start_from == "lq" and recipe == "official":
+        posterior_noise = _official_posterior_noise(noise, is_guided)
+    elif start_from == "lq":
+        posterior_noise = randn_tensor(shape, generator=generator, device=image.device)
+    return start_latents(
+        vae, image, scheduler, noise, start_from=start_from, posterior_noise=posterior_noise, vae_tile=vae_tile
+    )
+
+
+def fresh_scheduler(scheduler: Any, name: Literal["own", "ddpm", "ddim", "unipc", "dpmpp"]) -> Any:
+    """A new scheduler of the named kind with the noise schedule of `scheduler`; "own" keeps its kind.
+
+    UniPC (Zhao et al., 2023) and DPM-Solver++ (Lu et al., 2022) need about 20 steps where DDPM needs 50.
+    """
+    cls = type(scheduler) if name == "own" else _SCHEDULERS[name]
+    return cls.from_config(scheduler.config)
+
+
+def _official_posterior_noise(like: Tensor, is_guided: bool) -> Tensor:
+    # Drawn for the doubled batch, of which the first half is used, and followed by a draw without use
+    # (pipeline_seesr.py:988-993).
+    rows = (2 if is_guided else 1) * like.shape[0]
+    noise = torch.randn(rows, *like.shape[1:], device=like.device)[: like.shape[0]]
+    torch.randint(1, (1,), device=like.device)
+    return noise
 
 
 def _draws(scheduler: Scheduler, generator: Generators | None) -> dict[str, Generators | None]:

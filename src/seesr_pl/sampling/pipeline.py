@@ -1,35 +1,84 @@
-"""SeeSR as a diffusers pipeline: pictures in, restored pictures out."""
+"""SeeSR as a diffusers pipeline: images in, restored images out."""
 
+import importlib
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, NamedTuple, Self, cast, get_args
 
 import numpy as np
 import torch
+from diffusers.pipelines import pipeline_loading_utils
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 from torch import Tensor
 
+from seesr_pl import keyed
 from seesr_pl.checkpoints.stack import load_stack
-from seesr_pl.imaging.color_fix import ColorFix
 from seesr_pl.imaging.tensors import to_float, to_uint8
-from seesr_pl.models.ram import ram_pixel_values
+from seesr_pl.models.denoiser import decode, downscale_factor, embed
+from seesr_pl.models.prompts import Prompter, PromptStyle, tag_texts
+from seesr_pl.models.prompts import prompter as make_prompter
 from seesr_pl.models.stack import SeeSRStack
-from seesr_pl.sampling.autoencoder import decode, downscale_factor
-from seesr_pl.sampling.denoising import Generators, OnStep, StartFrom, denoise
-from seesr_pl.sampling.diffusers_interface import SeeSRPipelineOutput, import_own_parts
-from seesr_pl.sampling.inputs import Images, as_rgb, generators_for, groups_of_equal_size, one_each, prompt_text
-from seesr_pl.sampling.pictures import PROCESS_SIZE, RGB, Recipe, Work, finish, prepare
-from seesr_pl.sampling.presets import ADDED_PROMPT, NEGATIVE_PROMPT
-from seesr_pl.sampling.solvers import Solver
-from seesr_pl.sampling.solvers import solver as make_solver
-from seesr_pl.sampling.start import drawn_start
+from seesr_pl.sampling.denoising import Generators, OnStep, denoise, drawn_start, fresh_scheduler
+from seesr_pl.sampling.images import (
+    RGB,
+    AnyImage,
+    Work,
+    as_rgb,
+    finish,
+    generators_for,
+    groups_of_equal_size,
+    one_each,
+    prepare,
+    prompt_text,
+)
+from seesr_pl.sampling.settings import OFFICIAL, Sampling
 
+Representation = Literal["dape", "ram", "none"]
+"""Of the LQ image: RAM's with its LoRA, RAM's without, or one token of zeros, which tells nothing."""
 OnStepEnd = Callable[[DiffusionPipeline, int, Any, dict[str, Tensor]], dict[str, Tensor]]
+CLASS_NAME = "seesr_pl.sampling.SeeSRPipeline"
+"""The class to load a saved pipeline with."""
+_LOOP = (
+    *("num_inference_steps", "guidance_scale", "guidance_fraction", "guidance_in_one_batch"),
+    *("conditioning_scale", "tile", "overlap", "tile_batch_size", "cache"),
+)
+
+# diffusers saves and loads components by a table of base classes, looked up in the module of the component's class.
+_METHODS = ["save_pretrained", "from_pretrained"]
+pipeline_loading_utils.LOADABLE_CLASSES["seesr_pl.models.ram"] = {"RAM": _METHODS}
+pipeline_loading_utils.ALL_IMPORTABLE_CLASSES.update(dict.fromkeys(("RAM", "SeeSRUNet", "SeeSRControlNet"), _METHODS))
+
+
+@dataclass
+class SeeSRPipelineOutput(BaseOutput):
+    """Restored images, and for each the tags that the networks were told, joined by ", "."""
+
+    images: list[Image.Image]
+    tags: list[str]
+
+
+class Restored(NamedTuple):
+    """One restored image, uint8 RGB (h, w, 3), and the tags that the networks were told."""
+
+    rgb: RGB
+    tags: str
 
 
 class SeeSRPipeline(DiffusionPipeline):
-    """Restores and enlarges pictures with the parts of a `SeeSRStack`; `scheduler` may be any of diffusers'."""
+    """Restores and enlarges images with the parts of a `SeeSRStack`; `scheduler` may be any of diffusers'.
+
+    What follows the parts is kept by `save_pretrained`, so that an ablation stays one.
+
+    Args:
+        representation: what RCA is given of the LQ image; with "ram" the tags are plain RAM's too.
+        prompter: what says the text, a style of `models.prompts`; "own" are the tags that `ram` finds.
+        prompter_model: of "classification" and "caption": a folder, or a name on the Hugging Face hub.
+        sampler: what the pipeline's own `sampling` changes of the official settings.
+    """
 
     model_cpu_offload_seq: Any = "ram->text_encoder->unet->vae"
 
@@ -42,10 +91,20 @@ class SeeSRPipeline(DiffusionPipeline):
         controlnet: Any,
         ram: Any,
         scheduler: Any,
+        # diffusers checks saved values against these annotations, and knows plain classes only.
+        representation: str = "dape",
+        prompter: str = "own",
+        prompter_model: str | None = None,
+        sampler: dict | None = None,
     ) -> None:
         super().__init__()
+        if representation not in get_args(Representation):
+            raise ValueError(f"representation={representation!r} is not one of {', '.join(get_args(Representation))}")
         parts = SeeSRStack(vae, text_encoder, tokenizer, unet, controlnet, ram, scheduler)
         self.register_modules(**parts._asdict())
+        self.register_to_config(representation=representation, sampler=dict(sampler or {}))
+        self.sampling = OFFICIAL.changed(sampler or {})
+        self.describe_by(prompter, model=prompter_model)
 
     @classmethod
     def from_official(
@@ -85,151 +144,140 @@ class SeeSRPipeline(DiffusionPipeline):
         dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
         kwargs["dtype"] = {"default": dtype, "ram": torch.float32} if isinstance(dtype, torch.dtype) else dtype
         index: Any = cls.load_config(pretrained_model_name_or_path)
-        import_own_parts(index.values())
+        # diffusers looks for a part's class only in modules that are imported.
+        for part in index.values():
+            if isinstance(part, list) and str(part[0]).startswith("seesr_pl."):
+                importlib.import_module(part[0])
         return cast(Self, super().from_pretrained(pretrained_model_name_or_path, **kwargs))
+
+    def to_json_string(self) -> str:
+        """The content of `model_index.json`; its class name says where to import the class from."""
+        # DiffusionPipeline.from_pretrained looks for the class in diffusers alone; its error then names this one.
+        return json.dumps(json.loads(super().to_json_string()) | {"_class_name": CLASS_NAME}, indent=2) + "\n"
+
+    def describe_by(self, prompter: str, *, model: str | None = None) -> None:
+        """Let another prompter say the text from now on; arguments as of the class."""
+        self.register_to_config(prompter=prompter, prompter_model=model)
+        self._describe: Prompter | None = (
+            None if prompter == "own" else make_prompter(cast(PromptStyle, prompter), ram=self.ram, model=model)
+        )
 
     @torch.no_grad()
     def __call__(
         self,
-        image: Images | Sequence[Images],
-        prompt: str | Sequence[str] = "",
+        image: AnyImage | Sequence[AnyImage],
+        prompt: str | Sequence[str] | None = None,
         *,
-        upscale: float = 4,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 5.5,
-        conditioning_scale: float = 1.0,
-        start_from: StartFrom = "lq",
-        color_fix: ColorFix = "adain",
-        tile: int = 96,
-        overlap: int = 4,
+        tags: str | Sequence[str] | None = None,
         generator: Generators | None = None,
-        tags: Sequence[str] | None = None,
-        added_prompt: str = ADDED_PROMPT,
-        negative_prompt: str = NEGATIVE_PROMPT,
-        recipe: Recipe = "default",
-        process_size: int = PROCESS_SIZE,
-        batch_size: int = 1,
-        vae_tile: int | None = None,
-        solver: Solver = "own",
-        guidance_fraction: float = 1.0,
-        guidance_in_one_batch: bool = True,
-        tile_batch_size: int = 4,
-        cache: bool = True,
         callback_on_step_end: OnStepEnd | None = None,
+        sampling: Sampling | None = None,
+        **changes: Any,
     ) -> SeeSRPipelineOutput:
-        """Restores one picture or several of any sizes; each result is exactly `upscale` times its input.
+        """Restore one image or several of any sizes; each result is exactly `upscale` times its input.
 
-        Pictures are PIL, uint8 RGB arrays (h, w, 3) or float tensors (3, h, w) in [0, 1]. `prompt` and `tags` are one
-        for all or one a picture; `tags` (joined by ", ") replace those that RAM finds. One `generator` serves every
-        picture from the same state, so a result depends on (seed, picture) alone; a list gives each its own.
-        `batch_size` pictures of equal size are worked on together. Other arguments are those of `denoise`, `prepare`,
-        `encode` and `solver`. `recipe="official"` also uses one generator for all pictures in turn, and draws the VAE's
-        posterior from torch's global one. ValueError for pictures too large and lists of another length.
+        Args:
+            image: PIL, uint8 RGB arrays (h, w, 3) or float tensors (3, h, w) in [0, 1].
+            prompt: further words, one text for all or one an image; None is the setting's.
+            tags: joined by ", ", for all or one an image, in place of those that are found.
+            generator: one serves every image from the same state, so a result depends on (seed, image) alone; a list
+                gives each its own. Under `recipe="official"` one serves all images in turn, and the VAE's posterior is
+                drawn from torch's global one.
+            callback_on_step_end: as diffusers'.
+            sampling: the settings; None is the pipeline's own `sampling`.
+            **changes: single settings of `Sampling` by name.
+
+        Raises ValueError for an unknown setting or value, an image too large, and a list of another length.
         """
-        given: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
-        pictures = [as_rgb(picture) for picture in given]
-        multiple = downscale_factor(self.vae)
-        works = [prepare(rgb, upscale, multiple=multiple, recipe=recipe, process_size=process_size) for rgb in pictures]
-        prompts = one_each(prompt, len(works), name="prompt")
-        given_tags = None if tags is None else one_each(tags, len(works), name="tags")
-        own = generators_for(generator, len(works), recipe=recipe)
-        loop: dict[str, Any] = {
-            "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale,
-            "conditioning_scale": conditioning_scale,
-            "tile": tile,
-            "overlap": overlap,
-            "guidance_fraction": guidance_fraction,
-            "guidance_in_one_batch": guidance_in_one_batch,
-            "tile_batch_size": tile_batch_size,
-            "cache": cache,
-        }
-        images: dict[int, Image.Image] = {}
-        seen: dict[int, str] = {}
-        groups = list(groups_of_equal_size(works, batch_size))
-        progress = self.progress_bar(total=len(groups) * num_inference_steps)
+        settings = (sampling or self.sampling).changed(changes)
+        images: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
+        rgbs = [as_rgb(one) for one in images]
+        works = [self._work(rgb, settings) for rgb in rgbs]
+        prompts = one_each(settings.prompt if prompt is None else prompt, len(works), name="prompt")
+        told = None if tags is None else one_each(tags, len(works), name="tags")
+        own = generators_for(generator, len(works), recipe=settings.recipe)
+        groups = list(groups_of_equal_size(works, settings.batch_size))
+        progress = self.progress_bar(total=len(groups) * settings.num_inference_steps)
+        results: dict[int, Restored] = {}
         for rows in groups:
-            representation, found = self.look([pictures[row] for row in rows])
-            seen.update(zip(rows, found if given_tags is None else [given_tags[row] for row in rows], strict=True))
-            texts = [prompt_text(seen[row], prompts[row], added_prompt) for row in rows]
-            negatives = [negative_prompt] * len(rows) if guidance_scale > 1 else []
+            representation, seen = self.look([rgbs[row] for row in rows])
+            texts = seen if told is None else [told[row] for row in rows]
             restored = self._restore(
                 [works[row] for row in rows],
-                loop | {"prompt_embeds": self.encode_prompts(negatives + texts), "representation": representation},
-                scheduler=make_solver(self.scheduler, solver),
-                start_from=start_from,
+                [prompt_text(text, prompts[row], settings.added_prompt) for row, text in zip(rows, texts, strict=True)],
+                representation,
+                settings=settings,
                 generator=None if own is None else [own[row] for row in rows],
-                recipe=recipe,
-                vae_tile=vae_tile,
                 on_step=self._on_step(callback_on_step_end, progress),
             )
-            for row, result in zip(rows, restored, strict=True):
-                images[row] = Image.fromarray(finish(result, works[row], color_fix=color_fix))
+            results |= {row: Restored(rgb, text) for row, rgb, text in zip(rows, restored, texts, strict=True)}
         progress.close()
         self.maybe_free_model_hooks()
-        order = range(len(works))
-        return SeeSRPipelineOutput([images[row] for row in order], [seen[row] for row in order])
+        in_order = [results[row] for row in range(len(works))]
+        return SeeSRPipelineOutput([Image.fromarray(one.rgb) for one in in_order], [one.tags for one in in_order])
 
     @torch.no_grad()
-    def look(self, pictures: Sequence[RGB]) -> tuple[Tensor, list[str]]:
-        """What RAM makes of the low-quality pictures themselves: representations (b, n, 512), and tags joined by ", ".
+    def look(self, rgbs: Sequence[RGB]) -> tuple[Tensor, list[str]]:
+        """What is told of LQ images, uint8 RGB (h, w, 3) of any sizes: representations (b, n, 512), and texts.
 
-        Each picture is resized to RAM's square, bilinear without antialiasing (test_seesr.py:47-50, 137-138).
+        Each image is resized to RAM's square as it is, not enlarged first (test_seesr.py:47-50, 137-138).
         """
-        size = self.ram.config.image_size
-        pixels = [ram_pixel_values(to_float(torch.from_numpy(rgb[None])), size=size) for rgb in pictures]
-        output = self.ram(torch.cat(pixels).to(self._execution_device, self.ram.dtype))
-        return output.representation, [", ".join(tags) for tags in self.ram.tags(output.logits)]
+        images = [to_float(torch.from_numpy(rgb[None])).to(self._execution_device) for rgb in rgbs]
+        seen = self.ram.see(images, adapter=self.config["representation"] != "ram")
+        representation = seen.representation
+        if self.config["representation"] == "none":
+            representation = torch.zeros_like(representation[:, :1])
+        if self._describe is None:
+            return representation, tag_texts(self.ram, seen.logits)
+        return representation, [text for image in images for text in self._describe(image)]
 
-    @torch.no_grad()
-    def encode_prompts(self, texts: Sequence[str]) -> Tensor:
-        """Last hidden states (b, 77, d) of the text encoder; longer texts are cut."""
-        ids = self.tokenizer(
-            list(texts),
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        return self.text_encoder(ids.to(self._execution_device))[0]
+    def _work(self, rgb: RGB, settings: Sampling) -> Work:
+        multiple, size = downscale_factor(self.vae), settings.process_size
+        return prepare(rgb, settings.upscale, multiple=multiple, recipe=settings.recipe, process_size=size)
 
     def _restore(
         self,
         works: Sequence[Work],
-        loop: dict[str, Any],
+        texts: Sequence[str],
+        representation: Tensor,
         *,
-        scheduler: Any,
-        start_from: StartFrom,
+        settings: Sampling,
         generator: list[torch.Generator] | None,
-        recipe: Recipe,
-        vae_tile: int | None,
         on_step: OnStep,
     ) -> list[RGB]:
-        image = to_float(torch.from_numpy(np.stack([work.picture for work in works]))).to(self._execution_device)
-        scheduler.set_timesteps(loop["num_inference_steps"], device=image.device)
+        """Restore images of one size, each under its text."""
+        is_guided = settings.guidance_scale > 1
+        negatives = [settings.negative_prompt] * len(works) if is_guided else []
+        prompt_embeds = embed(self.tokenizer, self.text_encoder, [*negatives, *texts])
+        image = to_float(torch.from_numpy(np.stack([work.image for work in works]))).to(self._execution_device)
+        scheduler = fresh_scheduler(self.scheduler, settings.scheduler)
+        scheduler.set_timesteps(settings.num_inference_steps, device=image.device)
         latents = drawn_start(
             self.vae,
             scheduler,
             image=image,
             num_channels=self.unet.config.in_channels,
-            is_guided=loop["guidance_scale"] > 1,
-            start_from=start_from,
+            is_guided=is_guided,
+            start_from=settings.start_from,
             generator=generator,
-            recipe=recipe,
-            vae_tile=vae_tile,
+            recipe=settings.recipe,
+            vae_tile=settings.vae_tile,
         )
         latents = denoise(
             self.unet,
             self.controlnet,
             scheduler,
             latents=latents,
+            prompt_embeds=prompt_embeds,
+            representation=representation,
             image=image,
             generator=generator,
             on_step=on_step,
-            **loop,
+            **{name: getattr(settings, name) for name in _LOOP},
         )
         del image  # as large as what is decoded now
-        return list(to_uint8(decode(self.vae, latents, tile=vae_tile)).cpu().numpy())
+        decoded = to_uint8(decode(self.vae, latents, tile=settings.vae_tile)).cpu().numpy()
+        return [finish(rgb, work, color_fix=settings.color_fix) for rgb, work in zip(decoded, works, strict=True)]
 
     def _on_step(self, callback: OnStepEnd | None, progress: Any) -> OnStep:
         def on_step(index: int, timestep: Tensor, latents: Tensor) -> Tensor:
@@ -239,3 +287,29 @@ class SeeSRPipeline(DiffusionPipeline):
             return callback(self, index, timestep, {"latents": latents}).get("latents", latents)
 
         return on_step
+
+
+def restore(
+    pipeline: SeeSRPipeline,
+    rgb: RGB,
+    *,
+    seed: int,
+    key: int | str,
+    sampling: Sampling | None = None,
+    tags: str | None = None,
+    prompt: str | None = None,
+    on_step: Callable[[], object] | None = None,
+) -> Restored:
+    """Restore one image; the result depends on it, the pipeline, the settings and (seed, key), and on nothing else.
+
+    `rgb` is uint8 (h, w, 3). `on_step` is called after each step.
+    """
+
+    def step(pipe: Any, index: int, timestep: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        if on_step is not None:
+            on_step()
+        return values
+
+    generator = keyed.torch_generator(seed, "restore", key)
+    output = pipeline(rgb, prompt, tags=tags, generator=generator, sampling=sampling, callback_on_step_end=step)
+    return Restored(np.asarray(output.images[0]), output.tags[0])

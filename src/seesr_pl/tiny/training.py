@@ -5,21 +5,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from seesr_pl.imaging.tensors import to_float
-from seesr_pl.models.ram import RAM, ram_pixel_values
+from seesr_pl.models.ram import RAM
 from seesr_pl.models.stack import SeeSRStack
-from seesr_pl.training.conditioning import Condition
 from seesr_pl.training.optimizers import learning_rate_schedule
-from seesr_pl.training.seesr import SeeSRDiffusion
+from seesr_pl.training.seesr import SeeSRDiffusion, mean_squared_error
 from seesr_pl.types import Batch
 
 _TIED = ("conv_in", "time_embedding", "down_blocks", "mid_block")
-ZERO_CONVOLUTIONS_RATE = 5
-"""Times the learning rate of the rest."""
 # The squared error of a latent below which a picture counts as restored.
 _CALM = 1e-3
 _TIED_NAMES = tuple(f"controlnet.{part}." for part in _TIED)
@@ -63,8 +60,7 @@ class TinyTagging(LightningModule):
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Binary cross entropy between RAM's tags of the HQ tile and the batch's."""
-        pixels = ram_pixel_values(to_float(batch["hq"]), size=self.ram.config.image_size)
-        logits = self.ram.tag_logits(self.ram.representation(pixels))
+        logits = self.ram.see(to_float(batch["hq"])).logits
         return F.binary_cross_entropy_with_logits(logits, self.targets(batch["tags"]).to(logits))
 
     def targets(self, lines: list[str]) -> Float[Tensor, "b k"]:
@@ -81,22 +77,13 @@ class TinyTagging(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class InDecibels(SeeSRDiffusion):
-    """`SeeSRDiffusion` with a loss that counts in decibels; arguments as there."""
-
-    def denoising_losses(
-        self,
-        latents: Float[Tensor, "b c h w"],
-        noise: Float[Tensor, "b c h w"],
-        timesteps: Int[Tensor, " b"],
-        condition: Condition,
-    ) -> Float[Tensor, " b"]:
-        """About the logarithm of each sample's error: a decibel counts the same in a calm picture as in a busy one."""
-        return torch.log1p(super().denoising_losses(latents, noise, timesteps, condition) / _CALM)
+def in_decibels(prediction: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    """About the logarithm of each sample's error: a decibel counts the same in a calm image as in a busy one."""
+    return torch.log1p(mean_squared_error(prediction, target) / _CALM)
 
 
-class TinyPrior(InDecibels):
-    """`InDecibels` without RCA, with the tags of the shards, in which the whole UNet trains.
+class TinyPrior(SeeSRDiffusion):
+    """`SeeSRDiffusion` with `in_decibels`, without RCA, with the tags of the shards, in which the whole UNet trains.
 
     The ControlNet's encoder is the UNet's own, not a copy, and its stem stays without effect. So the encoder learns to
     read the LQ latent, and a ControlNet that is copied from the finished UNet, as SeeSR's is, only has to learn to
@@ -124,6 +111,7 @@ class TinyPrior(InDecibels):
             prompt_drop_probability=prompt_drop_probability,
             tags="shards",
             rca=False,
+            loss=in_decibels,
             optimizer=functools.partial(torch.optim.AdamW, fused=True),
         )
         for name, parameter in self.unet.named_parameters():
@@ -137,21 +125,3 @@ class TinyPrior(InDecibels):
         for name in state:
             if name.startswith(_TIED_NAMES):
                 state[name] = state[name.replace("controlnet.", "unet.", 1)]
-
-
-class TinySeeSR(InDecibels):
-    """`InDecibels` whose zero convolutions learn faster than the rest; arguments as there.
-
-    They start at zero, and Adam moves a weight by about the learning rate a step: a few hundred steps are too few to
-    carry them where they have an effect.
-    """
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """As there, with a group of its own for the zero convolutions."""
-        names = ("controlnet_down_blocks", "controlnet_mid_block")
-        zero: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                (zero if name.split(".")[1] in names else others).append(parameter)
-        return [{"params": others}, {"params": zero, "lr": ZERO_CONVOLUTIONS_RATE * self.learning_rate}]

@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from seesr_pl import keyed
 from seesr_pl.evaluation.semantics import TagComparison, TagResult
-from seesr_pl.models.ram import RAM, RAMOutput
+from seesr_pl.imaging.tensors import resize_bicubic, to_float
+from seesr_pl.models.ram import RAM, RAMOutput, Resize
 from seesr_pl.models.ram_inputs import RAMInputs
 from seesr_pl.training.partly_frozen import PartlyFrozen
 from seesr_pl.training.placement import cast_frozen, keep_buffers_local
@@ -92,6 +93,7 @@ class DAPEDistillation(PartlyFrozen):
         self.seed, self.learning_rate, self.warmup_steps, self.optimizer = seed, learning_rate, warmup_steps, optimizer
         self.milestones, self.gamma = tuple(milestones), gamma
         self.representation_weight, self.logit_weight = representation_weight, logit_weight
+        self.lq_upscale, self.resize = lq_upscale, Resize(resize_mode, resize_antialias)
         self.inputs = RAMInputs(ram.config.image_size, lq_upscale, resize_mode, resize_antialias)
         self.stochastic_student, self.compile_networks = stochastic_student, compile
         self.frozen_dtype: torch.dtype = getattr(torch, frozen_dtype)
@@ -103,31 +105,36 @@ class DAPEDistillation(PartlyFrozen):
         self.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The student on the LQ picture is to give what the teacher gives on the HQ one (dape_model.py:129-142)."""
-        teacher = self.teacher(batch)
-        student = self.student(batch)
+        """The student on the LQ image is to give what the teacher gives on the HQ one (paper, Eq. 1-3)."""
+        hq = to_float(batch["hq"])
+        lq = to_float(batch["lq"])
+        if self.lq_upscale == "bicubic":
+            lq = resize_bicubic(lq, (hq.shape[-2], hq.shape[-1]))
+
+        teacher = self.teacher(hq)
+        student = self.student(lq, batch)
+
         losses = distillation_losses(student, teacher)
         loss = self.representation_weight * losses.representation + self.logit_weight * losses.logits
-        self._log_losses(torch.stack([loss, *losses]).detach(), batch_size=len(batch["hq"]))
+
+        self._log_losses(torch.stack([loss, *losses]).detach(), batch_size=len(hq))
         return loss
 
     @torch.no_grad()
-    def teacher(self, batch: Batch) -> RAMOutput:
-        """Plain RAM, deterministic, on the HQ picture."""
+    def teacher(self, hq: Float[Tensor, "b 3 h w"]) -> RAMOutput:
+        """Plain RAM, deterministic, on HQ images in [0, 1]."""
         self.ram.eval()
-        with self.ram.disable_adapter():
-            return self._see(self.inputs.hq(batch["hq"]))
+        return self._see(hq, adapter=False)
 
-    def student(self, batch: Batch) -> RAMOutput:
-        """RAM with its LoRA on the LQ picture; which units are dropped depends on the seed and the micro batch."""
+    def student(self, lq: Float[Tensor, "b 3 h w"], batch: Batch) -> RAMOutput:
+        """RAM with its LoRA on LQ images in [0, 1]; which units are dropped depends on the seed and the micro batch."""
         # Left on after the pass: gradient checkpointing runs the blocks again in the backward pass, in today's mode.
         self.ram.train(self.training and self.stochastic_student)
-        pixel_values = self.inputs.lq(batch["lq"], (batch["hq"].shape[1], batch["hq"].shape[2]))
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             # Keyed by the first sample, so that neither the rank, the number of ranks nor a resume changes the masks.
             first = int(batch["epoch"][0]), int(batch["sample_id"][0])
             torch.manual_seed(keyed.key(self.seed, *first, "student") & _MAX_SEED)
-            return self._see(pixel_values)
+            return self._see(lq, adapter=True)
 
     def on_validation_epoch_start(self) -> None:
         """Start a new comparison."""
@@ -166,11 +173,11 @@ class DAPEDistillation(PartlyFrozen):
             self.ram.visual_encoder.compile()
             self.ram.tagging_head.compile()
 
-    def _see(self, pixel_values: Tensor) -> RAMOutput:
-        representation = self.ram.representation(pixel_values)
-        if self.logit_weight == 0:
-            return RAMOutput(representation, representation.new_zeros(len(representation), 0))
-        return RAMOutput(representation, self.ram.tag_logits(representation))
+    def _see(self, images: Float[Tensor, "b 3 h w"], *, adapter: bool) -> RAMOutput:
+        if self.logit_weight > 0:
+            return self.ram.see(images, adapter=adapter, resize=self.resize)
+        representation = self.ram.represent(images, adapter=adapter, resize=self.resize)
+        return RAMOutput(representation, representation.new_zeros(len(representation), 0))
 
     def _mark_trainable(self, lora_rank: int) -> None:
         if self.ram.lora_rank is None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from seesr_pl.models.denoiser import Condition, predict
 from seesr_pl.models.stack import SeeSRStack
-from seesr_pl.training.conditioning import Condition
 from seesr_pl.training.seesr import SeeSRDiffusion
 
 Network = TypeVar("Network")
@@ -40,7 +40,6 @@ def step_flops(module: SeeSRDiffusion, *, size: int) -> StepFlops:
     vae: Any = stack.vae
     stack.unet.disable_gradient_checkpointing()
     stack.controlnet.disable_gradient_checkpointing()
-    copy = SeeSRDiffusion(stack, rca=module.rca, representation=module.representation)
     image = torch.empty(1, 3, size, size, device="meta")
     side = stack.ram.config.image_size
     pixels = torch.empty(1, 3, side, side, device="meta")
@@ -53,7 +52,8 @@ def step_flops(module: SeeSRDiffusion, *, size: int) -> StepFlops:
     def learn() -> None:
         condition = Condition(text, representation if module.rca else None, image)
         timesteps = torch.zeros(1, dtype=torch.int64, device="meta")
-        copy.denoising_losses(latents, latents, timesteps, condition).mean().backward()
+        prediction = predict(stack.unet, stack.controlnet, latents, timesteps, condition)
+        prediction.square().mean().backward()
 
     return StepFlops(
         networks=counted(learn),

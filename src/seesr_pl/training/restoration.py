@@ -1,6 +1,8 @@
 """Held-out images restored while a run goes on: two scores beside those of bicubic, and a picture to look at."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,8 +40,7 @@ class ValidationImages(Callback):
         folder: for the pictures.
         num_images: that each rank restores and scores.
         num_shown: of rank 0's that the picture shows.
-        num_inference_steps: of the module's own scheduler.
-        guidance_scale: 1 is no guidance, at half the cost.
+        sampler: what changes of the run's own sampler.
     """
 
     def __init__(
@@ -48,12 +49,11 @@ class ValidationImages(Callback):
         *,
         num_images: int = 16,
         num_shown: int = 4,
-        num_inference_steps: int = 10,
-        guidance_scale: float = 5.5,
+        sampler: Mapping[str, Any] = MappingProxyType({"num_inference_steps": 10, "color_fix": "none"}),
     ) -> None:
         self.folder = Path(folder)
         self.num_images, self.num_shown = num_images, num_shown
-        self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
+        self.sampler = dict(sampler)
         self._scores: list[list[float]] = []
         self._rows: list[np.ndarray] = []
 
@@ -72,9 +72,7 @@ class ValidationImages(Callback):
         if not len(batch["hq"]):
             return
         with trainer.precision_plugin.forward_context():
-            restored = restore(
-                pl_module, batch, num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale
-            )
+            restored = restore(pl_module, batch, sampler=self.sampler)
         hq, sr, bicubic = (images.cpu().numpy() for images in (batch["hq"], restored.images, restored.bicubic))
         for index, truth in enumerate(hq):
             self._scores.append([m(image[index], truth) for image in (sr, bicubic) for m in (psnr_y, ssim_y)])
@@ -101,8 +99,8 @@ class ValidationImages(Callback):
                 logger.log_image("val/restored", [panel], step=trainer.global_step)
 
 
-def restore(module: SeeSRDiffusion, batch: Batch, *, num_inference_steps: int, guidance_scale: float) -> Restored:
-    """The LQ images of `batch` restored by the pipeline, without colour fix; the noise is keyed by the sample id."""
+def restore(module: SeeSRDiffusion, batch: Batch, *, sampler: Mapping[str, Any]) -> Restored:
+    """The LQ images of `batch` restored by the run's pipeline; the noise is keyed by the sample id."""
     height, width = batch["hq"].shape[1:3]
     pipeline = module.pipeline()
     pipeline.set_progress_bar_config(disable=True)
@@ -110,11 +108,8 @@ def restore(module: SeeSRDiffusion, batch: Batch, *, num_inference_steps: int, g
         list(batch["lq"].cpu().numpy()),
         upscale=height // batch["lq"].shape[1],
         process_size=min(height, width),
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        color_fix="none",
         generator=[keyed.torch_generator(module.seed, number, "restore") for number in batch["sample_id"].tolist()],
-        batch_size=len(batch["lq"]),
+        **{**sampler, "batch_size": len(batch["lq"])},
     )
     images = torch.from_numpy(np.stack([np.array(image) for image in output.images]))
     bicubic = resize_bicubic(to_float(batch["lq"]), (height, width))

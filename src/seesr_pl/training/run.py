@@ -12,7 +12,7 @@ from seesr_pl.nested import leaves
 Resume = Literal["auto", "force", "never"]
 # May differ between the two halves of a run: none of these changes what is learned from which sample.
 FREE_KEYS = (
-    "resume", "paths", "trainer", "callbacks", "logger",
+    "resume", "sampler", "module.sampler", "paths", "trainer", "callbacks", "logger",
     "data.num_workers", "data.micro_batch_size", "data.prefetch_factor", "data.num_retries", "data.first_wait_seconds",
     "data.validation_sources", "data.validation_batch_size", "data.max_bad_fraction",
     "data.cache_folder", "data.cache_gigabytes",

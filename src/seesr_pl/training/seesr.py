@@ -1,30 +1,23 @@
 """SeeSR's second stage: the ControlNet and the representation cross-attention learn to denoise HQ latents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from seesr_pl import keyed
 from seesr_pl.files import MissingFile
 from seesr_pl.imaging.tensors import resize_bicubic, to_float
+from seesr_pl.models.denoiser import Condition, embed, encode, latent_shape, predict
 from seesr_pl.models.prompts import PromptStyle, missing_prompt_model, prompter
+from seesr_pl.models.ram import BICUBIC, RAM
 from seesr_pl.models.stack import SeeSRStack
-from seesr_pl.sampling.run_pipeline import Representation, RunPipeline
-from seesr_pl.training.conditioning import (
-    Condition,
-    prediction_target,
-    require_adapter,
-    sampled_latents,
-    soft_prompt,
-    text_embeddings,
-    training_texts,
-)
+from seesr_pl.sampling.pipeline import Representation, SeeSRPipeline
 from seesr_pl.training.optimizers import learning_rate_schedule
 from seesr_pl.training.partly_frozen import PartlyFrozen
 from seesr_pl.training.placement import cast_frozen, keep_buffers_local, train_controlnet_and_rca
@@ -41,11 +34,14 @@ class SeeSRDiffusion(PartlyFrozen):
         warmup_steps: over which it rises linearly.
         decay_steps: if given, over which it falls to zero along half a cosine.
         optimizer: called with the trainable parameters and `lr`.
-        prompt_drop_probability: chance that a sample's text is empty (official `null_text_ratio`).
+        loss: of float32 prediction and target (b, c, h, w), one value a sample.
+        learning_rate_factors: times the learning rate, by the start of parameter names, e.g. `controlnet.mid_block`.
+        prompt_drop_probability: how often a sample's text is empty (official `null_text_ratio`).
         tags: the text: `shards` reads the batch's, the others are the styles of `models.prompts`, on the HQ crop.
         prompt_model: for `classification` and `caption`, a folder or a name on the Hugging Face hub.
         representation: of the LQ image: `dape` by RAM with its LoRA, `ram` without, `none` one zero token.
         rca: whether the representation cross-attention takes part; if not, it neither runs nor trains.
+        sampler: what changes of the official sampling settings when the run's images are restored.
         gradient_checkpointing: recompute activations of both networks in the backward pass.
         compile: `torch.compile` of both networks and the VAE.
         channels_last: memory format of the convolution weights.
@@ -65,24 +61,29 @@ class SeeSRDiffusion(PartlyFrozen):
         warmup_steps: int = 0,
         decay_steps: int | None = None,
         optimizer: Callable[..., Optimizer] = torch.optim.AdamW,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        learning_rate_factors: Mapping[str, float] | None = None,
         prompt_drop_probability: float = 0.5,
         tags: PromptStyle | Literal["shards"] = "ram",
         prompt_model: str | None = None,
         representation: Representation = "dape",
         rca: bool = True,
+        sampler: Mapping[str, Any] | None = None,
         gradient_checkpointing: bool = False,
         compile: bool = False,
         channels_last: bool = False,
         frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
         super().__init__()
-        require_adapter(stack.ram, representation if rca else "none")
+        _require_lora(stack.ram, needs_lora=rca and representation == "dape")
         self.vae: Any = stack.vae
         self.text_encoder, self.tokenizer = stack.text_encoder, stack.tokenizer
         self.unet, self.controlnet, self.ram = stack.unet, stack.controlnet, stack.ram
         self.scheduler: Any = stack.scheduler
         self.seed, self.learning_rate, self.warmup_steps, self.optimizer = seed, learning_rate, warmup_steps, optimizer
         self.decay_steps, self.prompt_drop_probability, self.tags = decay_steps, prompt_drop_probability, tags
+        self.loss, self.learning_rate_factors = loss or mean_squared_error, dict(learning_rate_factors or {})
+        self.sampler, self.prompt_model = dict(sampler or {}), prompt_model
         self.prompter = None if tags == "shards" else prompter(tags, ram=stack.ram, model=prompt_model)
         self.representation, self.rca = representation, rca
         self.compile_networks, self.channels_last = compile, channels_last
@@ -107,107 +108,101 @@ class SeeSRDiffusion(PartlyFrozen):
             self.vae, self.text_encoder, self.tokenizer, self.unet, self.controlnet, self.ram, self.scheduler
         )
 
-    def pipeline(self) -> RunPipeline:
-        """What restores pictures with the networks as they are now, and is told of them what training was told.
+    def pipeline(self) -> SeeSRPipeline:
+        """What restores images with the networks as they are now, and is told of them what training was told.
 
-        Tags are those of the LQ pictures, by DAPE where training has its representation (test_seesr.py:137-145).
+        Tags are those of the LQ images, by DAPE where training has its representation (test_seesr.py:137-145).
         """
-        own = self.tags in ("ram", "dape", "shards")
-        return RunPipeline.of_run(
-            self.stack, representation=self.representation, prompter=None if own else self.prompter
+        return SeeSRPipeline(
+            *self.stack,
+            representation=self.representation,
+            prompter=self.tags if self.tags in ("none", "classification", "caption") else "own",
+            prompter_model=self.prompt_model,
+            sampler=self.sampler,
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The denoising loss of a micro batch; the losses and timesteps of its samples go along for callbacks."""
-        losses, timesteps = self.losses(batch)
-        self._micro_losses.append(losses.detach().mean())
-        self.log("train/loss", torch.stack(self._micro_losses).mean(), sync_dist=True, batch_size=len(losses))
+        """Denoise HQ latents under text, representation and LQ image (paper, section 3.3; train_seesr.py:960-1035).
+
+        All that is random is keyed by the sample, whatever the device, rank or batch that it comes in.
+        """
+        keys = self._keys(batch)
+        hq = to_float(batch["hq"])
+        condition = self.condition(hq, batch)
+
+        # z_0, a sample of the VAE's posterior, and z_t, its mixture with noise.
+        shape = latent_shape(self.vae, hq)
+        posterior_noise = keyed.normal(shape, purpose="posterior", **keys).to(self.device, non_blocking=True)
+        latents = encode(self.vae, hq, posterior_noise=posterior_noise)
+        noise = keyed.normal(shape, purpose="noise", **keys).to(self.device, non_blocking=True)
+        timesteps = keyed.integers(self.scheduler.config.num_train_timesteps, purpose="timestep", **keys)
+        timesteps = timesteps.to(self.device, non_blocking=True)
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+
+        prediction = predict(self.unet, self.controlnet, noisy, timesteps, condition)
+        target = prediction_target(self.scheduler, latents, noise, timesteps)
+        losses = self.loss(prediction.float(), target.float())
+
+        self.log_losses(losses)
         return {"loss": losses.mean(), "losses": losses.detach(), "timesteps": timesteps}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The denoising loss of held-out images; a sample meets the same noise and timestep at every validation."""
-        losses, _ = self.losses(batch)
-        self.val_loss.update(losses)
+        """The loss of held-out images; a sample meets the same noise and timestep at every validation."""
+        self.training_step(batch, batch_idx)
+
+    def log_losses(self, losses: Float[Tensor, " b"]) -> None:
+        """Log the mean of the micro batches of this optimizer step so far, or collect what validation logs."""
+        if not self.training:
+            self.val_loss.update(losses)
+            return
+        self._micro_losses.append(losses.detach().mean())
+        self.log("train/loss", torch.stack(self._micro_losses).mean(), sync_dist=True, batch_size=len(losses))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over all ranks, of which some may have had no image."""
         self.log("val/loss", self.val_loss.compute())
         self.val_loss.reset()
 
-    def losses(self, batch: Batch) -> tuple[Float[Tensor, " b"], Int[Tensor, " b"]]:
-        """The loss and the timestep of each sample."""
-        condition = self.condition(batch)
-        latents = self.encode(batch)
-        noise, timesteps = self.noise(batch, latents.shape)
-        return self.denoising_losses(latents, noise, timesteps, condition), timesteps
-
-    def denoising_losses(
-        self,
-        latents: Float[Tensor, "b c h w"],
-        noise: Float[Tensor, "b c h w"],
-        timesteps: Int[Tensor, " b"],
-        condition: Condition,
-    ) -> Float[Tensor, " b"]:
-        """The mean squared error of each sample's prediction, in float32 (train_seesr.py:1000-1035)."""
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        prediction = self.predict(noisy, timesteps, condition)
-        target = prediction_target(self.scheduler, latents, noise, timesteps)
-        return F.mse_loss(prediction.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
-
-    def predict(
-        self, noisy: Float[Tensor, "b c h w"], timesteps: Int[Tensor, " b"], condition: Condition
-    ) -> Float[Tensor, "b c h w"]:
-        """What the UNet answers, with the ControlNet's residuals at scale 1."""
-        text, representation, image = condition
-        down, middle = self.controlnet(
-            noisy, timesteps, text, image, image_encoder_hidden_states=representation, return_dict=False
-        )
-        return self.unet(
-            noisy,
-            timesteps,
-            text,
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=middle,
-            image_encoder_hidden_states=representation,
-            return_dict=False,
-        )[0]
-
     @torch.no_grad()
-    def condition(self, batch: Batch) -> Condition:
-        """Tags of the HQ crop as text, the representation of the LQ image, the LQ image at HQ size."""
-        hq = to_float(batch["hq"])
+    def condition(self, hq: Float[Tensor, "b 3 h w"], batch: Batch) -> Condition:
+        """Tags of the HQ crop as text, the representation of the LQ image, and the LQ image at HQ size."""
         image = resize_bicubic(to_float(batch["lq"]), (hq.shape[-2], hq.shape[-1]))
-        text = text_embeddings(self.tokenizer, self.text_encoder, self.prompts(hq, batch))
-        return Condition(text, soft_prompt(self.ram, image, self.representation) if self.rca else None, image)
+        text = embed(self.tokenizer, self.text_encoder, self.prompts(hq, batch))
+        if not self.rca:
+            return Condition(text, None, image)
+        if self.representation == "none":
+            return Condition(text, image.new_zeros(len(image), 1, self.ram.config.representation_dim), image)
+        # Resized as in official training (paired_dataset.py:86-90).
+        representation = self.ram.represent(image, adapter=self.representation == "dape", resize=BICUBIC)
+        return Condition(text, representation, image)
 
     def prompts(self, hq: Float[Tensor, "b 3 h w"], batch: Batch) -> list[str]:
-        """The text of each sample; those that the keyed chance drops are empty, and are not tagged at all."""
-        chances = keyed.uniform(purpose="prompt_drop", **self._keys(batch))
-        kept = [index for index, chance in enumerate(chances.tolist()) if chance >= self.prompt_drop_probability]
+        """The text of each sample; those that the keyed draw drops are empty, and are not tagged at all.
+
+        Texts end with a comma, as in official training (utils_data/make_tags.py:71-73); those of the shards are taken
+        as they are.
+        """
+        draws = keyed.uniform(purpose="prompt_drop", **self._keys(batch))
+        kept = [index for index, draw in enumerate(draws.tolist()) if draw >= self.prompt_drop_probability]
         prompts = [""] * len(hq)
-        if kept and self.tags != "none":
-            texts = training_texts(self.prompter, hq[kept], [batch["tags"][index] for index in kept])
-            for index, text in zip(kept, texts, strict=True):
-                prompts[index] = text
+        if not kept or self.tags == "none":
+            return prompts
+        stored = [batch["tags"][index] for index in kept]
+        texts = stored if self.prompter is None else [f"{text}," for text in self.prompter(hq[kept])]
+        for index, text in zip(kept, texts, strict=True):
+            prompts[index] = text
         return prompts
 
-    @torch.no_grad()
-    def encode(self, batch: Batch) -> Float[Tensor, "b c h w"]:
-        """One sample of the VAE's posterior of each HQ crop, scaled to about unit variance (train_seesr.py:968)."""
-        posterior = self.vae.encode(to_float(batch["hq"]) * 2 - 1).latent_dist
-        noise = keyed.normal(posterior.mean.shape[1:], purpose="posterior", **self._keys(batch))
-        return sampled_latents(posterior, noise.to(self.device, non_blocking=True), self.vae.config.scaling_factor)
-
-    def noise(self, batch: Batch, shape: torch.Size) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]:
-        """The noise and the timestep of each sample, whatever the device, rank or batch that it comes in."""
-        keys = self._keys(batch)
-        noise = keyed.normal(shape[1:], purpose="noise", **keys)
-        timesteps = keyed.integers(self.scheduler.config.num_train_timesteps, purpose="timestep", **keys)
-        return noise.to(self.device, non_blocking=True), timesteps.to(self.device, non_blocking=True)
-
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """One group of all that trains."""
-        return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
+        """What trains, in one group for each factor of `learning_rate_factors`, those without one first."""
+        groups: dict[float, list[nn.Parameter]] = {1.0: []}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                factors = [
+                    factor for start, factor in self.learning_rate_factors.items() if name.startswith(f"{start}.")
+                ]
+                groups.setdefault(factors[0] if factors else 1.0, []).append(parameter)
+        return [{"params": members, "lr": factor * self.learning_rate} for factor, members in groups.items()]
 
     def configure_optimizers(self) -> Any:
         """The groups of `parameter_groups`; the schedule counts optimizer steps."""
@@ -236,3 +231,24 @@ class SeeSRDiffusion(PartlyFrozen):
 
     def _keys(self, batch: Batch) -> dict[str, Any]:
         return {"seed": self.seed, "epochs": batch["epoch"], "sample_ids": batch["sample_id"]}
+
+
+def mean_squared_error(prediction: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    """The mean squared error of each sample (train_seesr.py:1029-1035)."""
+    return F.mse_loss(prediction, target, reduction="none").mean(dim=(1, 2, 3))
+
+
+def prediction_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """What the scheduler's `prediction_type` asks for: noise (SD-2-base), velocity or clean latents."""
+    kind = scheduler.config.prediction_type
+    if kind == "v_prediction":
+        return scheduler.get_velocity(latents, noise, timesteps)
+    return {"epsilon": noise, "sample": latents}[kind]
+
+
+def _require_lora(ram: RAM, *, needs_lora: bool) -> None:
+    if needs_lora and ram.lora_rank is None:
+        raise ValueError(
+            "representation=dape needs a RAM with DAPE's LoRA, and this one has none (it would silently be plain "
+            "RAM's): give the stack dape=PATH, or set representation=ram"
+        )

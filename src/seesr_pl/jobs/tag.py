@@ -1,7 +1,9 @@
 """Tags, and representations if wanted, for image files and for whole shards."""
 
+import functools
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,21 +11,22 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from seesr_pl.checkpoints.stack import read_ram
 from seesr_pl.data.decode import decode_rgb
 from seesr_pl.data.shards import INDEX_SUFFIX, REPRESENTATION_EXTENSION, SampleEntry, ShardIndex
 from seesr_pl.data.writer import ShardWriter
-from seesr_pl.files import write_whole
-from seesr_pl.imaging.io import FORMATS
+from seesr_pl.files import LeftOut, find_images, write_whole
 from seesr_pl.imaging.tensors import to_float
-from seesr_pl.models.ram import RAM, ram_pixel_values
+from seesr_pl.jobs.pool import Advance
+from seesr_pl.models.prompts import tag_texts
+from seesr_pl.models.ram import RAM
 
 FILES_PER_JOB = 64
 
 
 class Tagged(NamedTuple):
-    """The text of a picture, "a, b,", and its representation (n, 512) in half precision if wanted."""
+    """The text of an image, "a, b,", and its representation (n, 512) in half precision if wanted."""
 
     text: str
     representation: np.ndarray | None
@@ -34,12 +37,36 @@ class Job(NamedTuple):
 
     sources: tuple[Path, ...]
     targets: tuple[Path, ...]
-    num_pictures: int
+    num_images: int
 
     @property
     def is_shard(self) -> bool:
         """Whether the source is a shard."""
         return self.sources[0].suffix == ".tar"
+
+
+class Plan(NamedTuple):
+    """The jobs that are left to do, and the files that a search passed over."""
+
+    jobs: list[Job]
+    left_out: list[LeftOut]
+
+
+class TaggerSettings(NamedTuple):
+    """How a process makes what does a job; `ram` is an official file or a folder of `RAM.save_pretrained`."""
+
+    ram: Path
+    dape: Path | None = None
+    tag_list: Path | None = None
+    thresholds: Path | None = None
+    representation: bool = False
+    batch_size: int = 8
+
+    def worker(self, device: str) -> Callable[[Job, Advance], list[str]]:
+        """What does a job on `device`."""
+        ram = read_ram(self.ram, self.dape, tag_list=self.tag_list, thresholds=self.thresholds)
+        tagger = Tagger(ram.to(device), representation=self.representation)
+        return functools.partial(_do, tagger, self.batch_size)
 
 
 class Tagger:
@@ -52,48 +79,39 @@ class Tagger:
         self.ram, self.representation = ram.eval(), representation
 
     @torch.no_grad()
-    def __call__(self, pictures: Sequence[np.ndarray]) -> list[Tagged]:
-        """One result a picture, in order."""
-        seen = self.ram(torch.cat([self._pixel_values(picture) for picture in pictures]))
-        texts = [", ".join(tags) + "," for tags in self.ram.tags(seen.logits)]
+    def __call__(self, images: Sequence[np.ndarray]) -> list[Tagged]:
+        """One result an image, in order."""
+        seen = self.ram.see([to_float(torch.from_numpy(image)[None].to(self.ram.device)) for image in images])
+        texts = [f"{text}," for text in tag_texts(self.ram, seen.logits)]
         if not self.representation:
             return [Tagged(text, None) for text in texts]
         return [Tagged(text, row.half().cpu().numpy()) for text, row in zip(texts, seen.representation, strict=True)]
 
-    def _pixel_values(self, picture: np.ndarray) -> Tensor:
-        images = to_float(torch.from_numpy(picture)[None].to(self.ram.device))
-        return ram_pixel_values(images, size=self.ram.config.image_size).to(self.ram.dtype)
 
-
-def jobs(sources: Sequence[Path], out: Path) -> list[Job]:
+def plan(sources: Sequence[Path], out: Path) -> Plan:
     """What is left to do for image files, folders of them, shards and folders of shards; finished targets are left out.
 
     Below a folder, the targets keep the sources' subfolders. Raises ValueError where nothing to tag is found or two
     sources would get the same target.
     """
-    found = [pair for source in sources for pair in _targets(source, out)]
+    found, left_out = [], []
+    for source in sources:
+        images, passed_over = find_images(source, also=(".tar",))
+        found += [(image.path, _target(image.path, out / image.place.parent)) for image in images]
+        left_out += passed_over
     if not found:
         raise ValueError(
             f"no image and no shard in {', '.join(map(str, sources))}; give files, or folders that hold some"
         )
-    targets = [target for _, target in found]
-    twice = next((target for target in targets if targets.count(target) > 1), None) if _collide(targets) else None
-    if twice is not None:
-        raise ValueError(f"two sources would both be written to {twice}; tag them into different folders")
+    twice = [target for target, count in Counter(target for _, target in found).items() if count > 1]
+    if twice:
+        raise ValueError(f"two sources would both be written to {twice[0]}; tag them into different folders")
     left = [(source, target) for source, target in found if not target.exists()]
     shards = [Job((source,), (target,), len(read_index(source))) for source, target in left if source.suffix == ".tar"]
     files = [pair for pair in left if pair[0].suffix != ".tar"]
     chunks = [files[start : start + FILES_PER_JOB] for start in range(0, len(files), FILES_PER_JOB)]
-    return shards + [Job(tuple(s for s, _ in chunk), tuple(t for _, t in chunk), len(chunk)) for chunk in chunks]
-
-
-def do(job: Job, tagger: Tagger, *, batch_size: int, advance: Callable[[int], None]) -> list[str]:
-    """Tag what `job` names, calling `advance` with the pictures of each batch.
-
-    Returns what could not be decoded: such files get no target, such samples of a shard are copied without tags.
-    """
-    work = _do_shard if job.is_shard else _do_files
-    return work(job, tagger, batch_size, advance)
+    jobs = [Job(tuple(s for s, _ in chunk), tuple(t for _, t in chunk), len(chunk)) for chunk in chunks]
+    return Plan(shards + jobs, left_out)
 
 
 def read_index(shard: Path) -> ShardIndex:
@@ -111,19 +129,27 @@ def shard_target(shard: Path, out: Path) -> Path:
     return out / f"{prefix}-{number:06d}.tar"
 
 
-def _do_files(job: Job, tagger: Tagger, batch_size: int, advance: Callable[[int], None]) -> list[str]:
+def _do(tagger: Tagger, batch_size: int, job: Job, advance: Advance) -> list[str]:
+    """Tag what `job` names, calling `advance` with the images of each batch.
+
+    Returns what could not be decoded: such files get no target, such samples of a shard are copied without tags.
+    """
+    return (_do_shard if job.is_shard else _do_files)(job, tagger, batch_size, advance)
+
+
+def _do_files(job: Job, tagger: Tagger, batch_size: int, advance: Advance) -> list[str]:
     damaged: list[str] = []
     for pairs in _batches(zip(job.sources, job.targets, strict=True), batch_size):
-        pictures = [_decoded(source.read_bytes()) for source, _ in pairs]
-        damaged += [str(source) for (source, _), picture in zip(pairs, pictures, strict=True) if picture is None]
-        for (_, target), tagged in zip(pairs, _tagged(tagger, pictures), strict=True):
+        images = [_decoded(source.read_bytes()) for source, _ in pairs]
+        damaged += [str(source) for (source, _), image in zip(pairs, images, strict=True) if image is None]
+        for (_, target), tagged in zip(pairs, _tagged(tagger, images), strict=True):
             if tagged is not None:
                 _write(target, tagged)
         advance(len(pairs))
     return damaged
 
 
-def _do_shard(job: Job, tagger: Tagger, batch_size: int, advance: Callable[[int], None]) -> list[str]:
+def _do_shard(job: Job, tagger: Tagger, batch_size: int, advance: Advance) -> list[str]:
     damaged: list[str] = []
     prefix, number = _shard_name(job.sources[0])
     # One shard in, one shard out, however large it is.
@@ -132,9 +158,9 @@ def _do_shard(job: Job, tagger: Tagger, batch_size: int, advance: Callable[[int]
     with writer, job.sources[0].open("rb") as file:
         index = read_index(job.sources[0])
         for entries in _batches((index[position] for position in range(len(index))), batch_size):
-            images = [_read(file, entry) for entry in entries]
-            pictures = [_decoded(image) for image in images]
-            for entry, image, tagged in zip(entries, images, _tagged(tagger, pictures), strict=True):
+            encoded = [_read(file, entry) for entry in entries]
+            images = [_decoded(image) for image in encoded]
+            for entry, image, tagged in zip(entries, encoded, _tagged(tagger, images), strict=True):
                 text, representation = tagged or (None, None)
                 writer.write(entry.key, image, extension=entry.extension, tags=text, representation=representation)
                 damaged += [] if tagged else [f"{job.sources[0]}: {entry.key}"]
@@ -142,21 +168,8 @@ def _do_shard(job: Job, tagger: Tagger, batch_size: int, advance: Callable[[int]
     return damaged
 
 
-def _targets(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    if source.is_dir():
-        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in FORMATS or path.suffix == ".tar")
-    elif source.is_file():
-        files = [source]
-    else:
-        raise FileNotFoundError(f"{source} does not exist")
-    root = source if source.is_dir() else source.parent
-    for path in files:
-        folder = out / path.parent.relative_to(root)
-        yield path, shard_target(path, folder) if path.suffix == ".tar" else folder / f"{path.stem}.txt"
-
-
-def _collide(targets: Sequence[Path]) -> bool:
-    return len(set(targets)) < len(targets)
+def _target(path: Path, folder: Path) -> Path:
+    return shard_target(path, folder) if path.suffix == ".tar" else folder / f"{path.stem}.txt"
 
 
 def _shard_name(shard: Path) -> tuple[str, int]:
@@ -182,17 +195,16 @@ def _decoded(data: bytes) -> np.ndarray | None:
         return None
 
 
-def _tagged(tagger: Tagger, pictures: Sequence[np.ndarray | None]) -> list[Tagged | None]:
-    sound = [picture for picture in pictures if picture is not None]
+def _tagged(tagger: Tagger, images: Sequence[np.ndarray | None]) -> list[Tagged | None]:
+    sound = [image for image in images if image is not None]
     results = iter(tagger(sound) if sound else [])
-    return [None if picture is None else next(results) for picture in pictures]
+    return [None if image is None else next(results) for image in images]
 
 
 def _write(target: Path, tagged: Tagged) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     if tagged.representation is not None:
         data = io.BytesIO()
         np.save(data, tagged.representation, allow_pickle=False)
         write_whole(target.with_suffix(f".{REPRESENTATION_EXTENSION}"), data.getvalue())
-    # The text comes last: where it is, the picture is done.
+    # The text comes last: where it is, the image is done.
     write_whole(target, tagged.text.encode())

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seesr_pl.sampling.inputs import prompt_text
-from seesr_pl.sampling.pictures import finish, prepare
+from seesr_pl.sampling.images import finish, prepare, prompt_text
 
 
 def noise(width: int, height: int) -> np.ndarray:
@@ -16,7 +15,7 @@ def test_a_regular_picture_is_enlarged_by_pillow_bicubic():
     rgb = noise(128, 136)
     expected = np.asarray(Image.fromarray(rgb).resize((512, 544), Image.Resampling.BICUBIC))
     for recipe in ("default", "official"):
-        np.testing.assert_array_equal(prepare(rgb, 4, multiple=8, recipe=recipe).picture, expected)
+        np.testing.assert_array_equal(prepare(rgb, 4, multiple=8, recipe=recipe).image, expected)
 
 
 @pytest.mark.parametrize("short", [49, 98, 103, 107])
@@ -30,22 +29,22 @@ def test_odd_sides_are_padded_not_resized():
     rgb = noise(129, 131)
     work = prepare(rgb, 4, multiple=8, recipe="default")
     assert work.size == (524, 516)
-    assert work.picture.shape == (528, 520, 3)
-    assert prepare(rgb, 4, multiple=8, recipe="official").picture.shape == (520, 512, 3)
+    assert work.image.shape == (528, 520, 3)
+    assert prepare(rgb, 4, multiple=8, recipe="official").image.shape == (520, 512, 3)
 
 
 def test_finishing_an_untouched_picture_gives_the_enlarged_input():
     rgb = noise(129, 131)
     work = prepare(rgb, 4, multiple=8, recipe="default")
-    result = finish(work.picture, work, color_fix="none")
-    np.testing.assert_array_equal(result, work.picture[:524, :516])
+    result = finish(work.image, work, color_fix="none")
+    np.testing.assert_array_equal(result, work.image[:524, :516])
 
 
 @pytest.mark.parametrize("upscale", [1, 2, 3, 2.5])
 def test_the_target_is_upscale_times_the_input(upscale):
     work = prepare(noise(33, 70), upscale, multiple=8, recipe="default")
     assert work.target == (round(70 * upscale), round(33 * upscale))
-    assert finish(work.picture, work, color_fix="wavelet").shape[:2] == work.target
+    assert finish(work.image, work, color_fix="wavelet").shape[:2] == work.target
 
 
 def test_a_sliver_is_refused_with_the_limit():

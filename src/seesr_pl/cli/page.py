@@ -1,0 +1,107 @@
+"""`seesr demo`: a web page to try the pipeline on an image."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    import gradio
+    import numpy as np
+
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+_MAX_SIDE = 4096
+
+
+def demo(
+    ckpt: Annotated[Path | None, typer.Option(help="a run, its .ckpt file, or a saved pipeline folder")] = None,
+    base: Annotated[Path | None, typer.Option(help="Stable Diffusion 2 folder (official weights)")] = None,
+    seesr: Annotated[Path | None, typer.Option(help="SeeSR folder with unet/ and controlnet/")] = None,
+    ram: Annotated[Path | None, typer.Option(help="ram_swin_large_14m.pth, or a saved RAM folder")] = None,
+    dape: Annotated[Path | None, typer.Option(help="DAPE.pth")] = None,
+    turbo: Annotated[bool, typer.Option(help="--base is sd-turbo: the sampler turbo becomes useful")] = False,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="of the networks")] = "float32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+) -> None:
+    """Serve a page: upload, see and edit the tags, restore, compare before and after. Needs the extra \\[demo]."""
+    try:
+        import gradio  # noqa: F401  # a missing extra is said before weights are loaded
+    except ImportError as error:
+        raise ImportError("the demo needs gradio: pip install 'seesr-pl[demo]'") from error
+    from seesr_pl.cli.weights import pipeline_builder
+    from seesr_pl.jobs.pool import existing_device
+
+    build = pipeline_builder(ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=turbo)
+    page(build(existing_device(device))).queue().launch(server_name=host, server_port=port)
+
+
+def page(pipeline: "SeeSRPipeline") -> "gradio.Blocks":
+    """The page for one pipeline; one image at a time. Its choices are those of `Sampling`."""
+    import gradio
+
+    from seesr_pl.sampling.settings import SAMPLERS, settings
+
+    upscale_setting = next(setting for setting in settings() if setting.name == "upscale")
+    with gradio.Blocks(title="SeeSR") as blocks:
+        gradio.Markdown("# SeeSR\nUpload an image, check what it was taken for, restore it.")
+        with gradio.Row():
+            with gradio.Column():
+                image = gradio.Image(label="Image", type="pil", image_mode="RGB")
+                tags = gradio.Textbox(label="Tags", info="what the image shows, as the tagger sees it; edit freely")
+                prompt = gradio.Textbox(label="Prompt", info="more words, in front of the usual ones")
+                sampler = gradio.Radio(["own", *SAMPLERS], value="own", label="Sampler")
+                with gradio.Row():
+                    upscale = gradio.Slider(1, 8, value=4, step=1, label="Upscale", info=upscale_setting.help)
+                    seed = gradio.Number(value=0, precision=0, label="Seed")
+                button = gradio.Button("Restore", variant="primary")
+            slider = gradio.ImageSlider(label="Before | after", type="numpy")
+        image.upload(_look(pipeline), image, tags)
+        button.click(_restore(pipeline), [image, tags, prompt, sampler, upscale, seed], slider)
+    return blocks
+
+
+def _look(pipeline: "SeeSRPipeline") -> Any:
+    from seesr_pl.sampling.images import as_rgb
+
+    def look(image: Any) -> str:
+        return pipeline.look([as_rgb(image)])[1][0]
+
+    return look
+
+
+def _restore(pipeline: "SeeSRPipeline") -> Any:
+    import gradio
+    import numpy as np
+    from PIL import Image
+
+    from seesr_pl.sampling.images import as_rgb
+    from seesr_pl.sampling.pipeline import restore as restore_one
+    from seesr_pl.sampling.settings import SAMPLERS
+
+    def restore(
+        image: Image.Image | None, tags: str, prompt: str, sampler: str, upscale: int, seed: int
+    ) -> "tuple[np.ndarray, np.ndarray]":
+        if image is None:
+            raise gradio.Error("Upload an image first.")
+        size = image.width * upscale, image.height * upscale
+        if max(size) > _MAX_SIDE:
+            raise gradio.Error(f"The result would be {size[0]}x{size[1]}; this page stops at {_MAX_SIDE} a side.")
+        sampling = SAMPLERS.get(sampler, pipeline.sampling).changed({"upscale": upscale})
+        progress, done = gradio.Progress(), iter(range(1, sampling.num_inference_steps + 1))
+        result = restore_one(
+            pipeline,
+            as_rgb(image),
+            seed=seed,
+            key=0,
+            sampling=sampling,
+            tags=tags,
+            prompt=prompt,
+            on_step=lambda: progress((next(done), sampling.num_inference_steps), unit="steps"),
+        ).rgb
+        before = image.resize((result.shape[1], result.shape[0]), Image.Resampling.BICUBIC)
+        return np.asarray(before), result
+
+    return restore

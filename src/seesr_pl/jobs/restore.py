@@ -1,0 +1,176 @@
+"""Restoring image files: which are meant, where results go, what is told beside each, and what is done already."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from seesr_pl.checkpoints.io import frozen_hash
+from seesr_pl.files import IMAGE_SUFFIXES, ImageFile, LeftOut, Record, find_images, fingerprint
+from seesr_pl.imaging.io import Picture, read_picture, write_picture
+from seesr_pl.jobs.pool import Advance
+from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
+from seesr_pl.sampling.settings import SAMPLERS
+
+_LIBRARIES = ("seesr-pl", "torch", "diffusers", "transformers")
+
+
+class Job(NamedTuple):
+    """One result: the file to restore, the file to write, and which sample of it this is."""
+
+    source: Path
+    target: Path
+    sample: int
+
+
+class Outcome(NamedTuple):
+    """What became of a job: `state` is "restored", "kept" or "failed", `message` says why it failed."""
+
+    job: Job
+    state: str
+    message: str = ""
+
+
+class Plan(NamedTuple):
+    """The jobs, and the files that a search passed over."""
+
+    jobs: list[Job]
+    left_out: list[LeftOut]
+
+
+class RestorerSettings(NamedTuple):
+    """How a process makes its `Restorer`; everything in it is picklable.
+
+    Args:
+        build: makes the pipeline on a device.
+        sampler: a name of `SAMPLERS`; None is the pipeline's own.
+        changes: single settings on top of it.
+        seed: noise is keyed by (seed, sample).
+        prompter: a style of `models.prompts`, or "own": the pipeline's.
+        prompter_model: of "classification" and "caption".
+        overwrite: restore again what is there already.
+        compile: the networks.
+    """
+
+    build: Callable[[str], SeeSRPipeline]
+    sampler: str | None = None
+    changes: Mapping[str, Any] = {}
+    seed: int = 0
+    prompter: Any = "own"
+    prompter_model: str | None = None
+    overwrite: bool = False
+    compile: bool = False
+
+    def restorer(self, device: str) -> "Restorer":
+        """The restorer of the process that has `device`."""
+        return Restorer(self.build(device), self)
+
+
+class Restorer:
+    """Does jobs with one pipeline. A result depends on the file, the settings, seed and sample, and on nothing else."""
+
+    def __init__(self, pipeline: SeeSRPipeline, settings: RestorerSettings) -> None:
+        self.pipeline, self.seed, self.overwrite = pipeline, settings.seed, settings.overwrite
+        if settings.prompter != "own":
+            pipeline.describe_by(settings.prompter, model=settings.prompter_model)
+        sampling = pipeline.sampling if settings.sampler is None else SAMPLERS[settings.sampler]
+        self.sampling = sampling.changed(settings.changes)
+        if settings.compile:
+            pipeline.unet.compile()
+            pipeline.controlnet.compile()
+            # What is remembered between steps would be compiled as a constant.
+            self.sampling = self.sampling.changed({"cache": False})
+        told = {name: pipeline.config[name] for name in ("prompter", "prompter_model", "representation")}
+        self.facts = {
+            "settings": dataclasses.asdict(self.sampling) | told | {"dtype": str(pipeline.unet.dtype)},
+            "weights": weights_hashes(pipeline),
+        }
+
+    def __call__(self, job: Job, advance: Advance) -> Outcome:
+        """Restore one file, advancing by 1 in all; what is wrong with the file is told in the outcome.
+
+        Results that the same settings, weights and file made are kept unless `overwrite`. Raises OSError where a
+        result cannot be written.
+        """
+        steps = self.sampling.num_inference_steps
+        try:
+            content = job.source.read_bytes()
+            made_by = self._fingerprint(job, content)
+            if not self.overwrite and job.target.is_file() and Record.beside(job.target).holds(made_by):
+                advance(1)
+                return Outcome(job, "kept")
+            picture = read_picture(content, name=job.source.name)
+            restored = restore(
+                self.pipeline,
+                picture.rgb,
+                seed=self.seed,
+                key=job.sample,
+                sampling=self.sampling,
+                on_step=lambda: advance(1 / steps),
+            )
+        except (OSError, ValueError, MemoryError, torch.OutOfMemoryError) as error:
+            advance(1)
+            return Outcome(job, "failed", str(error))
+        alpha = None if picture.alpha is None else _enlarged(picture.alpha, restored.rgb.shape[:2])
+        write_picture(job.target, Picture(restored.rgb, alpha, picture.icc_profile))
+        versions = {library: version(library) for library in _LIBRARIES}
+        facts = {"source": str(job.source), "seed": self.seed, "sample": job.sample, "tags": restored.tags}
+        Record.beside(job.target).write(made_by, **facts, **self.facts, versions=versions)
+        return Outcome(job, "restored")
+
+    def _fingerprint(self, job: Job, content: bytes) -> str:
+        # With the result's name: results of two formats share a record, which stands for the one written last.
+        return fingerprint(self.facts, self.seed, job.sample, job.target.name, content)
+
+
+def plan(inputs: Sequence[str], out: Path, *, ending: str, samples: int) -> Plan:
+    """One job for each image and sample; folders are searched with all below them, and patterns expanded.
+
+    Results keep the place that an image has below its input folder; what lies in `out` is no input, unless `out` is an
+    input folder itself. Raises FileNotFoundError where an input is not there, ValueError where a folder holds no image
+    and where two results would have one name.
+    """
+    jobs: dict[Path, Job] = {}
+    left_out: list[LeftOut] = []
+    for name in inputs:
+        images, passed_over = _found(name, out)
+        left_out += passed_over
+        for source, place in images:
+            for sample in range(samples):
+                suffix = "" if samples == 1 else f"_{sample:02d}"
+                target = out / place.parent / f"{place.stem}{suffix}{ending}"
+                _check_target(source, target, jobs)
+                jobs[target] = Job(source, target, sample)
+    return Plan(list(jobs.values()), left_out)
+
+
+def weights_hashes(pipeline: SeeSRPipeline) -> dict[str, str]:
+    """A hash of each network's weights."""
+    networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    return {name: frozen_hash(network.requires_grad_(False)) for name, network in networks.items()}
+
+
+def _found(name: str, out: Path) -> tuple[list[ImageFile], list[LeftOut]]:
+    path = Path(name).expanduser()
+    is_out = path.is_dir() and path.resolve() == out.resolve()
+    found = find_images(name, outside=None if is_out else out)
+    if not found.images:
+        reasons = "".join(f"\n  {left.path}: {left.reason}" for left in found.left_out)
+        raise ValueError(f"{name} holds no image ({', '.join(IMAGE_SUFFIXES)}){reasons}")
+    return found.images, found.left_out
+
+
+def _check_target(source: Path, target: Path, jobs: Mapping[Path, Job]) -> None:
+    if target in jobs and jobs[target].source != source:
+        raise ValueError(f"{source} and {jobs[target].source} would both be written to {target}; name them apart")
+    if target.resolve() == source.resolve():
+        raise ValueError(f"{source} would be overwritten by its own result; choose another --out")
+
+
+def _enlarged(alpha: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(Image.fromarray(alpha).resize((size[1], size[0]), Image.Resampling.BICUBIC))

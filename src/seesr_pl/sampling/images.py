@@ -1,0 +1,138 @@
+"""What a user hands in, brought to one form; the image the networks work on; and back to `upscale` times the input."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from seesr_pl.imaging.color_fix import ColorFix, fix_colors
+from seesr_pl.imaging.tensors import to_uint8
+
+MAX_PIXELS = 2**27
+"""Most pixels of a result while it is worked on."""
+
+RGB = UInt8[np.ndarray, "h w 3"]
+AnyImage = Image.Image | np.ndarray | Tensor
+
+
+class Work(NamedTuple):
+    """An image at work: bicubically enlarged and padded `image`, the part `size` of it that counts, and `target`.
+
+    Sizes are (height, width). `target` is that of the result.
+    """
+
+    image: RGB
+    size: tuple[int, int]
+    target: tuple[int, int]
+
+
+def prepare(
+    rgb: RGB,
+    upscale: float,
+    *,
+    multiple: int,
+    recipe: Literal["default", "official"] = "default",
+    process_size: int = 512,
+) -> Work:
+    """Enlarge `rgb` as the official script does (test_seesr.py:149-160), sides made multiples of `multiple`.
+
+    By default by padding, which is cut off again; `recipe="official"` shrinks the image instead and truncates sizes
+    on the way (a short side of 49, 98, 103 or 107 ends at 504 instead of 512). Shortest sides below `process_size`, in
+    pixels of the result, are enlarged to it first (test_seesr.py:251). Raises ValueError beyond MAX_PIXELS.
+    """
+    height, width = rgb.shape[:2]
+    target = round(height * upscale), round(width * upscale)
+    if min(target) < 1:
+        raise ValueError(f"upscale={upscale} makes nothing of {width}x{height} pixels")
+    smallest = process_size // upscale
+    whole = int if recipe == "official" else round
+    scale = max(1.0, smallest / min(height, width))
+    enlarged = whole(height * scale), whole(width * scale)
+    size = round(enlarged[0] * upscale), round(enlarged[1] * upscale)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(
+            f"{width}x{height} pixels need a working image of {size[1]}x{size[0]} (shortest side at least "
+            f"{process_size}); the limit is {MAX_PIXELS} pixels: crop the image, or lower upscale={upscale}"
+        )
+    image = _resized(_resized(rgb, enlarged), size)
+    if recipe == "official":
+        size = size[0] // multiple * multiple, size[1] // multiple * multiple
+        return Work(_resized(image, size), size, target)
+    padding = [(0, -side % multiple) for side in size]
+    return Work(np.pad(image, [*padding, (0, 0)], mode="symmetric"), size, target)
+
+
+def finish(restored: RGB, work: Work, *, color_fix: ColorFix) -> RGB:
+    """The result: padding cut off, colours fixed against the enlarged input, resized to `work.target` if need be."""
+    height, width = work.size
+    images, reference = (torch.from_numpy(rgb[None, :height, :width]) for rgb in (restored, work.image))
+    return _resized(fix_colors(images, reference, method=color_fix)[0].numpy(), work.target)
+
+
+def prompt_text(tags: str, prompt: str, added_prompt: str) -> str:
+    """The official prompt, its stray commas included: released results have them (test_seesr.py:142, 185)."""
+    return f"{tags}, {prompt},{added_prompt}"
+
+
+def as_rgb(image: AnyImage) -> RGB:
+    """uint8 RGB (h, w, 3) of a PIL image, of such an array, or of a float tensor (3, h, w) in [0, 1].
+
+    Transparency in a PIL image is dropped. Raises ValueError for other shapes.
+    """
+    if isinstance(image, Image.Image):
+        return np.array(image.convert("RGB"))
+    rgb = to_uint8(image.detach().cpu()[None])[0].numpy() if isinstance(image, Tensor) else image
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ValueError(f"an image of shape {rgb.shape} and type {rgb.dtype} is not uint8 RGB (h, w, 3)")
+    return rgb if rgb.flags.writeable else rgb.copy()  # torch warns of arrays that it could not write to
+
+
+def one_each(texts: str | Sequence[str], count: int, *, name: str) -> list[str]:
+    """`texts` for each of `count` images; raises ValueError where a list has another length."""
+    if isinstance(texts, str):
+        return [texts] * count
+    if len(texts) != count:
+        raise ValueError(f"{name} has {len(texts)} entries for {count} images; give one text, or one an image")
+    return list(texts)
+
+
+def generators_for(
+    generator: torch.Generator | list[torch.Generator] | None, count: int, *, recipe: Literal["default", "official"]
+) -> list[torch.Generator] | None:
+    """One generator an image: those given, or copies of the one given in its present state.
+
+    The first image's is the given one itself. `recipe="official"` uses the same one for all, in turn, and without one
+    torch's constant default seed (as the official code's unseeded Generator has).
+    """
+    if isinstance(generator, list):
+        if len(generator) != count:
+            raise ValueError(f"generator has {len(generator)} entries for {count} images; give one, or one an image")
+        return generator
+    if recipe == "official":
+        return [generator or torch.Generator()] * count
+    if generator is None:
+        return None
+    state = generator.get_state()
+    copies = [torch.Generator(generator.device) for _ in range(count - 1)]
+    return [generator, *(copy.set_state(state) for copy in copies)]
+
+
+def groups_of_equal_size(works: Sequence[Work], batch_size: int) -> Iterator[list[int]]:
+    """Positions of images to work on together: equal in size, at most `batch_size`."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for row, work in enumerate(works):
+        by_size.setdefault(work.image.shape, []).append(row)
+    for rows in by_size.values():
+        for start in range(0, len(rows), batch_size):
+            yield rows[start : start + batch_size]
+
+
+def _resized(rgb: RGB, size: tuple[int, int]) -> RGB:
+    if rgb.shape[:2] == size:
+        return rgb
+    # Pillow's bicubic, as upstream; it antialiases where it shrinks.
+    return np.array(Image.fromarray(rgb).resize((size[1], size[0]), Image.Resampling.BICUBIC))

@@ -1,0 +1,44 @@
+"""Jobs on several devices: all done once, progress adds up, and a failure ends the rest."""
+
+import functools
+
+import pytest
+
+from seesr_pl.jobs import pool
+
+
+def worker(fail_at, device):
+    return functools.partial(square, fail_at)
+
+
+def square(fail_at, job, advance):
+    if job == fail_at:
+        raise OSError(f"job {job} failed")
+    advance(0.25)
+    advance(0.75)
+    return job * job
+
+
+@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]], ids=["one", "two"])
+def test_every_job_is_done_once_and_progress_adds_up(devices):
+    told = []
+    make = functools.partial(worker, None)
+    results = list(pool.run(range(20), make, devices=devices, advance=told.append))
+    assert sorted(results) == [number**2 for number in range(20)]
+    assert sum(told) == pytest.approx(20)
+
+
+@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]], ids=["one", "two"])
+def test_what_a_job_raises_ends_the_run(devices):
+    done = []
+    with pytest.raises(OSError, match="job 3 failed"):
+        done.extend(pool.run(range(200), functools.partial(worker, 3), devices=devices, advance=lambda amount: None))
+    assert len(done) < 200
+
+
+def test_devices_are_named_checked_and_repeated():
+    assert pool.devices_for("cpu") == ["cpu"]
+    assert pool.devices_for("cpu", num_processes=3) == ["cpu"] * 3
+    assert pool.devices_for("cpu,cpu") == ["cpu", "cpu"]
+    with pytest.raises(ValueError, match="device=cuda:77 is not available here"):
+        pool.devices_for("cuda:77")
