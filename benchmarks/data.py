@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/data.py --images IMAGES --out DIR_benchmark
 
-Sources are mosaics of 1500x1000 of the given pictures, as PNG and as JPEG at quality 95 (4:2:0 and 4:4:4). Times are
+Sources are mosaics of 1500x1000 of the given images, as PNG and as JPEG at quality 95 (4:2:0 and 4:4:4). Times are
 process CPU time (user + system) in ms a sample, mean and median, files in the page cache.
 """
 
@@ -34,16 +34,16 @@ FORMATS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True, help="folder of at least six pictures of 500x500")
+    parser.add_argument("--images", type=Path, required=True, help="folder of at least six images of 500x500")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=200, help="measured for each row")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    pictures = mosaics(options.images)
+    images = mosaics(options.images)
     print("| source | KB | read | + decode | + crop | + degrade | of these with sharpening |\n|" + " --- |" * 7)
     for name, (extension, parameters) in FORMATS.items():
-        urls = write(options.out / name.replace(" ", "_").replace(":", ""), pictures, extension, parameters)
+        urls = write(options.out / name.replace(" ", "_").replace(":", ""), images, extension, parameters)
         print(f"| {name} | " + " | ".join(row(urls, options.samples)) + " |")
     sizes = [[100] * 850, [100] * 100]
     order = EpochOrder(sizes, [1.0, 1.0], seed=0)
@@ -59,10 +59,10 @@ def row(urls: str, num_samples: int) -> list[str]:
     plain, sharp = (stream(urls, RealESRGANDegradation(sharpen=sharpen)) for sharpen in (False, True))
     nothing = stream(urls, NoDegradation())
     size = sum(len(nothing.raw(position).image) for position in range(len(nothing))) / len(nothing) / 1e3
-    images = [nothing.raw(position).image for position in range(len(nothing))]
+    encoded = [nothing.raw(position).image for position in range(len(nothing))]
     times = [
         milliseconds(plain.raw, num_samples),
-        milliseconds(lambda position: decode_rgb(images[position % len(images)]), num_samples),
+        milliseconds(lambda position: decode_rgb(encoded[position % len(encoded)]), num_samples),
         milliseconds(nothing.__getitem__, num_samples),
         milliseconds(plain.__getitem__, num_samples),
         milliseconds(sharp.__getitem__, num_samples),
@@ -87,24 +87,24 @@ def milliseconds(work: Callable[[int], object], times: int) -> np.ndarray:
 
 def mosaics(folder: Path) -> list[np.ndarray]:
     """Pictures of 1500x1000, each of six of the folder's, cut to 500x500."""
-    pictures = []
+    images = []
     for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg")):
-        picture = cv2.imread(str(path))
-        if picture is None or min(picture.shape[:2]) < SIDE:
-            print(f"{path.name} is left out: " + ("unreadable" if picture is None else f"smaller than {SIDE}x{SIDE}"))
+        image = cv2.imread(str(path))
+        if image is None or min(image.shape[:2]) < SIDE:
+            print(f"{path.name} is left out: " + ("unreadable" if image is None else f"smaller than {SIDE}x{SIDE}"))
         else:
-            pictures.append(picture[:SIDE, :SIDE])
-    if len(pictures) < 6:
-        raise SystemExit(f"{folder} holds {len(pictures)} pictures of at least {SIDE}x{SIDE}; give a folder of six")
-    groups = [pictures[first : first + 6] for first in range(0, len(pictures) - 5, 6)]
+            images.append(image[:SIDE, :SIDE])
+    if len(images) < 6:
+        raise SystemExit(f"{folder} holds {len(images)} images of at least {SIDE}x{SIDE}; give a folder of six")
+    groups = [images[first : first + 6] for first in range(0, len(images) - 5, 6)]
     return [np.vstack([np.hstack(group[:3]), np.hstack(group[3:])]) for group in groups]
 
 
-def write(folder: Path, pictures: list[np.ndarray], extension: str, parameters: list[int]) -> str:
+def write(folder: Path, images: list[np.ndarray], extension: str, parameters: list[int]) -> str:
     with ShardWriter(folder) as writer:
-        for number, picture in enumerate(pictures):
-            image = cv2.imencode(f".{extension}", picture, parameters)[1].tobytes()
-            writer.write(f"{number:04d}", image, extension=extension)
+        for number, image in enumerate(images):
+            encoded = cv2.imencode(f".{extension}", image, parameters)[1].tobytes()
+            writer.write(f"{number:04d}", encoded, extension=extension)
     return str(folder / "*.tar")
 
 

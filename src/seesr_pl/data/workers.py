@@ -15,7 +15,9 @@ def worker_context() -> BaseContext:
     Forked from the training process they inherit its threads' locks: OpenCV's pool, once used there, hangs in them.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["seesr_pl.data.stream", "seesr_pl.data.workers", "seesr_pl.degradation.prebuilt"])
+    context.set_forkserver_preload(
+        ["seesr_pl.data.stream", "seesr_pl.data.workers", "seesr_pl.degradation.prebuilt_noise"]
+    )
     return context
 
 
