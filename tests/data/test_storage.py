@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 
-from seesr_pl.data.cache import RangeCache
+from seesr_pl.data.storage import RangeCache
 
 
 def kept_bytes(folder) -> int:
