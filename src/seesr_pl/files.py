@@ -132,6 +132,17 @@ def find_images(source: str | Path, *, also: Sequence[str] = (), outside: Path |
     return Found([image for part in found for image in part.images], [left for part in found for left in part.left_out])
 
 
+def reason_by_name(name: str) -> str:
+    """Why a file of this name is left out although it looks like an image; empty where the name is no reason."""
+    last = name.rsplit("/", 1)[-1]
+    lower = last.lower()
+    if lower.endswith(UNREAD_SUFFIXES):
+        return f"{Path(last).suffix} is not read here; convert it to PNG"
+    if last.startswith("._") and lower.endswith(IMAGE_SUFFIXES):
+        return "macOS metadata (AppleDouble), no image"
+    return ""
+
+
 def require(missing: Sequence[MissingFile]) -> None:
     """Raise FileNotFoundError with one message that lists path, origin and fix of all `missing`, if there are any."""
     if missing:
@@ -173,14 +184,8 @@ def _walk(folder: Path, outside: Path | None, left_out: list[LeftOut], *, seen: 
 
 
 def _reason_to_leave_out(path: Path) -> str:
-    lower = path.name.lower()
-    if lower.endswith(UNREAD_SUFFIXES):
-        return f"{path.suffix} is not read here; convert it to PNG"
-    if not lower.endswith(IMAGE_SUFFIXES):
-        return ""
-    if path.name.startswith("._"):
-        return "macOS metadata (AppleDouble), no image"
-    return "" if path.exists() else "a link to nothing"
+    dangling = path.name.lower().endswith(IMAGE_SUFFIXES) and not path.exists()
+    return reason_by_name(path.name) or ("a link to nothing" if dangling else "")
 
 
 def _plain(value: Any) -> Any:

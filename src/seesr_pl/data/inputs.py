@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from seesr_pl.files import IMAGE_SUFFIXES, LeftOut, find_images
+from seesr_pl.files import IMAGE_SUFFIXES, UNREAD_SUFFIXES, LeftOut, find_images, reason_by_name
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 ZIP_SUFFIX = ".zip"
@@ -53,7 +53,10 @@ def find_inputs(sources: Sequence[str | Path], *, outside: Path) -> Inputs:
             raise ValueError(f"{error}; give a folder, an image, an archive or a pattern") from error
         for path, place in found.images:
             inputs.files.append(InputFile(path, place.as_posix(), path.stat().st_size))
-        inputs.left_out.extend(found.left_out)
+        folder = Path(source).expanduser()
+        for path, reason in found.left_out:
+            place = path.relative_to(folder) if path.is_relative_to(folder) else path
+            inputs.left_out.append(LeftOut(place, reason))
     if not inputs.files:
         raise ValueError(f"no image and no archive found in {', '.join(map(str, sources))}")
     return inputs
@@ -74,7 +77,8 @@ def read_inputs(files: Sequence[InputFile]) -> Iterator[InputImage]:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.rsplit("/", 1)[-1].startswith("._")
+    """Whether an archive's member is an image by its name, if only one to be reported as left out."""
+    return name.lower().endswith((*IMAGE_SUFFIXES, *UNREAD_SUFFIXES))
 
 
 def _read_tar(file: InputFile, passed: int) -> Iterator[InputImage]:
@@ -90,6 +94,8 @@ def _read_tar(file: InputFile, passed: int) -> Iterator[InputImage]:
 
 
 def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], bytes]:
+    if reason := reason_by_name(info.name):
+        return _failing(reason)
     member = tar.extractfile(info) if info.isfile() else None
     if member is None:
         # Read front to back, the archive cannot go back to what the link means; that file is an input itself.
@@ -109,6 +115,8 @@ def _read_zip(file: InputFile, passed: int) -> Iterator[InputImage]:
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes]:
+    if reason := reason_by_name(info.filename):
+        return _failing(reason)
     # Read here, not in the worker: the archive is closed when the iterator has moved on.
     try:
         return io.BytesIO(archive.read(info)).getvalue
