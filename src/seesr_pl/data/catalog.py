@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from seesr_pl.data.decode import decode_rgb
 from seesr_pl.data.shards import INDEX_SUFFIX, Member, SampleEntry, ShardIndex
-from seesr_pl.data.storage import read_small, write_small
+from seesr_pl.data.storage import read_from, read_small, write_small
 from seesr_pl.files import LeftOut, MissingFile
 
 _INDEX_READERS = 16
@@ -212,10 +212,7 @@ def _reason(file: IO[bytes], entry: SampleEntry) -> str:
 
 
 def _read_member(file: IO[bytes], member: Member) -> bytes:
-    file.seek(member.offset)
-    data = file.read(member.size)
-    if len(data) != member.size:
-        raise ValueError("the shard ends before it: the shard is truncated")
+    data = read_from(file, offset=member.offset, size=member.size)
     if zlib.crc32(data) != member.crc32:
         raise ValueError("its bytes differ from those that were indexed (CRC-32)")
     return data

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fsspec.core import split_protocol, url_to_fs
 
@@ -180,6 +180,21 @@ def read_small(url: str, *, storage_options: Mapping[str, Any]) -> bytes:
     return filesystem.cat_file(path)
 
 
+def read_from(file: IO[bytes], *, offset: int, size: int) -> bytes:
+    """Read a range of an open file, once more after a failure.
+
+    Raises OSError where that fails too, ValueError where the file ends before the range does.
+    """
+    try:
+        data = _read_at(file, offset, size)
+    except OSError:
+        time.sleep(0.5)
+        data = _read_at(file, offset, size)
+    if len(data) < size:
+        raise EndOfFileError(f"the shard ends {size - len(data)} bytes before the sample does: it is truncated")
+    return data
+
+
 def write_small(url: str, data: bytes, *, storage_options: Mapping[str, Any]) -> None:
     """Write a small file, local or remote, whole or not at all."""
     protocol, path = split_protocol(url)
@@ -188,6 +203,15 @@ def write_small(url: str, data: bytes, *, storage_options: Mapping[str, Any]) ->
     else:
         filesystem, path = url_to_fs(url, **storage_options)
         filesystem.pipe_file(path, data)
+
+
+def _read_at(file: IO[bytes], offset: int, size: int) -> bytes:
+    try:
+        file.seek(offset)
+        return file.read(size)
+    except Exception as error:
+        # Each client library has classes of its own for what another try may mend.
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def _read_remote(url: str, offset: int, size: int, storage_options: Mapping[str, Any]) -> bytes:
