@@ -48,7 +48,7 @@ def main() -> None:
     degradation = RealESRGANDegradation()
     seconds = _seconds(lambda: [degradation.sample(0, 0, index) for index in range(1000)])
     console.print(f"parameters: {seconds:.3f} ms a sample")
-    console.print(f"severity against PSNR within a picture: {_severity_correlation(crops, samples):.2f} (Spearman)")
+    console.print(f"severity against PSNR within an image: {_severity_correlation(crops, samples):.2f} (Spearman)")
 
 
 def _settings() -> dict[str, RealESRGANDegradation]:
@@ -77,7 +77,7 @@ def _measure(degradation: RealESRGANDegradation, crops: list, samples: int) -> t
 
 
 def _severity_correlation(crops: list, samples: int) -> float:
-    """Rank correlation of severity with the PSNR of the low-quality image, averaged over the pictures."""
+    """Rank correlation of severity with the PSNR of the low-quality image, averaged over the images."""
     degradation = RealESRGANDegradation(sharpen=False)
     correlations = []
     for crop in crops:

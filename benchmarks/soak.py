@@ -79,10 +79,10 @@ def write_sources(out: Path, num_stored: int, crop_size: int) -> set[str]:
 
 
 def unique_jpeg(name: str, number: int, side: int) -> bytes:
-    """One of 32 pictures, with a comment that makes the file unique."""
+    """One of 32 images, with a comment that makes the file unique."""
     coarse = numpy_generator(name, number % 32).integers(0, 256, (20, 20, 3), dtype=np.uint8)
-    picture = cv2.resize(coarse, (side + 64, side + 32), interpolation=cv2.INTER_CUBIC)
-    data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+    image = cv2.resize(coarse, (side + 64, side + 32), interpolation=cv2.INTER_CUBIC)
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
     comment = f"{name} {number}".encode()
     return data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[2:]
 
@@ -126,7 +126,7 @@ def module(options: argparse.Namespace, micro_batch_size: int | None = None, num
 
 
 class Recorded(Dataset):
-    """Records instead of pictures: what is at a position, its checksums, and the memory of who read it."""
+    """Records instead of images: what is at a position, its checksums, and the memory of who read it."""
 
     def __init__(self, stream: ShardDataset, decode_every: int) -> None:
         self.stream = stream

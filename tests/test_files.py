@@ -41,6 +41,24 @@ def test_a_failed_folder_leaves_the_old_folder_and_nothing_else(tmp_path: Path) 
     assert _listed(tmp_path) == ["out", "out/one"]
 
 
+def test_a_file_that_need_not_be_durable_is_whole_or_absent_too_and_waits_for_no_disk(tmp_path, monkeypatch) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr("seesr_pl.files.os.fsync", waits.append)
+    write_whole(tmp_path / "kept.bin", b"x")
+    assert len(waits) == 2
+
+    def fail(draft: Path) -> None:
+        draft.write_bytes(b"half")
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        write_whole(tmp_path / "cached.bin", fail, durable=False)
+    write_whole(tmp_path / "cached.bin", b"whole", durable=False)
+    assert len(waits) == 2
+    assert (tmp_path / "cached.bin").read_bytes() == b"whole"
+    assert _listed(tmp_path) == ["cached.bin", "kept.bin"]
+
+
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     for name in ("first", "second"):
         write_whole(tmp_path / "out", lambda draft, name=name: (draft.mkdir(), (draft / name).touch()))

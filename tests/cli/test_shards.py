@@ -21,17 +21,17 @@ CONF = Path(__file__).resolve().parents[2] / "conf" / "degradation"
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Nine pictures of three formats, a copy of one, one that is too small and a text called png."""
+    """Nine images of three formats, a copy of one, one that is too small and a text called png."""
     random = np.random.default_rng(0)
     (tmp_path / "in" / "below").mkdir(parents=True)
     for number in range(9):
-        picture = cv2.resize(random.integers(0, 256, (6, 8, 3), dtype=np.uint8), (90, 70 + number))
+        image = cv2.resize(random.integers(0, 256, (6, 8, 3), dtype=np.uint8), (90, 70 + number))
         kind = ("png", "jpg", "webp")[number % 3]
         target = tmp_path / "in" / ("below" if number % 2 else "") / f"{number}.{kind}"
-        target.write_bytes(cv2.imencode(f".{kind}", picture)[1].tobytes())
+        target.write_bytes(cv2.imencode(f".{kind}", image)[1].tobytes())
     (tmp_path / "in" / "again.png").write_bytes((tmp_path / "in" / "0.png").read_bytes())
-    (tmp_path / "in" / "small.png").write_bytes(cv2.imencode(".png", picture[:30])[1].tobytes())
-    (tmp_path / "in" / "text.png").write_text("no picture")
+    (tmp_path / "in" / "small.png").write_bytes(cv2.imencode(".png", image[:30])[1].tobytes())
+    (tmp_path / "in" / "text.png").write_text("no image")
     return tmp_path / "in"
 
 
@@ -79,9 +79,9 @@ def test_build_again_changes_nothing_and_says_the_same(folder, shards):
 
 def test_build_cuts_encodes_and_limits(folder, tmp_path):
     run("build", folder, tmp_path / "out", "--tile", 32, "--encode", "webp", "--quality", 100, "--limit", 2)
-    pictures = {name: Image.open(io.BytesIO(data)) for name, data in members(tmp_path / "out").items()}
-    assert all(picture.format == "WEBP" and min(picture.size) >= 32 for picture in pictures.values())
-    assert sum(np.prod(picture.size) for picture in pictures.values()) == 90 * 70 + 90 * 72
+    images = {name: Image.open(io.BytesIO(data)) for name, data in members(tmp_path / "out").items()}
+    assert all(image.format == "WEBP" and min(image.size) >= 32 for image in images.values())
+    assert sum(np.prod(image.size) for image in images.values()) == 90 * 70 + 90 * 72
 
 
 def test_build_wants_a_source_and_a_folder(folder):
@@ -95,6 +95,15 @@ def test_index_makes_the_indices_that_build_made(shards):
         path.unlink()
     assert "9 samples in 3 shards" in run("index", shards / "*.tar")
     assert contents(shards, ".idx") == before
+
+
+def test_index_lists_the_images_that_no_sample_holds(tmp_path, folder):
+    with tarfile.open(tmp_path / "own.tar", "w") as tar:
+        tar.add(folder / "0.png", "sound.png")
+        tar.add(folder / "0.png", "holiday.2019.png")
+    said = run("index", tmp_path / "own.tar")
+    assert "own.tar: holiday.2019.png is left out: webdataset ends the key at the first dot" in said
+    assert "1 samples in 1 shards" in said
 
 
 def test_verify_passes_sound_shards_and_names_damaged_samples(shards):
@@ -132,8 +141,8 @@ def test_show_takes_the_crop_and_the_degradation_of_the_run(shards, tmp_path):
     assert holds(sheet, sample.lq.repeat(4, 0).repeat(4, 1))
 
 
-def holds(sheet: np.ndarray, picture: np.ndarray) -> bool:
-    """Whether the picture stands somewhere on the sheet, to the last bit."""
-    height, width = picture.shape[:2]
-    corners = np.argwhere((sheet == picture[0, 0]).all(2))
-    return any(np.array_equal(sheet[y : y + height, x : x + width], picture) for y, x in corners)
+def holds(sheet: np.ndarray, image: np.ndarray) -> bool:
+    """Whether the image stands somewhere on the sheet, to the last bit."""
+    height, width = image.shape[:2]
+    corners = np.argwhere((sheet == image[0, 0]).all(2))
+    return any(np.array_equal(sheet[y : y + height, x : x + width], image) for y, x in corners)

@@ -1,5 +1,6 @@
 """Folders and archives become shards; what is left out is reported; a killed build goes on."""
 
+import io
 import json
 import tarfile
 import zipfile
@@ -203,3 +204,64 @@ def test_a_damaged_member_of_a_zip_is_left_out_alone(tmp_path, encoded):
     report = build_shards([archive], tmp_path / "out", options=BuildOptions())
     assert report["images"] == 2
     assert [entry["name"] for entry in report["left_out"]] == ["set/1.png"]
+
+
+def test_a_build_follows_links_and_reports_what_its_search_left_out(folder, tmp_path, encoded):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "far.png").write_bytes(encoded(50))
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "loop").symlink_to(folder)
+    (folder / "gone.png").symlink_to(tmp_path / "nothing.png")
+    (folder / "._00.png").write_bytes(b"metadata")
+    (folder / "phone.HEIC").write_bytes(b"heic")
+    report = build_shards([folder], tmp_path / "out", options=BuildOptions())
+    assert any(name == "00000014-linked_far.png" for name, _ in samples(tmp_path / "out"))
+    reasons = {entry["name"]: entry["reason"] for entry in report["left_out"]}
+    assert set(reasons) == {"loop", "gone.png", "._00.png", "phone.HEIC"}
+    assert reasons["gone.png"] == "a link to nothing"
+    assert (report["images"], report["skipped"]) == (15, 4)
+    assert "searched already" in reasons["loop"]
+    assert "AppleDouble" in reasons["._00.png"]
+    assert build_shards([folder], tmp_path / "out", options=BuildOptions()) == report
+
+
+def test_a_source_may_be_a_pattern(folder, tmp_path):
+    report = build_shards([folder / "flat" / "*.png"], tmp_path / "out", options=BuildOptions())
+    assert report["images"] == len(list((folder / "flat").glob("*.png"))) > 0
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_within_an_archive_is_reported(folder, tmp_path, kind):
+    archive = tmp_path / "set.tar"
+    with tarfile.open(archive, "w") as target:
+        target.add(folder / "flat/00.png", "a.png")
+        link = tarfile.TarInfo("b.png")
+        link.type, link.linkname = kind, "a.png"
+        target.addfile(link)
+    report = build_shards([archive], tmp_path / "out", options=BuildOptions())
+    assert report["images"] == 1
+    (entry,) = report["left_out"]
+    assert entry["name"] == "set/b.png"
+    assert "a link to a.png within the archive" in entry["reason"]
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_what_an_archive_holds_and_is_no_readable_image_is_reported(tmp_path, encoded, kind):
+    members = {"a.png": encoded(0), "__MACOSX/._a.png": b"metadata", "b.heic": b"heic", "notes.txt": b"text"}
+    archive = tmp_path / f"set.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as target:
+            for name, data in members.items():
+                target.writestr(name, data)
+    else:
+        with tarfile.open(archive, "w") as target:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                target.addfile(info, io.BytesIO(data))
+    report = build_shards([archive], tmp_path / "out", options=BuildOptions())
+    reasons = {entry["name"]: entry["reason"] for entry in report["left_out"]}
+    assert report["images"] == 1
+    assert set(reasons) == {"set/__MACOSX/._a.png", "set/b.heic"}
+    assert "AppleDouble" in reasons["set/__MACOSX/._a.png"]
+    assert ".heic is not read here" in reasons["set/b.heic"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from seesr_pl.data import ShardDataModule, ShardDataset, ShardSource
-from seesr_pl.data.workers import start_worker, worker_context
+from seesr_pl.data.loader import start_worker, worker_context
 from seesr_pl.degradation import NoDegradation, RealESRGANDegradation
 
 

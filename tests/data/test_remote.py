@@ -10,8 +10,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from seesr_pl.data import ShardDataset, ShardSource
-from seesr_pl.data.cache import RangeCache
-from seesr_pl.data.scan import index_shard
+from seesr_pl.data.catalog import index_shard
+from seesr_pl.data.storage import RangeCache
 from seesr_pl.degradation import NoDegradation
 
 

@@ -116,3 +116,37 @@ def test_a_member_without_bytes_is_kept_as_a_sample(tmp_path):
     assert len(index) == 1
     assert index[0].image.size == 0
     assert index[0].image.offset == 512
+
+
+def test_equal_samples_give_equal_files(tmp_path, encoded):
+    for folder in ("one", "two"):
+        with ShardWriter(tmp_path / folder) as writer:
+            writer.write("k", encoded(0), extension="png", tags="cat", representation=np.ones((2, 3), np.float16))
+    for name in ("shard-000000.tar", "shard-000000.tar.idx"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    with tarfile.open(tmp_path / "one" / "shard-000000.tar") as tar:
+        assert {(info.mtime, info.uid, info.gid, info.uname, info.gname) for info in tar} == {(0, 0, 0, "", "")}
+
+
+def test_scanning_says_which_members_no_sample_holds(tmp_path, encoded):
+    path = tmp_path / "other.tar"
+    with tarfile.open(path, "w") as tar:
+        for name in ("a.png", "a.txt", "a.seg.png", "b.v2.png", "c.png", "c.PNG", "d.png", ".e.png", "d.txt", "f.json"):
+            info, data = tarfile.TarInfo(name), encoded(0)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        for name, kind in (("g.png", tarfile.LNKTYPE), ("h.jpg", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "a.png"
+            tar.addfile(info)
+    left_out = []
+    with path.open("rb") as file:
+        index = ShardIndex.scan(file, left_out=left_out)
+    assert [index[number].name for number in range(len(index))] == ["a.png", "c.PNG", "d.png"]
+    reasons = {str(name): reason for name, reason in left_out}
+    assert set(reasons) == {"b.v2.png", "c.png", ".e.png", "d.txt", "g.png", "h.jpg"}
+    assert "its extension is v2.png" in reasons["b.v2.png"]
+    assert "must be neighbours" in reasons["d.txt"]
+    assert "begins with a dot" in reasons[".e.png"]
+    assert "key and extension too" in reasons["c.png"]
+    assert all("a link to a.png" in reasons[name] for name in ("g.png", "h.jpg"))

@@ -1,11 +1,13 @@
-"""Blur and unsharp masking against the official code and against the definition."""
+"""Blur and unsharp masking against the official code and the definition, resizing against torch's interpolation."""
 
 import cv2
 import numpy as np
 import pytest
+import torch
+from torch.nn.functional import interpolate
 
-from seesr_pl.degradation.arrays import to_image
-from seesr_pl.degradation.filters import blur, filter2d, usm_sharpen
+from seesr_pl.degradation.codec import to_image
+from seesr_pl.degradation.filters import RESIZE_MODES, blur, filter2d, resize, usm_sharpen
 from seesr_pl.degradation.kernels import Kernel
 
 
@@ -48,6 +50,15 @@ def test_sharpened_photograph_is_the_official_target(noise_and_jpeg, photograph)
 def test_sharpening_leaves_a_flat_image_alone():
     image = np.full((64, 64, 3), 0.3, np.float32)
     np.testing.assert_allclose(usm_sharpen(image), image, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", RESIZE_MODES)
+@pytest.mark.parametrize("size", [(64, 72), (31, 20), (96, 101), (64, 13), (5, 200)])
+def test_resize_equals_torch_interpolation(mode, size):
+    image = np.random.default_rng(0).random((64, 72, 3), dtype=np.float32)
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None]
+    expected = interpolate(batch, size=size, mode=mode, **({} if mode == "area" else {"align_corners": False}))
+    np.testing.assert_allclose(resize(image, *size, mode=mode), expected[0].permute(1, 2, 0), rtol=0, atol=3e-5)
 
 
 def _channels_last(image):

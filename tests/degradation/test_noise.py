@@ -10,7 +10,7 @@ from golden.official.weights import picture
 from safetensors.numpy import load_file
 from scipy import stats
 
-from seesr_pl.degradation.arrays import to_pixels
+from seesr_pl.degradation.codec import to_pixels
 from seesr_pl.degradation.noise import (
     GRAY_WEIGHTS,
     MAX_OFFSET,

@@ -15,13 +15,11 @@ from scipy.fft import dctn, idctn
 from torch.nn.functional import interpolate
 
 from seesr_pl.degradation import DegradationParams, RealESRGANDegradation, StageParams
-from seesr_pl.degradation.arrays import to_image, to_pixels
-from seesr_pl.degradation.filters import blur, usm_sharpen
-from seesr_pl.degradation.jpeg import jpeg
+from seesr_pl.degradation.codec import jpeg, to_image, to_pixels
+from seesr_pl.degradation.filters import RESIZE_MODES, blur, resize, usm_sharpen
 from seesr_pl.degradation.kernels import Kernel
 from seesr_pl.degradation.noise import add_noise, poisson_peak
 from seesr_pl.degradation.real_esrgan import FIRST, SECOND
-from seesr_pl.degradation.resize import RESIZE_MODES, resize
 
 SINC = Kernel("sinc", 9, cutoff=2.0)
 CHAINS = [

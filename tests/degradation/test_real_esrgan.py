@@ -15,10 +15,9 @@ from omegaconf import OmegaConf
 from scipy.stats import spearmanr
 from torch.nn.functional import conv2d, interpolate, pad
 
-from seesr_pl.degradation import DegradationParams, RealESRGANDegradation, Stage
-from seesr_pl.degradation.arrays import to_image, to_pixels
+from seesr_pl.degradation import BicubicDegradation, DegradationParams, NoDegradation, RealESRGANDegradation, Stage
+from seesr_pl.degradation.codec import jpeg, to_image, to_pixels
 from seesr_pl.degradation.filters import usm_sharpen
-from seesr_pl.degradation.jpeg import jpeg
 from seesr_pl.degradation.noise import add_gaussian_noise, add_poisson_noise
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "degradation"
@@ -52,7 +51,7 @@ def test_parameters_are_plain_scalars():
     assert kinds <= {int, float, bool, str, type(None)}
 
 
-def test_chances_of_the_draws_are_the_official_ones():
+def test_probabilities_of_the_draws_are_the_official_ones():
     draws = [RealESRGANDegradation().sample(0, 0, index) for index in range(4000)]
 
     def share(condition):
@@ -96,7 +95,7 @@ def test_chain_equals_the_definition_in_torch(photograph, index):
     params = degradation.sample(11, 0, index)
     lq = degradation.apply(hq, params)[1]
     error = np.abs(lq.astype(int) - _torch_chain(hq, params))
-    # A rounding that falls the other way in the level count or the first JPEG moves a few pixels, not the picture.
+    # A rounding that falls the other way in the level count or the first JPEG moves a few pixels, not the image.
     assert np.mean(error.astype(float) ** 2) < 255**2 * 10**-4
     assert np.mean(error <= 2) > 0.95
 
@@ -244,3 +243,28 @@ def _torch_resize(image, size, mode):
     planes = torch.from_numpy(image).permute(2, 0, 1)[None]
     planes = interpolate(planes, size=tuple(size), mode=mode, **({} if mode == "area" else {"align_corners": False}))
     return np.ascontiguousarray(planes[0].permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("degradation", [BicubicDegradation(), NoDegradation()], ids=lambda item: type(item).__name__)
+def test_plain_downscaling_returns_the_target_and_a_quarter_of_it(photograph, degradation):
+    params = degradation.sample(0, 0, 0)
+    hq, lq = degradation.apply(photograph, params)
+    assert hq is photograph
+    assert (lq.shape, lq.dtype) == ((128, 128, 3), np.uint8)
+    assert params.severity == 0
+    assert params == degradation.sample(1, 2, 3)
+
+
+def test_no_degradation_is_the_mean_of_4x4_pixels(photograph):
+    degradation = NoDegradation()
+    lq = degradation.apply(photograph, degradation.sample(0, 0, 0))[1]
+    mean = photograph.reshape(128, 4, 128, 4, 3).mean((1, 3))
+    assert np.abs(lq - mean).max() <= 0.5
+
+
+def test_bicubic_keeps_a_flat_image_and_is_sharper_than_the_mean(photograph):
+    degradation = BicubicDegradation()
+    flat = np.full((64, 64, 3), 77, np.uint8)
+    assert (degradation.apply(flat, degradation.sample(0, 0, 0))[1] == 77).all()
+    bicubic, mean = (way.apply(photograph, way.sample(0, 0, 0))[1] for way in (degradation, NoDegradation()))
+    assert np.abs(np.diff(bicubic.astype(int), axis=0)).mean() > np.abs(np.diff(mean.astype(int), axis=0)).mean()

@@ -1,13 +1,16 @@
 """`seesr shards`: make, index, check and look at the shards that training reads."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.console import Console
 
+from seesr_pl.files import LeftOut
+from seesr_pl.progress import bar
+
+# What reads shards imports torch, which takes seconds: it is imported by the command that runs, not by --help.
 app = typer.Typer(no_args_is_help=True, help=__doc__)
-
 
 Encoding = Literal["jpg", "png", "webp"]
 Crop = Literal["random", "resize"]
@@ -16,7 +19,9 @@ Urls = Annotated[list[str], typer.Argument(help="paths or http(s)://, s3://, gs:
 
 @app.command()
 def build(
-    paths: Annotated[list[Path], typer.Argument(metavar="SOURCE... OUT", help="folders, .tar/.tar.gz/.zip, images")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="SOURCE... OUT", help="folders, .tar/.tar.gz/.zip, images, patterns")
+    ],
     shard_size: Annotated[int, typer.Option(help="images per shard")] = 1000,
     shard_megabytes: Annotated[int, typer.Option(help="finish a shard early at this size")] = 1024,
     min_side: Annotated[int, typer.Option(help="leave out images with a shorter side below this")] = 0,
@@ -26,21 +31,18 @@ def build(
     quality: Annotated[int, typer.Option(help="of jpg and webp; webp at 100 is lossless")] = 95,
     workers: Annotated[int, typer.Option(help="threads that read and check")] = 4,
 ) -> None:
-    """Build shards; the same command again goes on after a kill. What is left out is listed in OUT/report.json."""
-    from rich.console import Console
-
+    """Build shards; after a kill the same command continues. OUT/report.json lists the images that were left out."""
     from seesr_pl.data.build import BuildProgress, build_shards
     from seesr_pl.data.prepare import BuildOptions
 
     if len(paths) < 2:
         raise ValueError("give at least one SOURCE and, last, the folder OUT")
     options = BuildOptions(shard_size, shard_megabytes, min_side, tile, limit, encode, quality)
-    with _progress("bytes") as progress:
-        task = progress.add_task("building", total=None, rate="")
+    with bar("building", None, unit="bytes") as shown:
 
         def show(state: BuildProgress) -> None:
-            rate = f"{state.num_images} images, {state.num_skipped} left out"
-            progress.update(task, completed=state.bytes_passed, total=state.bytes_total, rate=rate)
+            shown.reach(state.bytes_passed, state.bytes_total)
+            shown.note(f"{state.num_images} images, {state.num_skipped} left out")
 
         report = build_shards(paths[:-1], paths[-1], options=options, num_workers=workers, on_progress=show)
     counts = "{images} images in {samples} samples in {shards} shards, {skipped} left out".format(**report)
@@ -49,41 +51,39 @@ def build(
 
 @app.command()
 def index(urls: Urls) -> None:
-    """Index webdataset tars in place: writes URL.idx beside each."""
-    from rich.console import Console
-
-    from seesr_pl.data.scan import index_shard
-    from seesr_pl.data.sources import ShardSource
+    """Index webdataset tars in place: write URL.idx beside each, and list the images that no sample holds."""
+    from seesr_pl.data.catalog import ShardSource, index_shard
 
     source = ShardSource(urls)
     shards = source.shard_urls()
-    with _progress("shards") as progress:
-        task = progress.add_task("indexing", total=len(shards), rate="")
-        num_samples = 0
+    num_samples = 0
+    left_out: list[tuple[str, LeftOut]] = []
+    with bar("indexing", len(shards), unit="shards") as shown:
         for url in shards:
-            num_samples += len(index_shard(url, source))
-            progress.update(task, advance=1, rate=f"{num_samples} samples")
+            found: list[LeftOut] = []
+            num_samples += len(index_shard(url, source, left_out=found))
+            left_out += [(url, item) for item in found]
+            shown.advance()
+            shown.note(f"{num_samples} samples, {len(left_out)} members left out")
+    for url, (path, reason) in left_out:
+        Console().print(f"{url}: {path} is left out: {reason}", markup=False, soft_wrap=True)
     Console().print(f"{num_samples} samples in {len(shards)} shards")
 
 
 @app.command()
 def verify(urls: Urls) -> None:
-    """Check every sample's checksum and decode it; lists the damaged ones and ends with 1 if there are any."""
-    from rich.console import Console
-
-    from seesr_pl.data.catalog import read_index
-    from seesr_pl.data.scan import Damage, verify_shard
-    from seesr_pl.data.sources import ShardSource
+    """Check every sample's checksum and decode it; list the damaged ones and exit with 1 if there are any."""
+    from seesr_pl.data.catalog import Damage, ShardSource, read_index, verify_shard
 
     source = ShardSource(urls)
     shards = source.shard_urls()
     total = sum(len(read_index(url, source)) for url in shards)
     damaged: list[Damage] = []
-    with _progress("samples") as progress:
-        task = progress.add_task("verifying", total=total, rate="")
+    with bar("verifying", total, unit="samples") as shown:
         for damage in (damage for url in shards for damage in verify_shard(url, source)):
             damaged += [damage] if damage else []
-            progress.update(task, advance=1, rate=f"{len(damaged)} damaged")
+            shown.advance()
+            shown.note(f"{len(damaged)} damaged")
     for url, key, reason in damaged:
         Console().print(f"{url}: {key}: {reason}", markup=False, soft_wrap=True)
     Console().print(f"{total - len(damaged)} of {total} samples in {len(shards)} shards are sound")
@@ -103,7 +103,7 @@ def show(
     crop_size: Annotated[int, typer.Option(help="side of hq")] = 512,
     degradation: Annotated[Path | None, typer.Option(help="e.g. conf/degradation/pasd.yaml; default: SeeSR's")] = None,
 ) -> None:
-    """Write a contact sheet of hq/lq pairs as training with this seed and these shards alone meets them."""
+    """Write a contact sheet of hq/lq pairs as a training run with this seed and only these shards meets them."""
     from seesr_pl.data import ShardDataset, ShardSource
     from seesr_pl.data.contact_sheet import contact_sheet
     from seesr_pl.imaging.io import write_image
@@ -124,21 +124,3 @@ def _degradation(path: Path | None) -> Any:
     from omegaconf import OmegaConf
 
     return instantiate(OmegaConf.load(path), _convert_="all")
-
-
-def _progress(unit: str) -> Any:
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    counts: Sequence[Any] = (
-        (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(), TextColumn(unit))
-    )
-    columns = (TextColumn("{task.description}"), BarColumn(), *counts, TextColumn("{task.fields[rate]}"))
-    return Progress(*columns, TextColumn("ETA"), TimeRemainingColumn())

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from seesr_pl.data.catalog import ShardSource
 from seesr_pl.data.shards import ShardIndex
-from seesr_pl.data.sources import ShardSource
 from seesr_pl.data.stream import ShardDataset
 from seesr_pl.data.writer import ShardWriter
 

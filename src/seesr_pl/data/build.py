@@ -1,6 +1,5 @@
-"""Turn folders and archives of images into shards; started again after a kill, it goes on where it was."""
+"""Turn folders and archives of images into shards; after a kill the same build continues where it was."""
 
-import hashlib
 import json
 import os
 import re
@@ -12,10 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seesr_pl.data.inputs import InputFile, InputImage, find_files, read_inputs
+from seesr_pl.data.inputs import InputFile, InputImage, find_inputs, read_inputs
 from seesr_pl.data.prepare import BuildOptions, Prepared, prepare
 from seesr_pl.data.writer import ShardWriter
-from seesr_pl.files import write_whole
+from seesr_pl.files import LeftOut, fingerprint, write_whole
 
 JOURNAL = "build.jsonl"
 REPORT = "report.json"
@@ -23,7 +22,7 @@ _NO_LIMIT = 2**62
 
 
 class BuildProgress(NamedTuple):
-    """How far a build is: input bytes passed of all, images taken and left out."""
+    """How far a build is: bytes of the inputs done, of how many, and images taken and left out."""
 
     bytes_passed: int
     bytes_total: int
@@ -33,7 +32,7 @@ class BuildProgress(NamedTuple):
 
 @dataclass
 class _Tally:
-    """What was done so far; `open_skipped` and `open_seen` belong to the shard that is being written."""
+    """What is done so far; `open_skipped` and `open_seen` belong to the shard that is being written."""
 
     inputs: int = 0
     images: int = 0
@@ -54,14 +53,16 @@ def build_shards(
     num_workers: int = 4,
     on_progress: Callable[[BuildProgress], None] | None = None,
 ) -> dict[str, Any]:
-    """Write shards of the images in `sources` (folders, archives, images) to the folder `out`; returns the report.
+    """Write shards of the images in `sources` (folders, archives, images, patterns) to the folder `out`.
 
-    The report, also written to `report.json`, counts images, samples and shards and lists each input that was left
-    out with the reason. `build.jsonl` records each finished shard; ValueError where it is of another build.
+    Returns the report, also written to `report.json`: it counts images, samples and shards, and lists each image that
+    was left out, with the reason. `build.jsonl` records each finished shard.
+
+    Raises ValueError where `out` holds another build or lies in a source, or a source does not exist.
     """
     out = Path(out)
     _check(out, sources, num_workers)
-    files = find_files([Path(source) for source in sources])
+    files, left_out = find_inputs(sources, outside=out.resolve())
     heading = {"sources": [str(source) for source in sources], "options": asdict(options), "inputs": _digest(files)}
     tally = _resume(out, heading)
     images = islice(read_inputs(files), tally.inputs, None)
@@ -78,7 +79,7 @@ def build_shards(
             if on_progress:
                 on_progress(BuildProgress(tally.bytes_passed, total, tally.images, len(tally.skipped)))
         _finish(writer, tally, out)
-    return _report(out, heading, tally)
+    return _report(out, heading, tally, left_out)
 
 
 def _check(out: Path, sources: Sequence[str | Path], num_workers: int) -> None:
@@ -92,9 +93,8 @@ def _check(out: Path, sources: Sequence[str | Path], num_workers: int) -> None:
 
 
 def _digest(files: Sequence[InputFile]) -> str:
-    """Names and sizes of the inputs: a build that goes on counts them, so they must be those it began with."""
-    listing = "".join(f"{file.name}\0{file.size}\n" for file in files)
-    return f"{len(files)} files, {hashlib.blake2b(listing.encode(errors='surrogateescape'), digest_size=8).hexdigest()}"
+    """Names and sizes of the inputs; a build that continues must find those it began with."""
+    return f"{len(files)} files, {fingerprint([(file.name, file.size) for file in files])}"
 
 
 def _take(prepared: Prepared, tally: _Tally, writer: ShardWriter) -> None:
@@ -116,12 +116,12 @@ def _take(prepared: Prepared, tally: _Tally, writer: ShardWriter) -> None:
 
 
 def _key(number: int, name: str) -> str:
-    """A key that no other input has, and that tells where the image came from."""
+    """A unique key that tells where the image came from: the input's number and its name."""
     return f"{number:08d}-" + re.sub(r"[^A-Za-z0-9_-]+", "_", str(Path(name).with_suffix("")))
 
 
 def _finish(writer: ShardWriter, tally: _Tally, out: Path) -> None:
-    """Complete the open shard, then record it: a shard without its line is written again."""
+    """Complete the open shard, then record it in the journal; a shard that is not recorded is written again."""
     if writer.finish_shard() is None and not tally.open_skipped:
         return
     tally.shards = writer.num_shards
@@ -138,7 +138,7 @@ def _append(path: Path, line: dict[str, Any]) -> None:
 
 
 def _resume(out: Path, heading: dict[str, Any]) -> _Tally:
-    """What the journal in `out` records; files that it does not record are removed."""
+    """Read the journal in `out`, and remove the shards that it does not record."""
     out.mkdir(parents=True, exist_ok=True)
     journal = out / JOURNAL
     # A line cut short by a kill has no newline; its shard is not recorded.
@@ -160,18 +160,21 @@ def _resume(out: Path, heading: dict[str, Any]) -> _Tally:
         tally.skipped += [(name, reason) for name, reason in line["skipped"]]
         tally.seen.update(line["seen"])
     _remove_unrecorded(out, tally.shards)
-    write_whole(journal, ("".join(whole) or json.dumps(heading) + "\n").encode())
+    write_whole(journal, "".join(whole) or json.dumps(heading) + "\n")
     return tally
 
 
 def _remove_unrecorded(out: Path, num_shards: int) -> None:
-    for path in out.glob(f"{out.resolve().name}-*.tar*"):
+    prefix = out.resolve().name
+    for path in out.glob(f".{prefix}-*.part"):
+        path.unlink()
+    for path in out.glob(f"{prefix}-*.tar*"):
         if path.name.endswith(".tmp") or int(path.name.split(".tar")[0].rsplit("-", 1)[1]) >= num_shards:
             path.unlink()
 
 
 def _in_order(images: Iterator[InputImage], options: BuildOptions, num_workers: int) -> Iterator[Prepared]:
-    """Prepare in threads (decoding releases the interpreter), a few ahead, and yield in the order given."""
+    """Prepare images in threads (decoding releases the interpreter lock), and yield them in the order given."""
     with ThreadPoolExecutor(num_workers) as pool:
         waiting: deque[Future[Prepared]] = deque()
         try:
@@ -186,9 +189,10 @@ def _in_order(images: Iterator[InputImage], options: BuildOptions, num_workers: 
                 future.cancel()
 
 
-def _report(out: Path, heading: dict[str, Any], tally: _Tally) -> dict[str, Any]:
-    counts = {"images": tally.images, "samples": tally.samples, "shards": tally.shards, "skipped": len(tally.skipped)}
-    left_out = [{"name": name, "reason": reason} for name, reason in tally.skipped]
-    report = {**heading, **counts, "left_out": left_out}
-    write_whole(out / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+def _report(out: Path, heading: dict[str, Any], tally: _Tally, left_out: Sequence[LeftOut]) -> dict[str, Any]:
+    # First what the search passed over, then what was read and left out.
+    skipped = [*((str(path), reason) for path, reason in left_out), *tally.skipped]
+    counts = {"images": tally.images, "samples": tally.samples, "shards": tally.shards, "skipped": len(skipped)}
+    report = {**heading, **counts, "left_out": [{"name": name, "reason": reason} for name, reason in skipped]}
+    write_whole(out / REPORT, json.dumps(report, indent=2) + "\n")
     return report

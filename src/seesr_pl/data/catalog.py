@@ -1,21 +1,92 @@
-"""All samples of all sources under one numbering, from the indices beside the shards."""
+"""Where shards are, local or remote, and all their samples under one numbering; make and verify their indices."""
 
+import glob
 import hashlib
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import IO, Any, NamedTuple
 
+import fsspec
 import numpy as np
+from braceexpand import braceexpand
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
-from seesr_pl.data.shards import INDEX_SUFFIX, SampleEntry, ShardIndex
-from seesr_pl.data.sources import ShardSource
-from seesr_pl.data.storage import read_whole
+from seesr_pl.data.decode import decode_rgb
+from seesr_pl.data.shards import INDEX_SUFFIX, Member, SampleEntry, ShardIndex
+from seesr_pl.data.storage import read_from, read_small, write_small
+from seesr_pl.files import LeftOut, MissingFile
 
 _INDEX_READERS = 16
+_GLOB = "*?["
+
+
+@dataclass(frozen=True)
+class ShardSource:
+    """Shards that belong together, e.g. one published set.
+
+    `urls`: local paths or `http(s)://`, `s3://`, `gs://` urls; `{000..099}`, `{a,b}`, `*`, `?`, `[]` expand.
+    `weight`: visits of each sample in an epoch (2: two visits; 0.5: half of the samples, another half each epoch).
+    `name`: names the manifest `data/NAME.yaml` in messages.
+    `limit`: take only the first so many samples, in the order of the sorted urls.
+    `storage_options`: passed to the fsspec filesystem, e.g. `{"endpoint_url": ...}`.
+    """
+
+    urls: Sequence[str] | str
+    weight: float = 1.0
+    name: str = ""
+    limit: int | None = None
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def missing_files(cls, urls: Sequence[str] | str, *, name: str = "") -> list[MissingFile]:
+        """List the first local pattern of `urls` that matches no file; remote ones are not looked up."""
+        patterns = [url for text in ([urls] if isinstance(urls, str) else urls) for url in braceexpand(text)]
+        missing = [pattern for pattern in patterns if "://" not in pattern and not glob.glob(pattern)]
+        manifest = f"data/{name}.yaml" if name else "data/README.md"
+        folder = missing[0].rpartition("/")[0] or "." if missing else ""
+        fix = f"seesr shards build SOURCE {folder}   (SOURCE: see {manifest})"
+        return [MissingFile(path=missing[0], origin=manifest, fix=fix)] if missing else []
+
+    def shard_urls(self) -> list[str]:
+        """List every shard's url, sorted within each pattern; ValueError where a pattern matches nothing."""
+        patterns = [self.urls] if isinstance(self.urls, str) else list(self.urls)
+        found = [url for pattern in patterns for url in self._expand(pattern)]
+        repeated = {url for url in found if found.count(url) > 1} if len(set(found)) < len(found) else set()
+        if repeated:
+            raise ValueError(
+                f"source {self.label}: {sorted(repeated)[0]} is listed twice; use weight to repeat samples"
+            )
+        if not found:
+            raise ValueError(f"source {self.label} lists no url; give urls, e.g. 'shards/lsdir/*.tar'")
+        return found
+
+    @property
+    def label(self) -> str:
+        """The name of this source in messages."""
+        return self.name or str(self.urls)
+
+    def _expand(self, pattern: str) -> list[str]:
+        matches = [match for url in braceexpand(pattern) for match in self._glob(url)]
+        if not matches:
+            raise ValueError(f"source {self.label}: no shard matches {pattern}; build shards with `seesr shards build`")
+        return matches
+
+    def _glob(self, url: str) -> list[str]:
+        if not any(character in url for character in _GLOB):
+            return [url]
+        filesystem, path = url_to_fs(url, **self.storage_options)
+        protocol, _, _ = url.partition("://")
+        remote = "://" in url and not isinstance(filesystem, LocalFileSystem)
+        found = sorted(str(match) for match in filesystem.glob(path))
+        # Some filesystems return full urls, some bare paths.
+        return [f"{protocol}://{match}" if remote and "://" not in match else match for match in found]
 
 
 class Shard(NamedTuple):
-    """A shard in use: where it is, its source's number, its index, and how many of its samples are taken."""
+    """A shard in use: its url, its source's number, its index, and how many of its samples are taken."""
 
     url: str
     source: int
@@ -24,14 +95,14 @@ class Shard(NamedTuple):
 
 
 class Located(NamedTuple):
-    """Where a sample lies."""
+    """A sample's shard and its entry there."""
 
     shard: Shard
     entry: SampleEntry
 
 
 class Catalog:
-    """Numbers the samples 0.. through the sources, their sorted shards and the tars; finds each by its number."""
+    """All samples of all sources, numbered from 0 in the order of the sources, their sorted shards and the tars."""
 
     def __init__(self, sources: Sequence[ShardSource]) -> None:
         self.sources = list(sources)
@@ -43,31 +114,31 @@ class Catalog:
         return int(self.starts[-1])
 
     def find(self, sample: int) -> Located:
-        """The shard and entry of a sample."""
+        """Find the shard and entry of a sample by its number."""
         number = int(np.searchsorted(self.starts, sample, side="right")) - 1
         shard = self.shards[number]
         return Located(shard, shard.contents[sample - int(self.starts[number])])
 
     def name(self, sample: int) -> str:
-        """`shard url: key`, for messages."""
+        """Return `shard url: key`, for messages."""
         shard, entry = self.find(sample)
         return f"{shard.url}: {entry.key}"
 
     def shard_sizes(self) -> list[list[int]]:
-        """Samples taken from each shard of each source."""
+        """Count the samples taken from each shard of each source."""
         sizes: list[list[int]] = [[] for _ in self.sources]
         for shard in self.shards:
             sizes[shard.source].append(shard.num_samples)
         return sizes
 
     def source_range(self, sample: int) -> range:
-        """The numbers of all samples of the source that `sample` belongs to."""
+        """Return the numbers of all samples of the source that `sample` belongs to."""
         number = int(np.searchsorted(self.starts, sample, side="right")) - 1
         members = [i for i, shard in enumerate(self.shards) if shard.source == self.shards[number].source]
         return range(int(self.starts[members[0]]), int(self.starts[members[-1] + 1]))
 
     def fingerprint(self) -> int:
-        """63 bits that stand for the samples, their order and the weights, wherever the shards are stored."""
+        """Return 63 bits that stand for the samples, their order and the weights, wherever the shards are stored."""
         digest = hashlib.blake2b(digest_size=8)
         for shard in self.shards:
             weight = self.sources[shard.source].weight
@@ -89,9 +160,59 @@ class Catalog:
 
 
 def read_index(url: str, source: ShardSource) -> ShardIndex:
-    """The index beside a shard; ValueError, with the command that makes one, where there is none."""
+    """Read the index beside a shard; ValueError, with the command that makes one, where there is none."""
     try:
-        data = read_whole(url + INDEX_SUFFIX, storage_options=source.storage_options)
+        data = read_small(url + INDEX_SUFFIX, storage_options=source.storage_options)
     except FileNotFoundError as error:
         raise ValueError(f"{url} has no index beside it; make one with `seesr shards index {url}`") from error
     return ShardIndex.from_bytes(data, source=url + INDEX_SUFFIX)
+
+
+class Damage(NamedTuple):
+    """A damaged sample of a shard."""
+
+    url: str
+    key: str
+    reason: str
+
+
+def index_shard(url: str, source: ShardSource, *, left_out: list[LeftOut] | None = None) -> ShardIndex:
+    """Index the tar at `url` and write the index beside it; ValueError where it holds no whole sample.
+
+    `left_out` receives the members that no sample holds although their names are of images or annotations.
+    """
+    with fsspec.open(url, "rb", **source.storage_options) as file:
+        index = ShardIndex.scan(file, left_out=left_out)
+    if not len(index):
+        raise ValueError(f"{url} holds no whole image sample; it is not a webdataset tar of images, or is damaged")
+    write_small(url + INDEX_SUFFIX, index.to_bytes(), storage_options=source.storage_options)
+    return index
+
+
+def verify_shard(url: str, source: ShardSource) -> Iterator[Damage | None]:
+    """Check each sample against the index and decode it; yields one Damage or None for each sample, in order."""
+    index = read_index(url, source)
+    # One open file, read ahead by fsspec: a remote shard takes a few long requests, not two for each sample.
+    with fsspec.open(url, "rb", **source.storage_options) as file:
+        for entry in (index[position] for position in range(len(index))):
+            reason = _reason(file, entry)
+            yield Damage(url, entry.key, reason) if reason else None
+
+
+def _reason(file: IO[bytes], entry: SampleEntry) -> str:
+    """Why a sample is damaged; empty where it is sound."""
+    try:
+        for member in (entry.tags, entry.representation):
+            if member.offset:
+                _read_member(file, member)
+        decode_rgb(_read_member(file, entry.image))
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def _read_member(file: IO[bytes], member: Member) -> bytes:
+    data = read_from(file, offset=member.offset, size=member.size)
+    if zlib.crc32(data) != member.crc32:
+        raise ValueError("its bytes differ from those that were indexed (CRC-32)")
+    return data

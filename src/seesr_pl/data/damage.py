@@ -1,4 +1,4 @@
-"""Counting damaged samples over all workers of a process, and stopping when they are too many."""
+"""Count damaged samples over all workers of a process, and stop when there are too many."""
 
 import logging
 from collections.abc import Callable
@@ -26,19 +26,19 @@ class DamageLedger:
 
     @property
     def num_damaged(self) -> int:
-        """Distinct damaged samples met so far."""
+        """How many different damaged samples were read so far."""
         return int((self._status == _DAMAGED).sum())
 
     def damaged(self) -> list[int]:
-        """The damaged samples met so far, in order."""
+        """List the damaged samples read so far, in order."""
         return torch.nonzero(self._status == _DAMAGED).flatten().tolist()
 
     def record_sound(self, sample: int) -> None:
-        """Note that `sample` was read and decoded."""
+        """Record that `sample` was read and decoded."""
         self._status[sample] = _SOUND
 
     def record_damaged(self, sample: int, *, reason: str, name: Callable[[int], str]) -> None:
-        """Note and log that `sample` is damaged; ValueError with the list where there are too many by now."""
+        """Record and log that `sample` is damaged; ValueError with the list where there are too many."""
         if self._status[sample] == _DAMAGED:
             return
         self._status[sample] = _DAMAGED

@@ -1,19 +1,16 @@
-"""The data of a run as Lightning takes it: exact to the sample, however often it is stopped and wherever it goes on."""
+"""The data of a run for Lightning; a resumed run continues at the exact sample, on any number of devices."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Sampler
 
-from seesr_pl.data.batches import MicroBatches, RankBatches, accumulation
-from seesr_pl.data.cache import RangeCache
-from seesr_pl.data.progress import restate_batches
-from seesr_pl.data.sources import ShardSource
-from seesr_pl.data.stream import Degradation, ShardDataset, StreamSample, collate
-from seesr_pl.data.workers import start_worker, worker_context
+from seesr_pl.data.catalog import ShardSource
+from seesr_pl.data.loader import MicroBatches, PositionedLoader, RankBatches, accumulation
+from seesr_pl.data.storage import RangeCache
+from seesr_pl.data.stream import Degradation, ShardDataset, StreamSample
 from seesr_pl.degradation import RealESRGANDegradation
 from seesr_pl.files import MissingFile
 
@@ -24,12 +21,14 @@ class ShardDataModule(LightningDataModule):
     `global_batch_size` samples make an optimizer step, on any number of devices; `micro_batch_size` of them go
     through a device at once (default: its whole share). Set the trainer's `accumulate_grad_batches` to
     `accumulation(world_size)`, its `use_distributed_sampler` to False and its `max_steps`. Lightning's epoch is
-    then the whole run; epochs of the data are in each batch's `epoch`.
+    then the whole run; each batch's `epoch` is the pass over the data.
 
     `crop`: "random" takes a crop of `crop_size` (SeeSR), "resize" the whole image at that size (DAPE).
     `validation_batch_size`: samples per validation batch and device.
+    `num_workers`, `prefetch_factor`: loader processes per device, and batches that each reads ahead.
+    `num_retries`, `first_wait_seconds`: how often a failed read is tried again, and the first wait, then doubled.
     `cache_folder`, `cache_gigabytes`: keep what was read from remote shards on the local disk, within that bound.
-    `max_bad_fraction`: the run stops when more of the samples seen than that are damaged.
+    `max_bad_fraction`: stop the run when more than this fraction of the samples seen is damaged.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class ShardDataModule(LightningDataModule):
         *,
         validation_sources: Sequence[ShardSource | Mapping[str, Any]] = (),
     ) -> list[MissingFile]:
-        """The local shards that the sources, or their config nodes, name and that do not exist."""
+        """List the missing local shards of the sources, given as they are or as config nodes."""
         nodes = [vars(node) if isinstance(node, ShardSource) else node for node in [*sources, *validation_sources]]
         named = [(node["urls"], node.get("name", "")) for node in nodes if "urls" in node]
         return [missing for urls, name in named for missing in ShardSource.missing_files(urls, name=name)]
@@ -94,29 +93,29 @@ class ShardDataModule(LightningDataModule):
         return [self._dataset([source], shuffle=False) for source in self.validation_sources]
 
     def open_sources(self) -> None:
-        """Read the indices of all sources now: what is wrong with them is a ValueError here, not amid a run."""
+        """Read the indices of all sources now, so that a fault in them is a ValueError here and not during the run."""
         for dataset in (self.train_dataset, *self.validation_datasets):
             len(dataset)
 
     def accumulation(self, world_size: int) -> int:
-        """Micro batches per device and optimizer step; ValueError where the global batch does not divide."""
+        """Count the micro batches per device and optimizer step; ValueError where the global batch does not divide."""
         micro = self.micro_batch_size or max(1, self.global_batch_size // world_size)
         return accumulation(self.global_batch_size, micro, world_size=world_size)
 
     @property
     def samples_consumed(self) -> int:
-        """Samples of the stream that completed optimizer steps have used, over all ranks and earlier runs."""
+        """Samples of the stream used by completed optimizer steps, over all ranks and earlier runs."""
         if self._base is None or self.trainer is None:
             return self._restored_samples or 0
         samples, step = self._base
         return samples + (self.trainer.global_step - step) * self.global_batch_size
 
     def state_dict(self) -> dict[str, int]:
-        """Where the stream stands, and what it is a stream of: four integers."""
+        """Return four integers: seed, epoch length, fingerprint of the samples, samples consumed."""
         return {**self._identity(), "samples_consumed": self.samples_consumed}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on where the state stands; ValueError where it belongs to other samples, weights or another seed."""
+        """Continue at the state's position; ValueError where it belongs to other samples, weights or another seed."""
         for name, value in self._identity().items():
             if state_dict[name] != value:
                 raise ValueError(
@@ -126,7 +125,7 @@ class ShardDataModule(LightningDataModule):
         self._restored_samples, self._base = state_dict["samples_consumed"], None
 
     def train_dataloader(self) -> DataLoader[StreamSample]:
-        """This rank's micro batches, from where the run stands to `trainer.max_steps`."""
+        """Load this rank's micro batches from the current step to `trainer.max_steps`."""
         trainer = _checked(self.trainer)
         step, accumulated = trainer.global_step, self.accumulation(trainer.world_size)
         if trainer.accumulate_grad_batches != accumulated:
@@ -135,7 +134,7 @@ class ShardDataModule(LightningDataModule):
                 f"global_batch_size={self.global_batch_size} on {trainer.world_size} devices"
             )
         if trainer.fit_loop.restarting:
-            restate_batches(trainer, accumulation=accumulated)
+            _restate_batches(trainer, accumulation=accumulated)
         if self._base is None:
             restored = self._restored_samples
             self._base = (step * self.global_batch_size if restored is None else restored, step)
@@ -143,9 +142,9 @@ class ShardDataModule(LightningDataModule):
         return self.train_loader(rank=trainer.global_rank, world_size=trainer.world_size, steps=steps)
 
     def train_loader(self, *, rank: int, world_size: int, steps: tuple[int, int]) -> DataLoader[StreamSample]:
-        """One rank's micro batches for the optimizer steps from `steps[0]` up to `steps[1]`, without a trainer.
+        """Load one rank's micro batches for the optimizer steps from `steps[0]` up to `steps[1]`, without a trainer.
 
-        They begin at `samples_consumed`; the loader's length counts the run's steps from 0.
+        They begin at `samples_consumed`; the loader's length counts from step 0.
         """
         batches = MicroBatches(
             start=self.samples_consumed,
@@ -159,7 +158,7 @@ class ShardDataModule(LightningDataModule):
         return self._loader(self.train_dataset, batches)
 
     def val_dataloader(self) -> list[DataLoader[StreamSample]]:
-        """A loader for each validation source: each sample once over all ranks, epoch 0, the same every time."""
+        """Return a loader for each validation source: each sample once over all ranks, drawn as in epoch 0."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batch_size = self.validation_batch_size
         return [
@@ -186,26 +185,7 @@ class ShardDataModule(LightningDataModule):
         )
 
     def _loader(self, dataset: ShardDataset, batches: Sampler[list[int]]) -> DataLoader[StreamSample]:
-        return _PositionedLoader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=self.num_workers,
-            prefetch_factor=self.prefetch_factor if self.num_workers else None,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=start_worker,
-            multiprocessing_context=worker_context() if self.num_workers else None,
-        )
-
-
-class _PositionedLoader(DataLoader[StreamSample]):
-    """Tells Lightning that it can be resumed; where it stands is the data module's to save."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        assert not state_dict, "the position is saved by the data module"
+        return PositionedLoader(dataset, batches, num_workers=self.num_workers, prefetch_factor=self.prefetch_factor)
 
 
 def _checked(trainer: Trainer | None) -> Trainer:
@@ -216,3 +196,23 @@ def _checked(trainer: Trainer | None) -> Trainer:
     if trainer.world_size > 1 and trainer._accelerator_connector.use_distributed_sampler:
         raise ValueError("trainer.use_distributed_sampler=True must be False: the data module splits over the ranks")
     return trainer
+
+
+def _restate_batches(trainer: Trainer, *, accumulation: int) -> None:
+    """Restate Lightning's batch counters, restored from a checkpoint, in the micro batches of this run.
+
+    Lightning counts micro batches and decides from the count when to step, validate and stop. A checkpoint's count is
+    in the micro batches of the run that wrote it, and may lie within an optimizer step whose gradients are gone.
+    Without this a run resumed on other devices would step at the wrong micro batch. The counters are set to the end of
+    the last completed step, as a checkpoint saved in `on_train_batch_end` has them: Lightning counts that batch as
+    completed when it resumes (loops/training_epoch_loop.py: reset).
+    """
+    loop = trainer.fit_loop.epoch_loop
+    num_batches = loop.global_step * accumulation
+    counts = {"ready": num_batches, "started": num_batches, "processed": num_batches}
+    counts["completed"] = max(0, num_batches - 1)
+    loop.batch_progress.load_state_dict({"total": counts, "current": counts, "is_last_batch": False})
+    loop._batches_that_stepped = max(0, loop.global_step - 1)
+    if loop.global_step == 0:
+        # Nothing to resume: as restarted, Lightning would take step 0 for one that was already validated.
+        loop.restarting = False

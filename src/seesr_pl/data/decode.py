@@ -1,4 +1,4 @@
-"""Encoded image bytes to 8-bit RGB, fast where the file is ordinary and exact where it is not."""
+"""Decode stored images to 8-bit RGB, fast where the file is ordinary and exact where it is not, and crop them."""
 
 import io
 
@@ -14,24 +14,6 @@ _PNG_END = b"IEND\xaeB`\x82"
 _PNG_GRAY, _PNG_RGB = 0, 2
 
 
-def image_format(data: bytes) -> str:
-    """`jpg`, `png` or `webp` by the first bytes, or an empty string for anything else."""
-    if data[:3] == b"\xff\xd8\xff":
-        return "jpg"
-    if data[:8] == _PNG_MAGIC:
-        return "png"
-    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else ""
-
-
-def image_size(data: bytes) -> tuple[int, int]:
-    """(width, height) from the file's header, as stored, or (0, 0) where it cannot be read."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.size
-    except Exception:  # damage makes Pillow's parsers raise almost anything
-        return 0, 0
-
-
 def decode_rgb(data: bytes) -> np.ndarray:
     """Decode to uint8 RGB HxWx3 with its orientation applied; ValueError where the file is damaged or no image."""
     decoders = {"jpg": _decode_jpeg, "png": _decode_png, "webp": _decode_webp}
@@ -40,6 +22,52 @@ def decode_rgb(data: bytes) -> np.ndarray:
         return decode(data)
     except (OSError, SyntaxError, EOFError, IndexError, cv2.error) as error:
         raise ValueError(f"cannot decode an image of {len(data)} bytes: {error}") from error
+
+
+def random_crop(image: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
+    """Flip with probability 0.5, reflect-pad at the bottom and right if smaller, crop size x size anywhere (SeeSR).
+
+    uint8 HxWx3 in and out. Upstream: basicsr/data/realesrgan_dataset.py of SeeSR at 8edecc7 (border not repeated).
+    """
+    flip, vertical, horizontal = generator.random(3)
+    if flip < 0.5:
+        image = image[:, ::-1]
+    height, width = image.shape[:2]
+    if height < size or width < size:
+        bottom, right = max(0, size - height), max(0, size - width)
+        image = cv2.copyMakeBorder(np.ascontiguousarray(image), 0, bottom, 0, right, cv2.BORDER_REFLECT_101)
+    top = int(vertical * (image.shape[0] - size + 1))
+    left = int(horizontal * (image.shape[1] - size + 1))
+    return np.ascontiguousarray(image[top : top + size, left : left + size])
+
+
+def resize_whole(image: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
+    """Resize the whole image to size x size by LANCZOS, aspect ignored (DAPE); draw nothing from `generator`.
+
+    uint8 HxWx3 in and out. Upstream: utils_data/make_paired_data_DAPE.py of SeeSR at 8edecc7.
+    """
+    del generator
+    if image.shape[:2] == (size, size):
+        return np.ascontiguousarray(image)
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def image_format(data: bytes) -> str:
+    """Tell `jpg`, `png` or `webp` by the first bytes; an empty string for anything else."""
+    if data[:3] == b"\xff\xd8\xff":
+        return "jpg"
+    if data[:8] == _PNG_MAGIC:
+        return "png"
+    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else ""
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Read (width, height) from the file's header, as stored; (0, 0) where it cannot be read."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.size
+    except Exception:  # damage makes Pillow's parsers raise almost anything
+        return 0, 0
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+from seesr_pl.files import IMAGE_SUFFIXES, UNREAD_SUFFIXES, LeftOut, find_images, reason_by_name
+
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 ZIP_SUFFIX = ".zip"
 # What the archive readers raise on damage; a zip with a password or an unknown method raises RuntimeError.
@@ -17,7 +18,7 @@ _DAMAGE = (tarfile.ReadError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EO
 
 
 class InputImage(NamedTuple):
-    """An image file: its name for keys and reports, how to read it, and the input bytes passed once it is done."""
+    """An image: its name for keys and reports, how to read its bytes, and the input bytes passed once it is done."""
 
     name: str
     read: Callable[[], bytes]
@@ -25,33 +26,44 @@ class InputImage(NamedTuple):
 
 
 class InputFile(NamedTuple):
-    """A file on disk: an image or an archive of images, and its name below the source it was found in."""
+    """A file on disk, an image or an archive of images: its path, its name below the source, its size in bytes."""
 
     path: Path
     name: str
     size: int
 
 
-def find_files(sources: Sequence[Path]) -> list[InputFile]:
-    """Images and archives in `sources`, files or folders searched to any depth, sorted within each source."""
-    found: list[InputFile] = []
+class Inputs(NamedTuple):
+    """The files of all sources, sorted within each, and what the search left out."""
+
+    files: list[InputFile]
+    left_out: list[LeftOut]
+
+
+def find_inputs(sources: Sequence[str | Path], *, outside: Path) -> Inputs:
+    """Find the images and archives of `sources` by the rule of `find_images`; search `outside` for none.
+
+    Raises ValueError where a source does not exist, or none of them holds an image or archive.
+    """
+    inputs = Inputs([], [])
     for source in sources:
-        if source.is_dir():
-            paths = sorted(path for path in source.rglob("*") if path.is_file() and _is_input(path.name))
-            found += [InputFile(path, path.relative_to(source).as_posix(), path.stat().st_size) for path in paths]
-        elif source.is_file() and _is_input(source.name):
-            found.append(InputFile(source, source.name, source.stat().st_size))
-        else:
-            raise ValueError(
-                f"{source} must be a folder, an image or a {', '.join((*TAR_SUFFIXES, ZIP_SUFFIX))} archive"
-            )
-    if not found:
+        try:
+            found = find_images(source, also=(*TAR_SUFFIXES, ZIP_SUFFIX), outside=outside)
+        except FileNotFoundError as error:
+            raise ValueError(f"{error}; give a folder, an image, an archive or a pattern") from error
+        for path, place in found.images:
+            inputs.files.append(InputFile(path, place.as_posix(), path.stat().st_size))
+        folder = Path(source).expanduser()
+        for path, reason in found.left_out:
+            place = path.relative_to(folder) if path.is_relative_to(folder) else path
+            inputs.left_out.append(LeftOut(place, reason))
+    if not inputs.files:
         raise ValueError(f"no image and no archive found in {', '.join(map(str, sources))}")
-    return found
+    return inputs
 
 
 def read_inputs(files: Sequence[InputFile]) -> Iterator[InputImage]:
-    """Every image of `files`; those of an archive are read as the iterator moves on."""
+    """Yield every image of `files`; those of an archive are read as the iterator moves on."""
     passed = 0
     for file in files:
         lower = file.path.name.lower()
@@ -64,12 +76,9 @@ def read_inputs(files: Sequence[InputFile]) -> Iterator[InputImage]:
         passed += file.size
 
 
-def _is_input(name: str) -> bool:
-    return name.lower().endswith((*IMAGE_SUFFIXES, *TAR_SUFFIXES, ZIP_SUFFIX)) and not name.startswith("._")
-
-
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.rsplit("/", 1)[-1].startswith("._")
+    """Whether an archive's member is an image by its name, if only one to be reported as left out."""
+    return name.lower().endswith((*IMAGE_SUFFIXES, *UNREAD_SUFFIXES))
 
 
 def _read_tar(file: InputFile, passed: int) -> Iterator[InputImage]:
@@ -77,12 +86,21 @@ def _read_tar(file: InputFile, passed: int) -> Iterator[InputImage]:
         try:
             with tarfile.open(fileobj=stream, mode="r|*") as tar:
                 for info in tar:
-                    member = tar.extractfile(info) if info.isfile() and _is_image(info.name) else None
-                    if member is not None:
-                        content = io.BytesIO(member.read())
-                        yield InputImage(f"{_stem(file)}/{info.name}", content.getvalue, passed + stream.tell())
+                    if not info.isdir() and _is_image(info.name):
+                        read = _tar_member(tar, info)
+                        yield InputImage(f"{_stem(file)}/{info.name}", read, passed + stream.tell())
         except _DAMAGE as error:
             yield InputImage(file.name, _failing(f"the archive is damaged: {error}"), passed + file.size)
+
+
+def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], bytes]:
+    if reason := reason_by_name(info.name):
+        return _failing(reason)
+    member = tar.extractfile(info) if info.isfile() else None
+    if member is None:
+        # Read front to back, the archive cannot go back to what the link means; that file is an input itself.
+        return _failing(f"a link to {info.linkname} within the archive")
+    return io.BytesIO(member.read()).getvalue
 
 
 def _read_zip(file: InputFile, passed: int) -> Iterator[InputImage]:
@@ -97,6 +115,8 @@ def _read_zip(file: InputFile, passed: int) -> Iterator[InputImage]:
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes]:
+    if reason := reason_by_name(info.filename):
+        return _failing(reason)
     # Read here, not in the worker: the archive is closed when the iterator has moved on.
     try:
         return io.BytesIO(archive.read(info)).getvalue

@@ -1,4 +1,4 @@
-"""The order of an epoch: a pure function of the seed and the epoch, computed block by block.
+"""The order of an epoch, computed block by block from the seed and the epoch alone.
 
 The shards are permuted, then the samples of every 16 neighbouring shards are shuffled together, so that a
 reader has few shards open at a time and no process holds the whole order.
@@ -27,11 +27,11 @@ class Run(NamedTuple):
 
 
 class EpochOrder:
-    """Maps a position in an epoch to a slot: which sample, and for the how many-eth time in this epoch.
+    """Maps a position in an epoch to a sample id, which numbers the sample and its visit in this epoch.
 
     `shard_sizes[s][i]` is the number of samples of shard i of source s, `weights[s]` how often an epoch visits
-    each sample of source s; samples are numbered through all shards of all sources. A fraction of a visit falls
-    to a choice of samples that changes with the epoch. The length of an epoch is the same for each epoch.
+    each sample of source s; samples are numbered through all shards of all sources. Weight 2.5 visits every
+    sample twice, and half of them, chosen anew each epoch, once more. Every epoch has the same length.
     """
 
     def __init__(self, shard_sizes: Sequence[Sequence[int]], weights: Sequence[float], *, seed: int) -> None:
@@ -50,7 +50,7 @@ class EpochOrder:
         return self.length
 
     def slot(self, epoch: int, position: int) -> int:
-        """The slot at `position` of `epoch`: `sample + copy * num_samples`, different for each position."""
+        """Return the sample id at `position` of `epoch`, `sample + copy * num_samples`, unique in the epoch."""
         _, starts = _remembered(self._layouts, epoch, lambda: self._layout(epoch))
         block = int(np.searchsorted(starts, position, side="right")) - 1
         slots = _remembered(self._blocks, (epoch, block), lambda: self._block(epoch, block))

@@ -1,4 +1,4 @@
-"""What becomes of one input image: kept as it is, encoded anew, cut into tiles, or left out with the reason."""
+"""Prepare one input image for a shard: keep its bytes, encode it anew, cut it into tiles, or leave it out."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,12 +16,14 @@ _LOSSLESS_WEBP = 101
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """`shard_size`: images per shard, finished early at `shard_megabytes`.
+    """What a build makes of its images; ValueError where a number is out of range.
 
-    `min_side`: leave out images whose shorter side is smaller. `tile`: cut an image into a grid of equal tiles of at
-    least `tile` pixels a side wherever two fit; 0 keeps it whole. `limit`: stop after so many images.
-    `encode`: encode all anew, at `quality` (JPEG without chroma subsampling); None keeps the files' own bytes
-    wherever jpg, png or webp, and encodes only tiles and other formats, as PNG.
+    `shard_size`: images per shard, finished early at `shard_megabytes` (MiB).
+    `min_side`: leave out images whose shorter side has fewer pixels.
+    `tile`: cut an image into a grid of equal tiles of at least `tile` pixels a side where two fit; 0 keeps it whole.
+    `limit`: stop after so many images.
+    `encode`: encode every image anew, at `quality` 1 to 100 (JPEG without chroma subsampling); None keeps the bytes of
+    jpg, png and webp files, and encodes tiles and other formats as PNG.
     """
 
     shard_size: int = 1000
@@ -44,7 +46,7 @@ class BuildOptions:
 
 
 class Part(NamedTuple):
-    """Encoded bytes for a shard; `suffix` tells the tiles of one image apart."""
+    """An image or tile for a shard: what follows the key, its encoded bytes, its extension."""
 
     suffix: str
     image: bytes
@@ -52,7 +54,7 @@ class Part(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """An input's parts, or the reason why it is left out; `digest` stands for its content."""
+    """An input's parts, or the reason for leaving it out; `digest` stands for its bytes."""
 
     name: str
     bytes_passed: int
@@ -62,7 +64,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(image: InputImage, options: BuildOptions) -> Prepared:
-    """Read, check and if need be encode an input; it is decoded in full, so that no damaged file enters a shard."""
+    """Read an input, decode it in full so that no damaged file enters a shard, and encode its parts if need be."""
     try:
         data = image.read()
         pixels = decode_rgb(data)
@@ -98,7 +100,7 @@ def _parts(data: bytes, pixels: np.ndarray, options: BuildOptions) -> list[Part]
 
 
 def _tiles(pixels: np.ndarray, side: int) -> dict[str, np.ndarray]:
-    """A grid of equal tiles, none smaller than `side`, that covers the image; `_row_column` names each."""
+    """Cut the image into a grid of equal tiles, none smaller than `side`, each named `_row_column`."""
     height, width = pixels.shape[:2]
     rows = np.linspace(0, height, max(1, height // side) + 1).astype(int)
     columns = np.linspace(0, width, max(1, width // side) + 1).astype(int)

@@ -5,11 +5,13 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 
 from seesr_pl.data.decode import image_size
+from seesr_pl.files import LeftOut
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 TAGS_EXTENSION = "txt"
@@ -63,7 +65,7 @@ class SampleEntry(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The webdataset key."""
+        """The sample's webdataset key."""
         return split_name(self.name)[0]
 
     @property
@@ -75,7 +77,7 @@ class SampleEntry(NamedTuple):
 class ShardIndex:
     """The samples of one shard, in tar order; reads and writes the `.idx` file.
 
-    Held as two flat buffers, so that workers forked from one process share the memory for good.
+    It is two flat buffers, so that forked workers share the memory without ever copying it.
     """
 
     def __init__(self, records: np.ndarray, names: bytes) -> None:
@@ -130,14 +132,18 @@ class ShardIndex:
         return _HEADER.pack(_MAGIC, _VERSION, _RECORD.itemsize, *counts, zlib.crc32(body), 0) + body
 
     @classmethod
-    def scan(cls, file: IO[bytes]) -> "ShardIndex":
-        """Index an existing tar by reading it once from front to back; stops at a truncated or damaged header."""
-        entries = (_entry(key, members) for key, members in _samples(file))
+    def scan(cls, file: IO[bytes], *, left_out: list[LeftOut] | None = None) -> "ShardIndex":
+        """Index an existing tar by reading it once from front to back; stops at a truncated or damaged header.
+
+        `left_out` receives each member of an image, tags or representation that no sample holds, and why.
+        """
+        left_out = [] if left_out is None else left_out
+        entries = (_entry(key, members, left_out) for key, members in _samples(file, left_out))
         return cls.from_entries([entry for entry in entries if entry is not None])
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """(key, extension) of a member's name; the extension is empty where the name has no dot."""
+    """Split a member's name into (key, extension); the extension is empty where webdataset finds no key."""
     match = _MEMBER_NAME.match(name)
     return (match.group(1), match.group(2)) if match else (name, "")
 
@@ -147,15 +153,16 @@ def _member(row: np.void, field: str) -> Member:
 
 
 class _ScannedMember(NamedTuple):
+    name: str
     extension: str
     member: Member
     size: tuple[int, int]
 
 
-def _samples(file: IO[bytes]) -> Iterator[tuple[str, list[_ScannedMember]]]:
+def _samples(file: IO[bytes], left_out: list[LeftOut]) -> Iterator[tuple[str, list[_ScannedMember]]]:
     """Neighbouring members of one key, as webdataset groups them."""
     current, members = "", list[_ScannedMember]()
-    for key, scanned in _members(file):
+    for key, scanned in _members(file, left_out):
         if key != current and members:
             yield current, members
             members = []
@@ -165,33 +172,49 @@ def _samples(file: IO[bytes]) -> Iterator[tuple[str, list[_ScannedMember]]]:
         yield current, members
 
 
-def _members(file: IO[bytes]) -> Iterator[tuple[str, _ScannedMember]]:
+def _members(file: IO[bytes], left_out: list[LeftOut]) -> Iterator[tuple[str, _ScannedMember]]:
     try:
         with tarfile.open(fileobj=file, mode="r|") as tar:
             for info in tar:
+                key, extension = split_name(info.name)
+                if not (info.isfile() or info.isdir()) and extension.lower() in IMAGE_EXTENSIONS:
+                    left_out.append(LeftOut(Path(info.name), f"a link to {info.linkname}; store the file itself"))
                 stream = tar.extractfile(info) if info.isfile() else None
                 if stream is None:
                     continue
-                key, extension = split_name(info.name)
                 data = stream.read()
                 size = image_size(data) if extension.lower() in IMAGE_EXTENSIONS else (0, 0)
-                yield key, _ScannedMember(extension, Member(info.offset_data, info.size, zlib.crc32(data)), size)
+                member = Member(info.offset_data, info.size, zlib.crc32(data))
+                yield key, _ScannedMember(info.name, extension, member, size)
     except (tarfile.ReadError, EOFError):
         # What precedes the damage is whole; what follows cannot be located.
         return
 
 
-def _entry(key: str, members: list[_ScannedMember]) -> SampleEntry | None:
-    by_extension = {extension.lower(): (extension, member, size) for extension, member, size in members}
-    image = next((by_extension[name] for name in IMAGE_EXTENSIONS if name in by_extension), None)
+def _entry(key: str, members: list[_ScannedMember], left_out: list[LeftOut]) -> SampleEntry | None:
+    found: dict[str, _ScannedMember] = {}
+    for member in members:
+        extension = member.extension.lower()
+        if extension in found:
+            left_out.append(LeftOut(Path(found[extension].name), "the next member has its key and extension too"))
+        found[extension] = member
+    image = next((found[name] for name in IMAGE_EXTENSIONS if name in found), None)
     if image is None:
+        reasons = [LeftOut(Path(member.name), _reason_for_no_sample(member)) for member in found.values()]
+        left_out += [item for item in reasons if item.reason]
         return None
-    extension, member, (width, height) = image
-    return SampleEntry(
-        f"{key}.{extension}",
-        member,
-        width,
-        height,
-        tags=by_extension.get(TAGS_EXTENSION, ("", ABSENT))[1],
-        representation=by_extension.get(REPRESENTATION_EXTENSION, ("", ABSENT))[1],
+    tags, representation = (
+        found[name].member if name in found else ABSENT for name in (TAGS_EXTENSION, REPRESENTATION_EXTENSION)
     )
+    return SampleEntry(f"{key}.{image.extension}", image.member, *image.size, tags, representation)
+
+
+def _reason_for_no_sample(member: _ScannedMember) -> str:
+    """Why a member is of no sample; empty where its name does not suggest that it should be."""
+    if member.extension.lower() in (TAGS_EXTENSION, REPRESENTATION_EXTENSION):
+        return "no image of its key beside it; the members of a sample must be neighbours"
+    if member.name.rsplit(".", 1)[-1].lower() not in IMAGE_EXTENSIONS:
+        return ""
+    if not member.extension:
+        return "its name begins with a dot, where webdataset finds no key"
+    return f"webdataset ends the key at the first dot, so its extension is {member.extension}"

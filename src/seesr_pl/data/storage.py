@@ -1,28 +1,34 @@
-"""Reading byte ranges of local and remote files, patiently, with a bounded cache on the local disk."""
+"""Read byte ranges of local and remote files, trying again after failures, with a bounded cache on the local disk."""
 
+import fcntl
+import hashlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
 
 from fsspec.core import split_protocol, url_to_fs
 
-from seesr_pl.data.cache import RangeCache
+from seesr_pl.files import write_whole
 
 MAX_OPEN_FILES = 64
 MAX_WAIT_SECONDS = 30.0
+_COUNTER = "size"
+_KEPT_AFTER_EVICTION = 0.9
 
 
 class RangeReader:
     """Reads byte ranges of urls; tries again after a failure, waiting twice as long each time.
 
-    A url whose tries were once used up gets a single try until it answers again, so that a vanished shard
-    costs its waits once. Only remote ranges are cached. Nothing open is carried across a fork.
+    A url that failed every try gets a single try until it answers again, so that a vanished shard is waited for once.
+    Only remote ranges are cached. Open files are not shared with forked processes.
     """
 
     def __init__(
-        self, *, num_retries: int = 5, first_wait_seconds: float = 0.5, cache: RangeCache | None = None
+        self, *, num_retries: int = 5, first_wait_seconds: float = 0.5, cache: "RangeCache | None" = None
     ) -> None:
         self.num_retries = num_retries
         self.first_wait_seconds = first_wait_seconds
@@ -32,7 +38,7 @@ class RangeReader:
         self._pid = os.getpid()
 
     def read(self, url: str, *, offset: int, size: int, storage_options: Mapping[str, Any]) -> bytes:
-        """`size` bytes at `offset`; OSError where every try failed or the file ends before them."""
+        """Read `size` bytes at `offset`; OSError where every try failed, ValueError where the file ends before them."""
         if not size:
             # A range request cannot name an empty range.
             return b""
@@ -48,7 +54,7 @@ class RangeReader:
         return data
 
     def forget(self, url: str, *, offset: int, size: int) -> bool:
-        """Drop a cached range that proved wrong; True where there was a cache to drop it from."""
+        """Drop a cached range whose bytes are wrong; False where the url is not cached."""
         if self.cache and split_protocol(url)[0] not in (None, "file"):
             self.cache.drop(url, offset=offset, size=size)
             return True
@@ -93,14 +99,119 @@ class RangeReader:
             os.close(descriptor)
 
 
+class RangeCache:
+    """Keeps at most `max_bytes` bytes of ranges under `folder`; those unread for longest are deleted first.
+
+    All processes of a machine may share the folder: a file lock makes writers take turns. It must be on a local disk.
+    """
+
+    def __init__(self, folder: str | Path, *, max_bytes: int) -> None:
+        self.folder = Path(folder)
+        self.max_bytes = max_bytes
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, url: str, *, offset: int, size: int) -> bytes | None:
+        """Return the kept bytes, or None."""
+        path = self._path(url, offset, size)
+        try:
+            data = path.read_bytes()
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        return data if len(data) == size else None
+
+    def put(self, url: str, data: bytes, *, offset: int) -> None:
+        """Keep `data`, deleting others first if need be; what is larger than the bound is not kept."""
+        path = self._path(url, offset, len(data))
+        if len(data) > self.max_bytes or path.exists():
+            return
+        with self._locked() as counter:
+            total = _read_number(counter) + len(data)
+            if total > self.max_bytes:
+                total = self._evict(int(self.max_bytes * _KEPT_AFTER_EVICTION) - len(data)) + len(data)
+            # Counted before it is written: a writer killed in between leaves the count too high, never too low.
+            _write_number(counter, total)
+            # A range lost to a power failure is read again, so it is not worth the wait for the disk.
+            write_whole(path, data, durable=False)
+
+    def drop(self, url: str, *, offset: int, size: int) -> None:
+        """Delete a range, e.g. because its checksum is wrong."""
+        self._path(url, offset, size).unlink(missing_ok=True)
+
+    def _path(self, url: str, offset: int, size: int) -> Path:
+        name = hashlib.blake2b(f"{url}\n{offset}\n{size}".encode(), digest_size=16).hexdigest()
+        return self.folder / name[:2] / name[2:]
+
+    def _evict(self, target_bytes: int) -> int:
+        """Delete the longest unread files until at most `target_bytes` remain; returns what remains."""
+        entries = sorted((stat.st_mtime, stat.st_size, path) for path, stat in self._files())
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in entries:
+            if total <= target_bytes:
+                break
+            path.unlink(missing_ok=True)
+            total -= size
+        return total
+
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self.folder.glob("??/*"):
+            try:
+                yield path, path.stat()
+            except FileNotFoundError:
+                continue
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        descriptor = os.open(self.folder / _COUNTER, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
 class EndOfFileError(ValueError):
-    """The file is shorter than its index says; no retry mends that."""
+    """A file shorter than its index says; trying again does not help."""
 
 
-def read_whole(url: str, *, storage_options: Mapping[str, Any]) -> bytes:
-    """The whole content of a small file."""
+def read_small(url: str, *, storage_options: Mapping[str, Any]) -> bytes:
+    """Read a small file, local or remote."""
     filesystem, path = url_to_fs(url, **storage_options)
     return filesystem.cat_file(path)
+
+
+def read_from(file: IO[bytes], *, offset: int, size: int) -> bytes:
+    """Read a range of an open file, once more after a failure.
+
+    Raises OSError where that fails too, ValueError where the file ends before the range does.
+    """
+    try:
+        data = _read_at(file, offset, size)
+    except OSError:
+        time.sleep(0.5)
+        data = _read_at(file, offset, size)
+    if len(data) < size:
+        raise EndOfFileError(f"the shard ends {size - len(data)} bytes before the sample does: it is truncated")
+    return data
+
+
+def write_small(url: str, data: bytes, *, storage_options: Mapping[str, Any]) -> None:
+    """Write a small file, local or remote, whole or not at all."""
+    protocol, path = split_protocol(url)
+    if protocol in (None, "file"):
+        write_whole(path, data)
+    else:
+        filesystem, path = url_to_fs(url, **storage_options)
+        filesystem.pipe_file(path, data)
+
+
+def _read_at(file: IO[bytes], offset: int, size: int) -> bytes:
+    try:
+        file.seek(offset)
+        return file.read(size)
+    except Exception as error:
+        # Each client library has classes of its own for what another try may mend.
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def _read_remote(url: str, offset: int, size: int, storage_options: Mapping[str, Any]) -> bytes:
@@ -116,3 +227,11 @@ def _read_remote(url: str, offset: int, size: int, storage_options: Mapping[str,
     if len(data) < size:
         raise EndOfFileError(f"{url} ends {size - len(data)} bytes before the sample does: it is truncated")
     return data
+
+
+def _read_number(descriptor: int) -> int:
+    return int(os.pread(descriptor, 32, 0) or b"0")
+
+
+def _write_number(descriptor: int, number: int) -> None:
+    os.pwrite(descriptor, f"{number:<32d}".encode(), 0)

@@ -1,4 +1,4 @@
-"""The training stream as a map: any position, in any process, gives the same sample."""
+"""The training stream: a position gives the same sample in any process."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -9,15 +9,12 @@ import torch
 from torch.utils.data import Dataset
 
 from seesr_pl import keyed
-from seesr_pl.data.cache import RangeCache
-from seesr_pl.data.catalog import Catalog, Shard
-from seesr_pl.data.crop import random_crop, resize_whole
+from seesr_pl.data.catalog import Catalog, Shard, ShardSource
 from seesr_pl.data.damage import DamageLedger
-from seesr_pl.data.decode import decode_rgb
+from seesr_pl.data.decode import decode_rgb, random_crop, resize_whole
 from seesr_pl.data.order import EpochOrder
 from seesr_pl.data.shards import Member
-from seesr_pl.data.sources import ShardSource
-from seesr_pl.data.storage import RangeReader
+from seesr_pl.data.storage import RangeCache, RangeReader
 from seesr_pl.types import Batch
 
 MAX_REPLACEMENTS = 32
@@ -26,20 +23,20 @@ T = TypeVar("T")
 
 
 class Degradation(Protocol):
-    """Makes a training pair: parameters by a pure function of three integers, then images by those alone."""
+    """What makes a training pair: draws parameters from three integers, then makes the images from them alone."""
 
     def sample(self, seed: int, epoch: int, index: int) -> Any:
-        """The parameters of a sample; their `severity` is in [0, 1]."""
+        """Draw the parameters of a sample; their `severity` is in [0, 1]."""
 
     def apply(self, hq: np.ndarray, params: Any) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 HxWx3 to (hq HxWx3, lq H/4xW/4x3), uint8."""
+        """Make (hq HxWx3, lq H/4xW/4x3) of hq HxWx3, all uint8 RGB."""
 
 
 class RawSample(NamedTuple):
-    """A slot of the stream and the stored bytes that fill it.
+    """A position's stored bytes, not decoded.
 
-    `sample_id` names the slot within its epoch and keys all its draws; `sample` is the stored sample, another
-    one only where the slot's own is damaged.
+    `sample_id` numbers the visit within its epoch and keys all its draws; `sample` is the number of the stored sample,
+    which is another one where the visit's own is damaged.
     """
 
     sample_id: int
@@ -63,10 +60,13 @@ class StreamSample(NamedTuple):
 
 
 class ShardDataset(Dataset[StreamSample]):
-    """`dataset[position]` for 0, 1, ... without end: epoch = position // len, the order keyed by (seed, epoch).
+    """Training pairs at the positions 0, 1, ... without end; the epoch is position // len, its order keyed by the seed.
 
-    What is at a position depends on the shards, the seed and the arguments alone, so a reader needs no state: any
-    process can read any position. `shuffle=False` gives the stored order, the same in each epoch.
+    What is at a position depends on the shards, the seed and the arguments alone, so any process can read any
+    position. `shuffle=False` gives the stored order, the same in each epoch. `crop`: "random" (SeeSR) or "resize"
+    (DAPE), to `crop_size` pixels a side. The other arguments are those of `ShardDataModule`.
+
+    Raises ValueError where an argument is out of range, a source has no index, or too many samples are damaged.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class ShardDataset(Dataset[StreamSample]):
         self._reader = RangeReader(num_retries=num_retries, first_wait_seconds=first_wait_seconds, cache=cache)
 
     def __len__(self) -> int:
-        """The length of an epoch."""
+        """Count the samples of an epoch."""
         return len(self.order) if self.shuffle else len(self.catalog)
 
     def __getitem__(self, position: int) -> StreamSample:
@@ -112,20 +112,20 @@ class ShardDataset(Dataset[StreamSample]):
         return StreamSample(hq, lq, raw.key, raw.sample_id, raw.epoch, float(params.severity), raw.tags)
 
     def raw(self, position: int) -> RawSample:
-        """The stored bytes at a position, their checksum verified, not decoded."""
+        """Read the stored bytes at a position and verify their checksum."""
         return self._first_sound(position, len)[0]
 
     def slot(self, position: int) -> tuple[int, int]:
-        """(epoch, sample id) of a position; nothing is read."""
+        """Return (epoch, sample id) of a position; read nothing."""
         epoch, offset = divmod(position, len(self))
         return epoch, self.order.slot(epoch, offset) if self.shuffle else offset
 
     def fingerprint(self) -> int:
-        """63 bits that stand for the stored samples, their weights and order."""
+        """Return 63 bits that stand for the stored samples, their weights and order."""
         return self.catalog.fingerprint()
 
     def _first_sound(self, position: int, decode: Callable[[bytes], T]) -> tuple[RawSample, T]:
-        """The slot's sample, or the first sound one of its replacements, and what `decode` makes of its image."""
+        """The position's sample, or its first sound replacement, and what `decode` makes of its image."""
         epoch, sample_id = self.slot(position)
         for sample in self._candidates(epoch, sample_id):
             shard, entry = self.catalog.find(sample)
@@ -143,7 +143,7 @@ class ShardDataset(Dataset[StreamSample]):
         )
 
     def _candidates(self, epoch: int, sample_id: int) -> Iterator[int]:
-        """The slot's own sample, then others of its source by a keyed draw: the same wherever it is asked."""
+        """The visit's own sample, then others of its source by a keyed draw, the same in any process."""
         sample = sample_id % len(self.catalog)
         yield sample
         others = self.catalog.source_range(sample)
@@ -168,7 +168,7 @@ class ShardDataset(Dataset[StreamSample]):
 
 
 def collate(samples: Sequence[StreamSample]) -> Batch:
-    """Stack samples into the batch that crosses to the training process."""
+    """Stack samples into the `Batch` that a worker sends to the training process."""
     return Batch(
         hq=torch.from_numpy(np.stack([sample.hq for sample in samples])),
         lq=torch.from_numpy(np.stack([sample.lq for sample in samples])),

@@ -1,16 +1,18 @@
-"""Writing shards: each is complete, with its index beside it, or absent."""
+"""Write shards: each is complete, with its index beside it, or absent."""
 
 import io
+import os
 import tarfile
 import zlib
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import numpy as np
+from webdataset import TarWriter
 
 from seesr_pl.data.decode import image_size
 from seesr_pl.data.shards import (
-    ABSENT,
     IMAGE_EXTENSIONS,
     INDEX_SUFFIX,
     REPRESENTATION_EXTENSION,
@@ -19,13 +21,14 @@ from seesr_pl.data.shards import (
     SampleEntry,
     ShardIndex,
 )
+from seesr_pl.files import write_whole
 
 
 class ShardWriter:
     """Writes samples into `<folder>/<prefix>-<number>.tar`, starting a new shard at `max_samples` or `max_bytes`.
 
-    A shard appears under its final name only when it is whole; use as a context manager to finish the last one.
-    An exception inside the context leaves the unfinished shard under `.tmp`.
+    A shard appears under its final name only when it is whole; use the writer as a context manager to finish the last
+    one. An exception inside the context leaves the unfinished shard under `.tmp`. Equal samples give equal files.
     """
 
     def __init__(
@@ -43,7 +46,8 @@ class ShardWriter:
         self.max_samples = max_samples
         self.max_bytes = max_bytes
         self.num_shards = 0
-        self._tar: tarfile.TarFile | None = None
+        self._file: IO[bytes] | None = None
+        self._tar: TarWriter | None = None
         self._entries: list[SampleEntry] = []
         self._keys: set[str] = set()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -57,22 +61,23 @@ class ShardWriter:
         tags: str | None = None,
         representation: np.ndarray | None = None,
     ) -> Path | None:
-        """Add a sample of encoded `image` bytes; returns the shard's path when this sample completed it.
+        """Add a sample of encoded `image` bytes; return the shard's path where this sample completed it.
 
-        ValueError where the key has a dot or is taken in this shard, or the extension is not one of an image.
+        `tags` are text, `representation` is RAM's, a numpy array. ValueError where the key has a dot or is taken in
+        this shard, or the extension is not one of an image.
         """
         self._check(key, extension)
         tar = self._tar or self._open()
         width, height = image_size(image)
-        entry = SampleEntry(f"{key}.{extension}", _add(tar, f"{key}.{extension}", image), width, height)
+        entry = SampleEntry(f"{key}.{extension}", _add(tar, key, extension, image), width, height)
         if tags is not None:
-            entry = entry._replace(tags=_add(tar, f"{key}.{TAGS_EXTENSION}", tags.encode()))
+            entry = entry._replace(tags=_add(tar, key, TAGS_EXTENSION, tags.encode()))
         if representation is not None:
             data = _npy_bytes(representation)
-            entry = entry._replace(representation=_add(tar, f"{key}.{REPRESENTATION_EXTENSION}", data))
+            entry = entry._replace(representation=_add(tar, key, REPRESENTATION_EXTENSION, data))
         self._entries.append(entry)
         self._keys.add(key)
-        full = len(self._entries) >= self.max_samples or tar.offset >= self.max_bytes
+        full = len(self._entries) >= self.max_samples or self.num_bytes >= self.max_bytes
         return self.finish_shard() if full else None
 
     @property
@@ -83,21 +88,18 @@ class ShardWriter:
     @property
     def num_bytes(self) -> int:
         """Bytes of the shard that is being written."""
-        return self._tar.offset if self._tar else 0
+        return self._tar.tarstream.offset if self._tar else 0
 
     def finish_shard(self) -> Path | None:
         """Complete the open shard and return its path, or None where there is none."""
         if self._tar is None:
             return None
-        path, unfinished = self._path(), self._path(".tmp")
-        self._tar.close()
-        index = ShardIndex.from_entries(self._entries)
+        path = self._path()
+        self._close()
         # The index comes first: a tar under its final name then always has one.
-        temporary = self._path(INDEX_SUFFIX + ".tmp")
-        temporary.write_bytes(index.to_bytes())
-        temporary.replace(self._path(INDEX_SUFFIX))
-        unfinished.replace(path)
-        self._tar, self._entries, self._keys = None, [], set()
+        write_whole(self._path(INDEX_SUFFIX), ShardIndex.from_entries(self._entries).to_bytes())
+        self._path(".tmp").replace(path)
+        self._entries, self._keys = [], set()
         self.num_shards += 1
         return path
 
@@ -109,15 +111,26 @@ class ShardWriter:
     ) -> None:
         if kind is None:
             self.finish_shard()
-        elif self._tar is not None:
-            self._tar.close()
+        else:
+            self._close()
 
     def _path(self, suffix: str = "") -> Path:
         return self.folder / f"{self.prefix}-{self.num_shards:06d}.tar{suffix}"
 
-    def _open(self) -> tarfile.TarFile:
-        self._tar = tarfile.open(self._path(".tmp"), "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+    def _open(self) -> TarWriter:
+        self._file = self._path(".tmp").open("wb")
+        self._tar = TarWriter(self._file, user="", group="", mode=0o644, mtime=0, encoder=False)
         return self._tar
+
+    def _close(self) -> None:
+        """Close the tar, its bytes on the disk before it can get its final name."""
+        if self._tar is None or self._file is None:
+            return
+        self._tar.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._tar = self._file = None
 
     def _check(self, key: str, extension: str) -> None:
         if extension.lower() not in IMAGE_EXTENSIONS:
@@ -128,12 +141,11 @@ class ShardWriter:
             raise ValueError(f"key={key!r} is already in shard {self._path().name}; keys must differ")
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Member:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    tar.addfile(info, io.BytesIO(data))
+def _add(tar: TarWriter, key: str, extension: str, data: bytes) -> Member:
+    """Write one member; written alone, its bytes are the last of the tar, padded to whole blocks."""
+    tar.write({"__key__": key, extension: data})
     padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return Member(tar.offset - padded, len(data), zlib.crc32(data)) if data else ABSENT._replace(offset=tar.offset)
+    return Member(tar.tarstream.offset - padded, len(data), zlib.crc32(data) if data else 0)
 
 
 def _npy_bytes(array: np.ndarray) -> bytes:

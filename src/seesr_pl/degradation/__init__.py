@@ -2,10 +2,8 @@
 
 from seesr_pl.degradation.kernels import Kernel
 from seesr_pl.degradation.noise import build_banks
-from seesr_pl.degradation.params import DegradationParams, StageParams
-from seesr_pl.degradation.real_esrgan import RealESRGANDegradation
-from seesr_pl.degradation.simple import BicubicDegradation, FixedParams, NoDegradation
-from seesr_pl.degradation.stage import Stage
+from seesr_pl.degradation.real_esrgan import BicubicDegradation, FixedParams, NoDegradation, RealESRGANDegradation
+from seesr_pl.degradation.stage import DegradationParams, Stage, StageParams
 
 __all__ = [
     "BicubicDegradation",

@@ -1,16 +1,20 @@
-"""Filters of float32 images (h, w, 3): blur by any kernel, unsharp masking."""
+"""Filters of float32 images (h, w, 3): blur by any kernel, unsharp masking, resizing by torch's rules."""
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
-from seesr_pl.degradation.arrays import Image
+from seesr_pl.degradation.codec import Image
 from seesr_pl.degradation.kernels import Kernel, Matrix, gaussian_profile
 
 Spectrum = NDArray[np.complex64]
+ResizeMode = Literal["area", "bilinear", "bicubic"]
+RESIZE_MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
 
 # Rings of a kernel that weigh less than float32 can show in an image of [0, 1].
 NEGLIGIBLE = 2e-7
@@ -19,14 +23,14 @@ LARGEST_DIRECT_SIZE = 11
 
 
 def blur(image: Image, kernel: Kernel) -> Image:
-    """The image filtered by the kernel, reflected at the border without repeating the edge."""
+    """Filter the image by the kernel, reflected at the border without repeating the edge."""
     if kernel.kind == "iso":
         return _blur_separable(image, kernel)
     return filter2d(image, kernel.matrix())
 
 
 def filter2d(image: Image, kernel: Matrix) -> Image:
-    """Correlation of (h, w, 3) with an odd square kernel; basicsr/utils/img_process_util.py, filter2D."""
+    """Correlate (h, w, 3) with an odd square kernel; basicsr/utils/img_process_util.py, filter2D."""
     kernel = _without_negligible_rings(kernel)
     if len(kernel) <= LARGEST_DIRECT_SIZE:
         return cv2.filter2D(image, cv2.CV_32F, kernel.astype(np.float32), borderType=cv2.BORDER_REFLECT_101)
@@ -38,9 +42,9 @@ def filter2d(image: Image, kernel: Matrix) -> Image:
 
 
 def usm_sharpen(image: Image, *, weight: float = 0.5, radius: int = 50, threshold: float = 10.0) -> Image:
-    """Unsharp masking where the residual exceeds `threshold` (of 255), blended in by a soft mask.
+    """Sharpen by unsharp masking where the residual exceeds `threshold` (of 255), blended in by a soft mask.
 
-    basicsr/utils/img_process_util.py, USMSharp. In [0, 1], and so is the result.
+    The image and the result are in [0, 1]. Source: basicsr/utils/img_process_util.py, USMSharp.
     """
     spectrum = _usm_spectrum(image.shape[0], image.shape[1], radius)
 
@@ -61,6 +65,38 @@ def usm_sharpen(image: Image, *, weight: float = 0.5, radius: int = 50, threshol
     soft_green, soft_blue = smooth(mask(green, smooth_green), mask(blue, smooth_blue))
     planes = ((red, smooth_red, soft_red), (green, smooth_green, soft_green), (blue, smooth_blue, soft_blue))
     return cv2.merge([blend(*plane) for plane in planes])
+
+
+def resize(image: Image, height: int, width: int, *, mode: ResizeMode) -> Image:
+    """Resize to (height, width) as `torch.nn.functional.interpolate(size=..., mode=...)` does.
+
+    No antialiasing; bicubic may leave [0, 1].
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    if mode == "area":
+        return cv2.transpose(_average_rows(cv2.transpose(_average_rows(image, height)), width))
+    interpolation = cv2.INTER_LINEAR if mode == "bilinear" else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=interpolation)
+
+
+def adaptive_average(length: int, new_length: int) -> csr_matrix:
+    """Return the float32 matrix (new_length, length) of torch's adaptive average pooling.
+
+    Each output is the plain mean of all the inputs that it touches. cv2.INTER_AREA weighs them by coverage instead,
+    and interpolates linearly when it enlarges.
+    """
+    first = np.arange(new_length) * length // new_length
+    count = -(-np.arange(1, new_length + 1) * length // new_length) - first
+    ends = np.concatenate([[0], np.cumsum(count)])
+    columns = np.arange(ends[-1]) + np.repeat(first - ends[:-1], count)
+    weights = np.repeat((1 / count).astype(np.float32), count)
+    return csr_matrix((weights, columns, ends), shape=(new_length, length))
+
+
+def _average_rows(image: Image, height: int) -> Image:
+    flat = adaptive_average(len(image), height) @ image.reshape(len(image), -1)
+    return flat.reshape(height, *image.shape[1:])
 
 
 @lru_cache(maxsize=4)
@@ -85,7 +121,7 @@ def _without_negligible_rings(kernel: Matrix) -> Matrix:
 
 
 def _spectrum(kernel: Matrix, height: int, width: int) -> Spectrum:
-    """What a spectrum of an image of this size is multiplied by to correlate it with the kernel."""
+    """The factor of an image's spectrum that correlates the image, of this size, with the kernel."""
     # Among the lengths of small prime factors those that 16 divides are about twice as fast.
     rows, columns = (16 * cv2.getOptimalDFTSize(-(-(side + len(kernel) - 1) // 16)) for side in (height, width))
     padded = np.zeros((rows, columns, 2), np.float32)

@@ -14,7 +14,7 @@ Matrix = NDArray[np.float64]
 
 
 class Kernel(NamedTuple):
-    """A blur kernel by its parameters; `matrix` draws it.
+    """A blur kernel by its parameters; `matrix` computes it.
 
     `size` is odd, the sigmas are in pixels, `theta` in radians, `beta` is the exponent of the generalized and
     plateau kinds, `cutoff` (radians a pixel) belongs to the sinc. What a kind does not use is zero.
@@ -29,7 +29,7 @@ class Kernel(NamedTuple):
     cutoff: float = 0.0
 
     def matrix(self) -> Matrix:
-        """The kernel (size, size), float64, summing to one."""
+        """Return the kernel (size, size), float64, summing to one."""
         if self.kind == "sinc":
             return sinc(self.size, self.cutoff)
         distance = squared_distance(self.size, self.sigma_x, self.sigma_y, theta=self.theta)
@@ -37,15 +37,15 @@ class Kernel(NamedTuple):
 
 
 def gaussian_profile(size: int, sigma: float) -> Matrix:
-    """The one-dimensional Gaussian (size,), summing to one, whose outer square is the isotropic kernel."""
+    """Return the one-dimensional Gaussian (size,), summing to one, whose outer square is the isotropic kernel."""
     axis = np.arange(size, dtype=np.float64) - size // 2
     return _normalized(np.exp(-0.5 * (axis / sigma) ** 2))
 
 
 def squared_distance(size: int, sigma_x: float, sigma_y: float, *, theta: float) -> Matrix:
-    """Squared Mahalanobis distance from the centre, (size, size): the quadratic form of all Gaussian-like kernels.
+    """Return the squared Mahalanobis distance from the centre, (size, size), of all Gaussian-like kernels.
 
-    basicsr/data/degradations.py, sigma_matrix2 and pdf2.
+    Sigmas in pixels, `theta` in radians. Source: basicsr/data/degradations.py, sigma_matrix2 and pdf2.
     """
     axis = np.arange(size, dtype=np.float64) - size // 2
     along = axis[None, :] * np.cos(theta) + axis[:, None] * np.sin(theta)
@@ -54,17 +54,20 @@ def squared_distance(size: int, sigma_x: float, sigma_y: float, *, theta: float)
 
 
 def gaussian(distance: Matrix, beta: float = 1.0) -> Matrix:
-    """Generalized Gaussian exp(-distance^beta / 2) of a squared distance; `beta` = 1 is the Gaussian."""
+    """Return the generalized Gaussian exp(-distance^beta / 2) of a squared distance; `beta` = 1 is the Gaussian."""
     return _normalized(np.exp(-0.5 * distance**beta))
 
 
 def plateau(distance: Matrix, beta: float) -> Matrix:
-    """Plateau-shaped kernel 1 / (1 + distance^beta) of a squared distance."""
+    """Return the plateau-shaped kernel 1 / (1 + distance^beta) of a squared distance."""
     return _normalized(1.0 / (1.0 + distance**beta))
 
 
 def sinc(size: int, cutoff: float) -> Matrix:
-    """Ideal circular low-pass filter cut to (size, size); basicsr/data/degradations.py, circular_lowpass_kernel."""
+    """Return the circular low-pass filter cut to (size, size), `cutoff` in radians a pixel.
+
+    Source: basicsr/data/degradations.py, circular_lowpass_kernel.
+    """
     axis = np.arange(size, dtype=np.float64) - size // 2
     radius = np.hypot(axis[:, None], axis[None, :])
     radius[size // 2, size // 2] = 1.0

@@ -1,7 +1,7 @@
 """Gaussian and Poisson noise for float32 images (h, w, 3) in [0, 1], drawn from banks at an offset.
 
 A sample's noise is a slice of a fixed bank, so one integer replays it, and drawing costs no more than reading. The
-banks and tables (67 MB) are built on first use; `build_banks` before a fork shares them with the children.
+banks and tables (67 MB) are built on first use; call `build_banks` before a fork to share them with the children.
 """
 
 from functools import cache
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import pdtr
 
 from seesr_pl import keyed
-from seesr_pl.degradation.arrays import Image, Pixels, to_pixels
+from seesr_pl.degradation.codec import Image, Pixels, to_pixels
 
 BANK_SIZE = 1 << 23
 MAX_OFFSET = 1 << 22
@@ -22,7 +22,7 @@ GRAY_WEIGHTS = np.array([[0.2989, 0.587, 0.114]], np.float32)
 
 
 def build_banks() -> None:
-    """Draw both banks and the tables now; afterwards processes forked from this one share their memory."""
+    """Build both banks and the tables now; processes forked from this one afterwards share their memory."""
     _normal_bank()
     _uniform_bank()
     for bits in range(9):
@@ -30,13 +30,13 @@ def build_banks() -> None:
 
 
 def add_gaussian_noise(image: Image, sigma: float, *, gray: bool, offset: int) -> Image:
-    """The image with normal noise of `sigma` (of 255), clipped to [0, 1]; `gray` gives all channels the same."""
+    """Add normal noise of `sigma` (of 255) and clip to [0, 1]; `gray` gives all channels the same noise."""
     noise = _slice(_normal_bank(), offset, image.shape[:2] if gray else image.shape)
     return add_noise(image, noise, sigma / 255)
 
 
 def add_poisson_noise(image: Image, scale: float, *, gray: bool, offset: int) -> Image:
-    """The image with shot noise times `scale`, clipped to [0, 1]; `gray` gives all channels that of the grayscale."""
+    """Add Poisson noise times `scale` and clip to [0, 1]; `gray` gives all channels that of the gray image."""
     levels = to_pixels(cv2.transform(image, GRAY_WEIGHTS) if gray else image)
     uniform = _slice(_uniform_bank(), offset, levels.shape)
     index = levels.astype(np.intp)
@@ -47,7 +47,7 @@ def add_poisson_noise(image: Image, scale: float, *, gray: bool, offset: int) ->
 
 
 def add_noise(image: Image, noise: Image, scale: float) -> Image:
-    """image + noise * scale, clipped to [0, 1]; noise is (h, w, 3), or (h, w) for all channels alike."""
+    """Return image + noise * scale, clipped to [0, 1]; noise is (h, w, 3), or (h, w) for all channels alike."""
     if noise.ndim == 2:
         noise = cv2.merge([noise, noise, noise])
     noisy = cv2.scaleAdd(noise, scale, image)
@@ -55,11 +55,11 @@ def add_noise(image: Image, noise: Image, scale: float) -> Image:
 
 
 def poisson_peak(levels: Pixels) -> int:
-    """Photons at full white: the number of distinct levels, rounded up to a power of two.
+    """Count the photons at full white: the number of distinct levels, rounded up to a power of two.
 
     basicsr/data/degradations.py, generate_poisson_noise_pt.
     """
-    # More than 128 levels cannot change the answer, and most pictures show them on every 31st pixel already.
+    # More than 128 levels cannot change the answer, and most images show them on every 31st pixel already.
     few = np.count_nonzero(np.bincount(levels.ravel()[::31], minlength=256))
     count = few if few > 128 else np.count_nonzero(np.bincount(levels.ravel(), minlength=256))
     return 1 << (int(count) - 1).bit_length()

@@ -1,18 +1,25 @@
-"""The two-order Real-ESRGAN chain that makes SeeSR's training pairs, one sample at a time."""
+"""Degradations of one sample: the two-order Real-ESRGAN chain of SeeSR's training pairs, and plain downscaling."""
 
 import math
+from typing import NamedTuple
 
+import cv2
 import numpy as np
+from PIL import Image as PillowImage
 
 from seesr_pl import keyed
-from seesr_pl.degradation.arrays import Image, Pixels, reuse_freed_memory, to_image, to_pixels
-from seesr_pl.degradation.filters import blur, usm_sharpen
-from seesr_pl.degradation.jpeg import ChromaUpsampling, jpeg
+from seesr_pl.degradation.codec import ChromaUpsampling, Image, Pixels, jpeg, reuse_freed_memory, to_image, to_pixels
+from seesr_pl.degradation.filters import blur, resize, usm_sharpen
 from seesr_pl.degradation.kernels import Kernel
 from seesr_pl.degradation.noise import add_gaussian_noise, add_poisson_noise
-from seesr_pl.degradation.params import DegradationParams, StageParams
-from seesr_pl.degradation.resize import resize
-from seesr_pl.degradation.stage import KERNEL_SIZES, Stage, check_probability, sample_resize_mode
+from seesr_pl.degradation.stage import (
+    KERNEL_SIZES,
+    DegradationParams,
+    Stage,
+    StageParams,
+    check_probability,
+    sample_resize_mode,
+)
 
 FIRST = Stage()
 SECOND = Stage(
@@ -30,7 +37,7 @@ MIN_SIDE = 32
 class RealESRGANDegradation:
     """Blur, resize, noise and JPEG, twice; the defaults build the official pairs (make_paired_data.py:38-246).
 
-    Every chance is drawn for each sample by itself; the official code shares resize, kind of noise, second blur and the
+    Everything is drawn for each sample by itself; the official code shares resize, kind of noise, second blur and the
     closing order among a batch. With `sharpen` the high-quality image is unsharp-masked first, and returned so.
     """
 
@@ -53,7 +60,7 @@ class RealESRGANDegradation:
         self.chroma_upsampling: ChromaUpsampling = chroma_upsampling
 
     def sample(self, seed: int, epoch: int, index: int) -> DegradationParams:
-        """The parameters of sample `index` in `epoch`: a pure function of the three numbers and the ranges."""
+        """Draw the parameters of sample `index` in `epoch`: a pure function of the three numbers and the ranges."""
         generator = keyed.numpy_generator(seed, epoch, index, "degradation")
         return DegradationParams(
             first=self.first.sample(generator),
@@ -64,9 +71,9 @@ class RealESRGANDegradation:
         )
 
     def apply(self, hq: Pixels, params: DegradationParams) -> tuple[Pixels, Pixels]:
-        """(hq, lq), uint8 RGB, from uint8 RGB (h, w, 3) with sides of at least 32 that 4 divides.
+        """Return (hq, lq), uint8 RGB, for `hq` uint8 RGB (h, w, 3): hq sharpened with `sharpen`, lq (h / 4, w / 4, 3).
 
-        hq comes back sharpened with `sharpen`, else as given; lq is (h / 4, w / 4, 3).
+        Raises ValueError unless both sides are at least 32 and divisible by 4.
         """
         check_pixels(hq)
         reuse_freed_memory()
@@ -95,6 +102,40 @@ class RealESRGANDegradation:
 
     def _jpeg(self, image: Image, quality: int) -> Image:
         return to_image(jpeg(to_pixels(image), quality, chroma_upsampling=self.chroma_upsampling))
+
+
+class FixedParams(NamedTuple):
+    """The parameters of a degradation that draws nothing."""
+
+    severity: float = 0.0
+
+
+class BicubicDegradation:
+    """Downscale by 4 with antialiased bicubic, the field's classical setting (MATLAB's imresize, to a level)."""
+
+    def sample(self, seed: int, epoch: int, index: int) -> FixedParams:
+        """Return the same parameters for every sample."""
+        return FixedParams()
+
+    def apply(self, hq: Pixels, params: FixedParams) -> tuple[Pixels, Pixels]:
+        """Return (hq, lq), uint8 RGB: hq (h, w, 3) as given, lq (h / 4, w / 4, 3); ValueError as in the chain."""
+        check_pixels(hq)
+        size = (hq.shape[1] // SCALE, hq.shape[0] // SCALE)
+        return hq, np.asarray(PillowImage.fromarray(hq).resize(size, PillowImage.Resampling.BICUBIC))
+
+
+class NoDegradation:
+    """Only lose resolution: each low-quality pixel is the mean of 4x4 high-quality ones."""
+
+    def sample(self, seed: int, epoch: int, index: int) -> FixedParams:
+        """Return the same parameters for every sample."""
+        return FixedParams()
+
+    def apply(self, hq: Pixels, params: FixedParams) -> tuple[Pixels, Pixels]:
+        """Return (hq, lq), uint8 RGB: hq (h, w, 3) as given, lq (h / 4, w / 4, 3); ValueError as in the chain."""
+        check_pixels(hq)
+        size = (hq.shape[1] // SCALE, hq.shape[0] // SCALE)
+        return hq, cv2.resize(hq, size, interpolation=cv2.INTER_AREA)
 
 
 def check_pixels(hq: Pixels) -> None:

@@ -1,32 +1,34 @@
-"""Ranges and chances of one order of the chain, and the draw from them."""
+"""One order of the chain: the ranges it is drawn from, what was drawn, and how bad that is."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from seesr_pl.degradation.filters import RESIZE_MODES, ResizeMode
 from seesr_pl.degradation.kernels import MIXED_KINDS, Kernel
 from seesr_pl.degradation.noise import MAX_OFFSET
-from seesr_pl.degradation.params import StageParams
-from seesr_pl.degradation.resize import RESIZE_MODES, ResizeMode
 
 KERNEL_SIZES = tuple(range(7, 22, 2))
+# Poisson noise at half of full white with 256 photons deviates by this many levels of 255.
+POISSON_SIGMA = 255 * math.sqrt(0.5 / 256)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Ranges and chances of one order; the defaults are the official first one (utils_data/make_paired_data.py:38-96).
+    """Ranges and probabilities of one order; the defaults are the official first one (make_paired_data.py:38-96).
 
-    blur_probability: chance that the image is blurred at all.
+    blur_probability: of blurring the image at all.
     kernel_probabilities: weight of each kind of kernel, where no sinc is drawn.
     kernel_sizes: the odd sizes to choose from, in pixels.
     blur_sigma: range of both sigmas in pixels; generalized_beta, plateau_beta: range of the shape exponents.
-    sinc_probability: chance that a sinc filter takes the place of the mixed kernel.
+    sinc_probability: of a sinc filter in place of the mixed kernel.
     resize_probabilities: weights of enlarging, shrinking and keeping the size; resize_range: limits of the scale.
-    gaussian_noise_probability: chance of Gaussian noise, else Poisson.
+    gaussian_noise_probability: of Gaussian noise; Poisson noise otherwise.
     noise_range: sigma of 255; poisson_scale_range: factor on the Poisson noise.
-    gray_noise_probability: chance that all channels share the noise.
+    gray_noise_probability: of one noise for all channels.
     jpeg_range: quality.
     """
 
@@ -59,8 +61,8 @@ class Stage:
         if any(size % 2 == 0 or size < 3 for size in self.kernel_sizes):
             raise ValueError(f"kernel_sizes={list(self.kernel_sizes)} must be odd numbers from 3 on")
 
-    def sample(self, generator: np.random.Generator) -> StageParams:
-        """One draw from the ranges."""
+    def sample(self, generator: np.random.Generator) -> "StageParams":
+        """Draw the parameters of one sample."""
         kernel = self._kernel(generator)
         blurred = generator.random() < self.blur_probability
         gaussian = generator.random() < self.gaussian_noise_probability
@@ -102,8 +104,72 @@ class Stage:
         return (_between(generator, 1.0, high), _between(generator, low, 1.0), 1.0)[direction]
 
 
+class StageParams(NamedTuple):
+    """What one order does to a sample: blur, resize, noise, JPEG.
+
+    `kernel` None skips the blur. `scale` is relative to the high-quality size in the first order and to the
+    low-quality size in the second. `noise_strength` is sigma of 255, or the scale of Poisson noise.
+    """
+
+    kernel: Kernel | None
+    scale: float
+    resize_mode: ResizeMode
+    noise: Literal["gaussian", "poisson"]
+    noise_strength: float
+    gray_noise: bool
+    noise_offset: int
+    jpeg_quality: int
+
+    @property
+    def noise_power(self) -> float:
+        """Variance of the noise in [0, 1], that of Poisson noise at medium gray."""
+        sigma = self.noise_strength * (POISSON_SIGMA if self.noise == "poisson" else 1.0)
+        return (sigma / 255) ** 2
+
+    @property
+    def blur_power(self) -> float:
+        """Squared width of the blur in pixels; that of a sinc grows from 0 as its cutoff falls from pi."""
+        if self.kernel is None:
+            return 0.0
+        if self.kernel.kind == "sinc":
+            return (math.pi / self.kernel.cutoff - 1) ** 2
+        return self.kernel.sigma_x * self.kernel.sigma_y
+
+
+class DegradationParams(NamedTuple):
+    """What `RealESRGANDegradation.sample` draws and `apply` replays; plain scalars, comparable, picklable.
+
+    `final_kernel` is the closing sinc filter, None where there is none; `jpeg_last` says whether the second JPEG comes
+    after the closing resize and filter.
+    """
+
+    first: StageParams
+    second: StageParams
+    final_kernel: Kernel | None
+    final_resize_mode: ResizeMode
+    jpeg_last: bool
+
+    @property
+    def severity(self) -> float:
+        """How bad the low-quality image will look, in [0, 1], from the parameters alone: an estimate.
+
+        Tenths of the decibels by which noise, blur, lost resolution and compression raise the error over that of the
+        plain loss of resolution. Within one image it ranks samples as their PSNR does, at a rank correlation of
+        about -0.75; it cannot know how much detail an image has to lose.
+        """
+        first, second = self.first, self.second
+        density = 4 * first.scale  # pixels of the first order to one of the low-quality image, along a side
+        averaged = max(density / second.scale, 1.0) if second.resize_mode == "area" else 1.0
+        reach = 1 / (averaged**2 * (1 + 2 * second.blur_power))
+        noise = 150 * (second.noise_power + 0.5 * reach * first.noise_power)
+        blur = 0.5 * (first.blur_power / 16 + second.blur_power / density**2)
+        lost = max(1 / density - 1, 0) + max(1 / second.scale - 1, 0)
+        compression = 0.5 * ((1 - first.jpeg_quality / 100) / density + (1 - second.jpeg_quality / 100))
+        return min(math.log10(1 + noise + blur + lost + compression), 1.0)
+
+
 def sample_resize_mode(generator: np.random.Generator) -> ResizeMode:
-    """One of the three modes, each as likely."""
+    """Draw one of the three modes, each as likely."""
     return RESIZE_MODES[int(generator.integers(len(RESIZE_MODES)))]
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from seesr_pl import keyed
-from seesr_pl.data.sources import ShardSource
+from seesr_pl.data.catalog import ShardSource
 from seesr_pl.tiny.tiles import TILE, Tile, tile_shards
 
 NUM_TEXTURES = 6

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from seesr_pl import keyed
-from seesr_pl.data.sources import ShardSource
+from seesr_pl.data.catalog import ShardSource
 from seesr_pl.data.writer import ShardWriter
 from seesr_pl.files import MissingFile
 from seesr_pl.tiny.photographs import Photograph, Source, Split, photographs

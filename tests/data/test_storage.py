@@ -1,9 +1,12 @@
-"""The cache keeps within its bound, whoever writes, and lets the longest unread ranges go."""
+"""Ranges of open files are read again after a failure; the cache keeps within its bound, whoever writes."""
 
+import io
 import multiprocessing
 import os
 
-from seesr_pl.data.cache import RangeCache
+import pytest
+
+from seesr_pl.data.storage import RangeCache, read_from, read_small, write_small
 
 
 def kept_bytes(folder) -> int:
@@ -66,3 +69,34 @@ def kept_bytes_now(folder) -> int:
         except FileNotFoundError:
             continue
     return total
+
+
+class Failing(io.BytesIO):
+    """A file whose first reads fail with an error that is no OSError, as some client libraries raise."""
+
+    faults = 0
+
+    def read(self, size=-1):
+        if self.faults > 0:
+            self.faults -= 1
+            raise RuntimeError("lost")
+        return super().read(size)
+
+
+def test_a_range_of_an_open_file_is_read_once_more_after_a_failure(monkeypatch):
+    monkeypatch.setattr("seesr_pl.data.storage.time.sleep", lambda seconds: None)
+    file = Failing(b"0123456789")
+    file.faults = 1
+    assert read_from(file, offset=3, size=4) == b"3456"
+    file.faults = 2
+    with pytest.raises(OSError, match="RuntimeError: lost"):
+        read_from(file, offset=3, size=4)
+    with pytest.raises(ValueError, match="ends 2 bytes before"):
+        read_from(file, offset=8, size=4)
+
+
+def test_a_small_file_is_written_whole_here_and_elsewhere(tmp_path):
+    for url in (str(tmp_path / "a.idx"), f"file://{tmp_path}/b.idx", "memory://c/d.idx"):
+        write_small(url, b"index", storage_options={})
+        assert read_small(url, storage_options={}) == b"index"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.idx", "b.idx"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seesr_pl.data.batches import MicroBatches, RankBatches, accumulation
+from seesr_pl.data.loader import MicroBatches, RankBatches, accumulation
 
 
 def layouts(global_batch: int) -> list[tuple[int, int]]:

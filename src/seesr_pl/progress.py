@@ -1,0 +1,70 @@
+"""The progress bar of every command: bytes, samples, steps or images, with count, rate and time left."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+
+class Bar:
+    """A bar that is shown; `bar` makes one."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, amount: float = 1) -> None:
+        """Count `amount` more units as done."""
+        self._progress.advance(self._task, amount)
+
+    def reach(self, done: float, total: float) -> None:
+        """Set how much is done of how much, where the total is learned on the way."""
+        self._progress.update(self._task, completed=done, total=total)
+
+    def note(self, text: str) -> None:
+        """Show `text` behind the counts, in place of the last one."""
+        self._progress.update(self._task, note=text)
+
+
+@contextmanager
+def bar(description: str, total: float | None, *, unit: str) -> Iterator[Bar]:
+    """Show a bar on the error stream while the context lasts, so that the output can be piped.
+
+    Args:
+        description: what is being done, e.g. "indexing".
+        total: how many units there are; None where only `Bar.reach` will tell.
+        unit: "bytes", shown as MB and MB/s, or the plural of what is counted: "samples", "steps", "images".
+    """
+    counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(), _Rate(unit))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), *counts)
+    more = (TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False))
+    with Progress(*columns, *more, console=Console(stderr=True)) as progress:
+        yield Bar(progress, progress.add_task(description, total=total, note=""))
+
+
+class _Rate(ProgressColumn):
+    """The unit, and units per second; seconds per unit where one takes longer than a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text(self.unit)
+        rate = f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+        return Text(f"{self.unit}, {rate}")

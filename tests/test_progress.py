@@ -1,0 +1,24 @@
+"""The progress bar says how much is done of what, how fast, and what else is to be known."""
+
+import re
+
+import pytest
+
+from seesr_pl.progress import bar
+
+
+@pytest.mark.parametrize("unit", ["samples", "steps", "images"])
+def test_a_bar_counts_units_with_a_rate_and_a_note(capsys, unit):
+    with bar("working", 4, unit=unit) as shown:
+        for number in range(4):
+            shown.advance()
+            shown.note(f"[{number}] damaged")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.search(rf"working .*4/4 {unit}, [\d.]+(/s| s each) ETA.*\[3\] damaged", printed.err.replace("\n", " "))
+
+
+def test_a_bar_of_bytes_learns_its_total_on_the_way(capsys):
+    with bar("building", None, unit="bytes") as shown:
+        shown.reach(1_500_000, 3_000_000)
+    assert "1.5/3.0 MB" in capsys.readouterr().err
