@@ -129,12 +129,16 @@ def find_images(source: str | Path, *, also: Sequence[str] = (), outside: Path |
     return Found([image for part in found for image in part.images], [left for part in found for left in part.left_out])
 
 
-def require(missing: Sequence[MissingFile]) -> None:
-    """Raise FileNotFoundError with one message that lists path, origin and fix of all `missing`, if there are any."""
+def require(missing: Sequence[MissingFile], *, hint: str = "") -> None:
+    """Raise FileNotFoundError with one message that lists path, origin and fix of all `missing`, if there are any.
+
+    `hint` is the message's last line: what helps with all of them.
+    """
     if missing:
         unique = {file.path: file for file in missing}.values()
         lines = [f"  {file.path}\n    from: {file.origin}\n    fix:  {file.fix}" for file in unique]
-        raise FileNotFoundError("\n".join([f"{len(lines)} needed and not there, nothing was started", *lines]))
+        head = f"{len(lines)} needed and not there, nothing was started"
+        raise FileNotFoundError("\n".join([head, *lines, *([hint] if hint else [])]))
 
 
 def _searched(folder: Path, suffixes: tuple[str, ...], outside: Path | None) -> Found:

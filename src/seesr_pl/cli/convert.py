@@ -45,13 +45,13 @@ def seesr(
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     from seesr_pl.checkpoints.seesr import Networks, export_official, export_small, load_seesr
-    from seesr_pl.loading import module_of
+    from seesr_pl.runs import load_module
 
     if (source / "controlnet").is_dir():
         base_unet = UNet2DConditionModel.from_pretrained(base / "unet") if base else None
         networks = load_seesr(source, base_unet=base_unet)
     else:
-        stack = module_of(source).stack
+        stack = load_module(source).stack
         networks = Networks(stack.unet, stack.controlnet)
     (export_small if small else export_official)(networks, target)
     _report_folder(target)

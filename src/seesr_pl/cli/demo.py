@@ -25,7 +25,7 @@ def demo(
         raise ImportError("the demo needs gradio: pip install 'seesr-pl[demo]'") from error
     from seesr_pl.cli.demo_page import page
     from seesr_pl.cli.weights import pipeline_builder
-    from seesr_pl.loading import device as existing_device
+    from seesr_pl.runs import device as existing_device
 
     build = pipeline_builder(ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=turbo)
     page(build(existing_device(device))).queue().launch(server_name=host, server_port=port)

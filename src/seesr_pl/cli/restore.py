@@ -54,7 +54,7 @@ def restore(
 ) -> None:
     """Restore pictures; the same command again does what is left. Exit code 1 if a picture failed."""
     from seesr_pl.cli.weights import pipeline_builder
-    from seesr_pl.loading import device
+    from seesr_pl.runs import device
 
     build = pipeline_builder(ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=preset == "turbo")
     places = [device(name) for name in devices.split(",")]

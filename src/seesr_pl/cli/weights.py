@@ -31,10 +31,10 @@ def pipeline_builder(
 
 
 def _from_ckpt(ckpt: Path, dtype: str, device: str) -> Any:
-    from seesr_pl.loading import pipeline_of
+    from seesr_pl.runs import load_pipeline
 
     _hide_loading_bars()
-    return pipeline_of(ckpt, device=device, dtype=dtype)
+    return load_pipeline(ckpt, device=device, dtype=dtype)
 
 
 def _from_official(paths: tuple[Path, Path, Path, Path | None], dtype: str, keep_base_unet: bool, device: str) -> Any:
