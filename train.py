@@ -2,7 +2,9 @@
 
 import functools
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.utils import instantiate
@@ -35,7 +37,8 @@ def prepare(cfg: DictConfig) -> functools.partial[None]:
         instantiate(cfg[name], _convert_="all") for name in ("data", "module", "callbacks", "logger")
     )
     data.open_sources()
-    watching = {"callbacks": list(callbacks.values()), "logger": list(loggers.values())}
+    shown = wanted(callbacks.values(), progress_bar=cfg.trainer.get("enable_progress_bar") is not False)
+    watching = {"callbacks": shown, "logger": list(loggers.values())}
     trainer = instantiate(cfg.trainer, **watching, _convert_="all")
     trainer.accumulate_grad_batches = data.accumulation(trainer.world_size)
     if isinstance(trainer.val_check_interval, int):  # stated in optimizer steps; Lightning counts micro batches
@@ -43,6 +46,13 @@ def prepare(cfg: DictConfig) -> functools.partial[None]:
     if trainer.is_global_zero:
         RunFolder(Path(cfg.paths.run)).record(cfg)
     return functools.partial(trainer.fit, module, datamodule=data, ckpt_path=checkpoint)
+
+
+def wanted(callbacks: Iterable[Any], *, progress_bar: bool) -> list[Any]:
+    """The callbacks that a run has: none that the config sets to null, and no bar where the Trainer refuses one."""
+    from lightning.pytorch.callbacks import ProgressBar
+
+    return [each for each in callbacks if each and (progress_bar or not isinstance(each, ProgressBar))]
 
 
 if __name__ == "__main__":

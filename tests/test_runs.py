@@ -113,15 +113,16 @@ def test_a_run_has_the_weights_of_its_checkpoint(run):
     assert torch.equal(load_module(folder).state_dict()[name], checkpoint["state_dict"][name])
 
 
-def test_a_run_leaves_its_files_where_they_are_looked_for(tmp_path):
+def test_a_run_without_a_progress_bar_leaves_its_files_where_they_are_looked_for(tmp_path):
     with ShardWriter(tmp_path / "shards") as writer:
         for number in range(2):
             image = np.random.default_rng(number).integers(0, 256, (128, 128, 3), dtype=np.uint8)
             writer.write(f"{number}", cv2.imencode(".png", image)[1].tobytes(), extension="png", tags="wood")
     source = f"{{_target_: seesr_pl.data.ShardSource, urls: {tmp_path}/shards/*.tar}}"
     words = ["experiment=tiny_seesr", "module.stack.weights=random", f"paths.outputs={tmp_path}"]
-    words += ["trainer.max_steps=1", "data.global_batch_size=2"]
-    words += ["data.num_workers=0", f"data.sources=[{source}]", "data.validation_sources=[]"]
+    words += ["trainer.max_steps=1", "+trainer.enable_progress_bar=false", "callbacks.throughput=null"]
+    words += ["data.global_batch_size=2", "data.num_workers=0", "data.validation_sources=[]"]
+    words += [f"data.sources=[{source}]"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides=words)
     config.check(cfg)
