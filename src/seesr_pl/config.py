@@ -55,8 +55,9 @@ def preflight(cfg: DictConfig) -> None:
     missing: list[MissingFile] = []
     for path, node in _nodes(plain(cfg), ""):
         for file in _missing_files(node):
-            keys = "".join(f"\n    key:  {path}.{name}=PATH" for name, value in node.items() if value == file.path)
-            missing.append(file._replace(fix=file.fix + keys))
+            keys = [name for name, value in node.items() if f"{file.path}/".startswith(f"{value}/")]
+            lines = "".join(f"\n    key:  {path}.{name}=PATH" for name in keys)
+            missing.append(file._replace(fix=file.fix + lines))
     require(missing, hint="paths.weights=DIR and paths.shards=DIR point to other folders")
 
 

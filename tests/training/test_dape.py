@@ -6,7 +6,7 @@ from dape_cases import assert_equal_weights, batch, lora, tiny_ram
 from safetensors.torch import load_file
 
 from seesr_pl.models.ram import RAM, RAMConfig, RAMOutput
-from seesr_pl.models.ram_identity import sizes
+from seesr_pl.models.ram_files import sizes
 from seesr_pl.models.ram_official import dape_state_dict, load_dape, load_ram
 from seesr_pl.training.dape import DAPEDistillation, distillation_losses
 

@@ -22,12 +22,10 @@ def tag(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from seesr_pl.models.ram_files import missing_ram_files
+    from seesr_pl.checkpoints.published import missing
+    from seesr_pl.files import require
 
-    missing = [] if ram.is_dir() else missing_ram_files(ram, dape, tag_list=tag_list, thresholds=thresholds)
-    if missing:
-        lines = [f"  {file.path}\n    from: {file.origin}" for file in missing]
-        raise FileNotFoundError("\n".join(["these files are missing:", *lines]))
+    require(missing(ram=ram, dape=dape, tag_list=tag_list, thresholds=thresholds))
 
     import torch
 

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from seesr_pl.checkpoints.published import missing
+from seesr_pl.files import require
+
 
 def pipeline_builder(
     ckpt: Path | None,
@@ -21,12 +24,7 @@ def pipeline_builder(
         return functools.partial(_from_ckpt, ckpt, dtype)
     if base is None or seesr is None or ram is None:
         raise ValueError("which weights? give --ckpt, or --base, --seesr and --ram (and --dape)")
-    from seesr_pl.checkpoints.stack import missing_files
-
-    missing = missing_files(base, seesr=seesr, ram=ram, dape=dape)
-    if missing:
-        lines = [f"  {file.path}\n    from: {file.origin}" for file in missing]
-        raise FileNotFoundError("\n".join(["these files are missing:", *lines]))
+    require(missing(base=base, seesr=seesr, ram=ram, dape=dape))
     return functools.partial(_from_official, (base, seesr, ram, dape), dtype, keep_base_unet)
 
 
