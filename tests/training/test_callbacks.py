@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader
 
 from seesr_pl.evaluation.metrics import psnr_y
 from seesr_pl.training import throughput
-from seesr_pl.training.callbacks import GradientNorm, LossByTimestep
-from seesr_pl.training.checkpointing import AtomicCheckpointIO, LastCheckpoint
+from seesr_pl.training.callbacks import AtomicCheckpointIO, GradientNorm, LastCheckpoint, LossByTimestep
 from seesr_pl.training.flops import step_flops
 from seesr_pl.training.restoration import ValidationImages
 from seesr_pl.training.throughput import Throughput

@@ -13,7 +13,7 @@ from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.ram import RAM, ram_pixel_values
 from seesr_pl.models.stack import SeeSRStack
 from seesr_pl.training.conditioning import Condition
-from seesr_pl.training.optimizers import learning_rate_schedule
+from seesr_pl.training.optim import schedule
 from seesr_pl.training.seesr import SeeSRDiffusion
 from seesr_pl.types import Batch
 
@@ -77,8 +77,8 @@ class TinyTagging(LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW over everything."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = learning_rate_schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        scheduler = schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 class InDecibels(SeeSRDiffusion):

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING
 from seesr_pl.lazy import attributes
 
 if TYPE_CHECKING:
-    from seesr_pl.training.callbacks import GradientNorm, LossByTimestep, ProgressBar
-    from seesr_pl.training.checkpointing import AtomicCheckpointIO, LastCheckpoint
+    from seesr_pl.training.callbacks import (
+        AtomicCheckpointIO,
+        GradientNorm,
+        LastCheckpoint,
+        LossByTimestep,
+        ProgressBar,
+    )
     from seesr_pl.training.dape import DAPEDistillation
     from seesr_pl.training.loggers import MetricsCSV
-    from seesr_pl.training.optimizers import adamw8bit
+    from seesr_pl.training.optim import adamw8bit
     from seesr_pl.training.restoration import ValidationImages
     from seesr_pl.training.seesr import SeeSRDiffusion
-    from seesr_pl.training.tag_report import TagReport
     from seesr_pl.training.throughput import Throughput
 
 __all__ = [
@@ -33,18 +37,18 @@ __all__ = [
 __getattr__ = attributes(
     __name__,
     {
-        "AtomicCheckpointIO": "checkpointing",
+        "AtomicCheckpointIO": "callbacks",
         "DAPEDistillation": "dape",
         "GradientNorm": "callbacks",
-        "LastCheckpoint": "checkpointing",
+        "LastCheckpoint": "callbacks",
         "LossByTimestep": "callbacks",
         "MetricsCSV": "loggers",
         "ProgressBar": "callbacks",
         "SeeSRDiffusion": "seesr",
-        "TagReport": "tag_report",
+        "TagReport": "callbacks",
         "Throughput": "throughput",
         "ValidationImages": "restoration",
-        "adamw8bit": "optimizers",
+        "adamw8bit": "optim",
     },
 )
 

@@ -16,8 +16,7 @@ from seesr_pl import keyed
 from seesr_pl.evaluation.semantics import TagComparison, TagResult
 from seesr_pl.models.ram import RAM, RAMOutput
 from seesr_pl.models.ram_inputs import RAMInputs
-from seesr_pl.training.partly_frozen import PartlyFrozen
-from seesr_pl.training.placement import cast_frozen, keep_buffers_local
+from seesr_pl.training.frozen import PartlyFrozen, cast_frozen, keep_buffers_local
 from seesr_pl.types import Batch
 
 ADAMW = functools.partial(torch.optim.AdamW, weight_decay=0.0)
