@@ -27,9 +27,8 @@ from seesr_pl.checkpoints.stack import random_stack
 from seesr_pl.data import ShardDataModule, ShardSource
 from seesr_pl.tiny.stack import tiny_stack
 from seesr_pl.training import SeeSRDiffusion
-from seesr_pl.training.flops import step_flops
 from seesr_pl.training.optim import adamw8bit
-from seesr_pl.training.throughput import Throughput, peak_bytes
+from seesr_pl.training.speed import Throughput, peak_bytes, step_flops
 from seesr_pl.types import Batch
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from seesr_pl.training.optim import adamw8bit
     from seesr_pl.training.restoration import ValidationImages
     from seesr_pl.training.seesr import SeeSRDiffusion
-    from seesr_pl.training.throughput import Throughput
+    from seesr_pl.training.speed import Throughput
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -46,7 +46,7 @@ __getattr__ = attributes(
         "ProgressBar": "callbacks",
         "SeeSRDiffusion": "seesr",
         "TagReport": "callbacks",
-        "Throughput": "throughput",
+        "Throughput": "speed",
         "ValidationImages": "restoration",
         "adamw8bit": "optim",
     },
