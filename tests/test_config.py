@@ -1,7 +1,7 @@
 """A wrong config is refused before anything is built, by a message that names the key and the fix."""
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,8 +31,6 @@ def _config(**module: Any) -> DictConfig:
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Network.__module__])
 
 
@@ -84,8 +82,8 @@ def test_a_config_of_no_command_is_refused() -> None:
         config.check(OmegaConf.create({"sed": 1}))
 
 
-@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="the extra is installed")
-def test_a_class_of_an_extra_that_is_not_installed_names_the_extra() -> None:
+def test_a_class_of_an_extra_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(config.ConfigError, match=r"cannot be imported.*pip install 'seesr-pl\[8bit\]'"):
         config.check(_config(part={"_target_": "bitsandbytes.optim.AdamW8bit", "_partial_": True}))
 

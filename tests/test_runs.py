@@ -136,6 +136,15 @@ def test_a_run_without_a_progress_bar_leaves_its_files_where_they_are_looked_for
     assert not any("config" in state for state in checkpoint["callbacks"].values())
 
 
+def test_a_run_restores_where_neither_its_optimizer_nor_its_data_is(run):
+    folder = RunFolder(run())
+    cfg = folder.recorded()
+    cfg.module.optimizer = {"_target_": "nowhere.AdamW8bit", "_partial_": True}
+    cfg.data.sources = [{"_target_": "seesr_pl.data.ShardSource", "urls": "nowhere/*.tar"}]
+    folder.record(cfg)
+    assert load_pipeline(folder.path).unet.config.in_channels == tiny_stack().unet.config.in_channels
+
+
 @pytest.mark.parametrize("ckpt", ["", "checkpoints/last.ckpt"])
 def test_a_run_is_found_by_its_folder_and_by_its_checkpoint(run, ckpt):
     folder = run()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from seesr_pl.config import preflight
+from seesr_pl.config import plain, preflight
 from seesr_pl.files import write_whole
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ def load_module(ckpt: str | Path) -> Any:
     import torch
 
     run = RunFolder.of(ckpt)
-    cfg = run.recorded()
+    node = plain(run.recorded())["module"]
+    node.pop("optimizer", None)  # it trains no more, and the package of its optimizer may not be here
+    cfg = OmegaConf.create({"module": node})
     preflight(cfg)
     module = instantiate(cfg.module, _convert_="all")
     checkpoint = torch.load(run.checkpoint, map_location="cpu", weights_only=False, mmap=True)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     )
     from seesr_pl.training.dape import DAPEDistillation
     from seesr_pl.training.loggers import MetricsCSV
-    from seesr_pl.training.optim import adamw8bit
     from seesr_pl.training.restoration import ValidationImages
     from seesr_pl.training.seesr import SeeSRDiffusion
     from seesr_pl.training.speed import Throughput
@@ -32,7 +31,6 @@ __all__ = [
     "TagReport",
     "Throughput",
     "ValidationImages",
-    "adamw8bit",
 ]
 __getattr__ = attributes(
     __name__,
@@ -48,7 +46,6 @@ __getattr__ = attributes(
         "TagReport": "callbacks",
         "Throughput": "speed",
         "ValidationImages": "restoration",
-        "adamw8bit": "optim",
     },
 )
 

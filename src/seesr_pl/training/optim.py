@@ -1,32 +1,10 @@
-"""Optimizers and schedules that torch does not have."""
+"""The learning-rate schedule of both stages."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Sequence
 
-from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-
-
-def adamw8bit(
-    params: Iterable[nn.Parameter],
-    lr: float,
-    *,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 1e-2,
-) -> Optimizer:
-    """AdamW whose two moments take a byte each, from bitsandbytes; raises ValueError where that is not installed."""
-    try:
-        import bitsandbytes
-    except ImportError as error:
-        raise ValueError(
-            "the 8-bit optimizer needs bitsandbytes, which is not installed: pip install 'seesr-pl[8bit]', "
-            "or use module.optimizer._target_=torch.optim.AdamW"
-        ) from error
-    optimizer = bitsandbytes.optim.AdamW8bit(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-    return cast(Optimizer, optimizer)
 
 
 def schedule(
