@@ -43,7 +43,8 @@ def convert_dape(source: str | Path, target: str | Path, *, trust: bool = False)
 
 def _check_ram(state: Mapping[str, Tensor]) -> None:
     # Here and not above: conversion of DAPE alone does without transformers.
-    from seesr_pl.models.ram import RAM, RAMConfig
+    from seesr_pl.models.ram import RAM
+    from seesr_pl.models.ram_networks import RAMConfig
 
     config = RAMConfig(**ram_files.sizes(state))
     names = ram_files.official_names(state)

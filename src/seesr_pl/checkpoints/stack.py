@@ -5,7 +5,7 @@ The networks' libraries are imported when something is built: a command that fin
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from seesr_pl.checkpoints.published import PUBLISHED, missing
 from seesr_pl.files import MissingFile, require
@@ -83,7 +83,8 @@ def random_stack(*, rca_init: Literal["official", "zero"] = "official") -> "SeeS
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from seesr_pl.checkpoints import sd2
-    from seesr_pl.models.ram import RAM, RAMConfig
+    from seesr_pl.models.ram import RAM
+    from seesr_pl.models.ram_networks import RAMConfig
     from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
     from seesr_pl.models.stack import SeeSRStack
 
@@ -93,7 +94,7 @@ def random_stack(*, rca_init: Literal["official", "zero"] = "official") -> "SeeS
     ram.add_lora()
     return SeeSRStack(
         vae=AutoencoderKL.from_config(sd2.VAE).eval(),
-        text_encoder=CLIPTextModel(CLIPTextConfig(**sd2.TEXT_ENCODER)).eval(),  # type: ignore[arg-type]
+        text_encoder=CLIPTextModel(CLIPTextConfig(**sd2.TEXT_ENCODER)).eval(),  # type: ignore[arg-type]  # a dict of several types
         tokenizer=byte_tokenizer(),
         unet=unet,
         controlnet=SeeSRControlNet.from_unet(unet).eval(),
@@ -111,8 +112,8 @@ def byte_tokenizer(merges: Sequence[tuple[str, str]] = (), *, max_length: int = 
     ends = (letter + "</w>" for letter in alphabet)
     tokens = [*alphabet, *ends, *dict.fromkeys(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    # The annotation of `merges` forgets the pairs that the class takes.
-    return CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=max_length)  # type: ignore[arg-type]
+    pairs: Any = list(merges)  # the annotation of `merges` forgets the pairs that the class takes
+    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=max_length)
 
 
 def official_ram(
@@ -167,6 +168,6 @@ def _missing_of_ram(
     return missing(ram=ram_path, dape=dape_path, tag_list=tag_list, thresholds=thresholds)
 
 
-# Where `config.preflight` looks for them; functions have no attributes for mypy.
-load_stack.missing_files = _missing_of_stack  # type: ignore[attr-defined]
-official_ram.missing_files = _missing_of_ram  # type: ignore[attr-defined]
+# Where `config.preflight` looks for them.
+load_stack.missing_files = _missing_of_stack  # type: ignore[attr-defined]  # a function has no attributes for mypy
+official_ram.missing_files = _missing_of_ram  # type: ignore[attr-defined]  # as above
