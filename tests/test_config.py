@@ -1,7 +1,7 @@
 """A wrong config is refused before anything is built, by a message that names the key and the fix."""
 
-from collections.abc import Callable, Mapping, Sequence
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
