@@ -9,16 +9,12 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from seesr_pl import command_line, config
+from seesr_pl import config, launch
 
 if TYPE_CHECKING:
     from seesr_pl.evaluation import FolderBenchmark, Metrics, Pair, Result
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
-KEYS = (
-    "task", "ckpt", "seed", "run_name", "metrics", "niqe_parameters", "compare", "stages", "overwrite", "strict",
-    "device", "dtype", "paths", "method", "benchmark", "sampler",
-)  # fmt: skip
 CHOICES = {"task": ("restoration", "tags"), "stages": ("restore", "score", "report"),
            "dtype": ("float32", "bfloat16", "float16")}  # fmt: skip
 
@@ -26,8 +22,8 @@ CHOICES = {"task": ("restoration", "tags"), "stages": ("restore", "score", "repo
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Check the composed config, then run its task."""
-    with command_line.user_errors():
-        config.check(cfg, root_keys=KEYS)
+    with launch.user_errors():
+        config.check(cfg)
         check_choices(cfg)
         config.preflight(cfg)
         {"restoration": evaluate_restoration, "tags": evaluate_tags}[cfg.task](cfg)
@@ -82,14 +78,14 @@ def evaluate_restoration(cfg: DictConfig) -> None:
 
 def evaluate_tags(cfg: DictConfig) -> None:
     """Compare what DAPE and plain RAM see on the LQ images with what RAM sees on the HQ ones."""
-    from seesr_pl import loading, terminal
+    from seesr_pl import runs, terminal
     from seesr_pl.evaluation.semantics import compare_tags
     from seesr_pl.evaluation.tag_pictures import write_tag_report
     from seesr_pl.jobs.pool import existing_device
 
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     pairs = benchmark.pairs()
-    ram = loading.ram_of(cfg.ckpt).to(existing_device(cfg.device))
+    ram = runs.load_ram(cfg.ckpt).to(existing_device(cfg.device))
     batches = benchmark.batches(terminal.track(pairs, "tags"))
     found = compare_tags(ram, batches, group=benchmark.group.pattern)
     write_tag_report(found, cfg.paths.run)
@@ -121,15 +117,15 @@ def build_method(cfg: DictConfig) -> Any:
     method = instantiate(cfg.method, _convert_="all")
     if not cfg.method.get("_partial_"):
         return method
-    from seesr_pl import loading
+    from seesr_pl import runs
     from seesr_pl.jobs.pool import existing_device
 
-    return method(loading.pipeline_of(cfg.ckpt, device=existing_device(cfg.device), dtype=cfg.dtype))
+    return method(runs.load_pipeline(cfg.ckpt, device=existing_device(cfg.device), dtype=cfg.dtype))
 
 
 def settings(cfg: DictConfig) -> dict[str, Any]:
     """All that a restored image depends on besides its input."""
-    from seesr_pl.loading import checkpoint_file
+    from seesr_pl.runs import checkpoint_file
 
     method = {name: value for name, value in config.plain(cfg.method).items() if name != "name"}
     used = {"ckpt": checkpoint_file(cfg.ckpt), "dtype": cfg.dtype} if cfg.method.get("_partial_") else {}
@@ -178,6 +174,6 @@ def write_report(
 
 
 if __name__ == "__main__":
-    with command_line.user_errors():
-        sys.argv[1:] = command_line.overrides(sys.argv[1:], CONFIG_DIR, "evaluate")
+    with launch.user_errors():
+        sys.argv[1:] = launch.overrides(sys.argv[1:], CONFIG_DIR, "evaluate")
     main()

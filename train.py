@@ -2,13 +2,16 @@
 
 import functools
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from seesr_pl import command_line, config
+from seesr_pl import config, launch
+from seesr_pl.runs import RunFolder
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
@@ -16,8 +19,8 @@ CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> None:
     """Check the composed config, build what it names, fit."""
-    with command_line.user_errors():
-        command_line.enter_run(cfg)
+    with launch.user_errors():
+        launch.enter_run(cfg)
         config.check(cfg)
         config.preflight(cfg)
         fit = prepare(cfg)
@@ -28,25 +31,31 @@ def prepare(cfg: DictConfig) -> functools.partial[None]:
     """Instantiate data, module and trainer, and find the checkpoint to continue from; what returns starts the run."""
     from lightning import seed_everything
 
-    from seesr_pl.training.run import RunRecord, resume_checkpoint
-
-    now, before = config.plain(cfg), config.recorded(cfg.paths.run)
-    checkpoint = resume_checkpoint(cfg.paths.run, now=now, before=before, resume=cfg.resume)
+    checkpoint = launch.checkpoint_to_resume(cfg)
     seed_everything(cfg.seed)
-    record = RunRecord(cfg.paths.run, config=OmegaConf.to_yaml(cfg))
     data, module, callbacks, loggers = (
         instantiate(cfg[name], _convert_="all") for name in ("data", "module", "callbacks", "logger")
     )
     data.open_sources()
-    watching = {"callbacks": [record, *callbacks.values()], "logger": list(loggers.values())}
+    shown = wanted(callbacks.values(), progress_bar=cfg.trainer.get("enable_progress_bar") is not False)
+    watching = {"callbacks": shown, "logger": list(loggers.values())}
     trainer = instantiate(cfg.trainer, **watching, _convert_="all")
     trainer.accumulate_grad_batches = data.accumulation(trainer.world_size)
     if isinstance(trainer.val_check_interval, int):  # stated in optimizer steps; Lightning counts micro batches
         trainer.val_check_interval *= trainer.accumulate_grad_batches
+    if trainer.is_global_zero:
+        RunFolder(Path(cfg.paths.run)).record(cfg)
     return functools.partial(trainer.fit, module, datamodule=data, ckpt_path=checkpoint)
 
 
+def wanted(callbacks: Iterable[Any], *, progress_bar: bool) -> list[Any]:
+    """The callbacks that a run has: none that the config sets to null, and no bar where the Trainer refuses one."""
+    from lightning.pytorch.callbacks import ProgressBar
+
+    return [each for each in callbacks if each and (progress_bar or not isinstance(each, ProgressBar))]
+
+
 if __name__ == "__main__":
-    with command_line.user_errors():
-        sys.argv[1:] = command_line.overrides(sys.argv[1:], CONFIG_DIR, "train")
+    with launch.user_errors():
+        sys.argv[1:] = launch.overrides(sys.argv[1:], CONFIG_DIR, "train")
     main()

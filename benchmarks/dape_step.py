@@ -16,7 +16,7 @@ import torch
 from seesr_pl.imaging.tensors import resize_bicubic, to_float
 from seesr_pl.models.ram import RAM, RAMConfig
 from seesr_pl.training.dape import DAPEDistillation, distillation_losses
-from seesr_pl.training.placement import cast_frozen
+from seesr_pl.training.frozen import cast_frozen
 
 NUM_TAGS = 4585
 

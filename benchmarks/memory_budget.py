@@ -21,7 +21,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from seesr_pl.checkpoints.stack import random_stack
 from seesr_pl.models.denoiser import Condition, predict
 from seesr_pl.training import SeeSRDiffusion
-from seesr_pl.training.placement import cast_frozen
+from seesr_pl.training.frozen import cast_frozen
 
 GIB = 2**30
 Network = TypeVar("Network", bound=nn.Module)

@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from seesr_pl import keyed, loading
+from seesr_pl import keyed, runs
 from seesr_pl.evaluation import (
     Bicubic,
     FolderBenchmark,
@@ -83,9 +83,9 @@ def main() -> None:
     torch.manual_seed(0)
     held_out = photo_items(arguments)
     if arguments.dape:
-        compare_tags(held_out, loading.ram_of(arguments.dape))
+        compare_tags(held_out, runs.load_ram(arguments.dape))
         return
-    pipeline = loading.pipeline_of(arguments.seesr)
+    pipeline = runs.load_pipeline(arguments.seesr)
     pipeline.set_progress_bar_config(disable=True)
     compare("held-out photographs, official degradation", held_out, methods(pipeline, arguments.steps))
     compare_tags(held_out, pipeline.ram)

@@ -11,6 +11,7 @@ nothing. MFU is against the datasheet; --peak-tflops sets another peak. Tagging 
 
 import argparse
 import functools
+import importlib
 import platform
 import subprocess
 import sys
@@ -27,14 +28,12 @@ from seesr_pl.checkpoints.stack import random_stack
 from seesr_pl.data import ShardDataModule, ShardSource
 from seesr_pl.tiny.stack import tiny_stack
 from seesr_pl.training import SeeSRDiffusion
-from seesr_pl.training.flops import step_flops
-from seesr_pl.training.optimizers import adamw8bit
-from seesr_pl.training.throughput import Throughput, peak_bytes
+from seesr_pl.training.speed import Throughput, peak_bytes, step_flops
 from seesr_pl.types import Batch
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": torch.optim.AdamW,
-    "adamw8bit": adamw8bit,
+    "adamw8bit": lambda parameters, lr: importlib.import_module("bitsandbytes").optim.AdamW8bit(parameters, lr=lr),
     "sgd": torch.optim.SGD,
 }
 # What differs from the best known setting, one thing at a time.

@@ -6,7 +6,7 @@ python scripts/ship_tiny.py --ram outputs/tiny_ram --prior outputs/tiny_prior
 import argparse
 from pathlib import Path
 
-from seesr_pl import loading
+from seesr_pl import runs
 from seesr_pl.tiny import weights as tiny_weights
 
 ASSETS = Path(tiny_weights.__file__).parent / "assets"
@@ -19,9 +19,9 @@ def main() -> None:
     parser.add_argument("--prior", help="run folder of experiment=tiny_prior")
     arguments = parser.parse_args()
     if arguments.ram:
-        tiny_weights.save_ram(loading.ram_of(arguments.ram), ASSETS / tiny_weights.RAM_FOLDER)
+        tiny_weights.save_ram(runs.load_ram(arguments.ram), ASSETS / tiny_weights.RAM_FOLDER)
     if arguments.prior:
-        module = loading.module_of(arguments.prior)
+        module = runs.load_module(arguments.prior)
         tiny_weights.save_prior(module.unet, module.text_encoder, ASSETS / tiny_weights.PRIOR)
 
 

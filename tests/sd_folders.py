@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 
-from seesr_pl.checkpoints.official import dape_state_dict, ram_state_dict
+from seesr_pl.checkpoints import dape_state_dict, ram_state_dict
 from seesr_pl.checkpoints.seesr import Networks, export_official
 from seesr_pl.models.ram import RAM
 from seesr_pl.models.ram_files import TAG_LIST, THRESHOLDS

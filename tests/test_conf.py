@@ -1,5 +1,6 @@
 """Every shipped experiment composes and fits the constructors it names."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,10 @@ def test_an_experiment_fits_its_constructors(name: str) -> None:
     cfg = _compose(f"experiment={name}")
     if OmegaConf.is_missing(cfg.paths, "debian"):  # where the user unpacked the packages
         cfg.paths.debian = "packages"
+    if name == "seesr_24gb" and find_spec("bitsandbytes") is None:
+        with pytest.raises(config.ConfigError, match=r"1 problem(.|\n)*pip install 'seesr-pl\[8bit\]'"):
+            config.check(cfg)
+        cfg.module.optimizer._target_ = "torch.optim.AdamW"
     config.check(cfg)
     assert cfg.run_name
 

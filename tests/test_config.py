@@ -1,18 +1,16 @@
 """A wrong config is refused before anything is built, by a message that names the key and the fix."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from seesr_pl import command_line, config
+from seesr_pl import config
 from seesr_pl.annotations import accepts
 from seesr_pl.files import MissingFile
-
-CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 class Network:
@@ -27,13 +25,12 @@ class Network:
 
 
 def _config(**module: Any) -> DictConfig:
-    return OmegaConf.create({"seed": 0, "module": {"_target_": f"{__name__}.Network", "width": 4} | module})
+    node = {"_target_": f"{__name__}.Network", "width": 4} | module
+    return OmegaConf.create({"seed": 0, "run_name": "a", "resume": "auto", "module": node})
 
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Network.__module__])
 
 
@@ -65,7 +62,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_an_unknown_root_key_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(config.ConfigError, match="did you mean seed"):
-        config.check(OmegaConf.merge(_config(), {"sed": 1}))  # type: ignore[arg-type]
+        config.check(OmegaConf.merge(_config(), {"sed": 1}))  # type: ignore[arg-type]  # merge may give a list
 
 
 @pytest.mark.parametrize("key", ["paths.weigths", "callbacks.lst.every_n_steps"])
@@ -73,7 +70,22 @@ def test_a_misspelt_name_in_a_group_without_a_class_is_refused(key: str) -> None
     cfg = OmegaConf.merge(_config(), {"paths": {"weights": "w"}, "callbacks": {"last": {"_target_": "builtins.dict"}}})
     OmegaConf.update(cfg, key, 1, force_add=True)
     with pytest.raises(config.ConfigError, match=r"did you mean (paths.weights|callbacks.last)\?"):
-        config.check(cfg)  # type: ignore[arg-type]
+        config.check(cfg)  # type: ignore[arg-type]  # merge may give a list
+
+
+def test_a_key_that_an_experiment_adds_to_a_group_without_a_class_is_known() -> None:
+    config.check(OmegaConf.merge(_config(), {"paths": {"weights": "w", "debian": "d"}}))  # type: ignore[arg-type]  # merge may give a list
+
+
+def test_a_config_of_no_command_is_refused() -> None:
+    with pytest.raises(config.ConfigError, match="no config of this project"):
+        config.check(OmegaConf.create({"sed": 1}))
+
+
+def test_a_class_of_an_extra_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(config.ConfigError, match=r"cannot be imported.*pip install 'seesr-pl\[8bit\]'"):
+        config.check(_config(part={"_target_": "bitsandbytes.optim.AdamW8bit", "_partial_": True}))
 
 
 def test_every_missing_file_is_in_one_message() -> None:
@@ -97,31 +109,3 @@ def test_preflight_is_silent_when_nothing_is_missing() -> None:
 )  # fmt: skip
 def test_a_value_fits_its_annotation_or_not(value: Any, hint: Any, fits: bool) -> None:
     assert accepts(value, hint) is fits
-
-
-def test_arguments_that_the_yaml_leaves_out_can_be_set_without_a_plus() -> None:
-    assert command_line.overrides(["trainer.precision=bf16-mixed"], CONF, "train") == ["++trainer.precision=bf16-mixed"]
-
-
-def test_a_word_of_the_command_line_that_is_no_key_is_refused() -> None:
-    with pytest.raises(config.ConfigError, match="did you mean trainer"):
-        command_line.overrides(["trainr.max_steps=3"], CONF, "train")
-
-
-def test_a_group_choice_without_a_file_is_refused_with_the_nearest() -> None:
-    with pytest.raises(config.ConfigError, match=r"logger=wandbb does not exist; did you mean logger=wandb\?"):
-        command_line.overrides(["logger=csv,wandbb"], CONF, "train")
-
-
-def test_several_choices_of_a_group_may_be_combined() -> None:
-    assert command_line.overrides(["callbacks=[default,ema]"], CONF, "train") == ["callbacks=[default,ema]"]
-
-
-def test_a_sweep_folder_is_named_by_what_varies() -> None:
-    assert command_line.sweep_name(["experiment=tiny_dape", "++module.lora_rank=2"]) == "module.lora_rank=2"
-
-
-@pytest.mark.skipif(find_spec("submitit") is not None, reason="the launcher is installed")
-def test_slurm_without_its_launcher_names_the_extra() -> None:
-    with pytest.raises(config.ConfigError, match=r"pip install 'seesr-pl\[slurm\]'"):
-        command_line.overrides(["launcher=slurm"], CONF, "train")

@@ -52,7 +52,7 @@ def _bicubic(folder: Path, *overrides: str) -> DictConfig:
 
 
 def _check(evaluate: ModuleType, cfg: DictConfig) -> None:
-    config.check(cfg, root_keys=evaluate.KEYS)
+    config.check(cfg)
     evaluate.check_choices(cfg)
 
 

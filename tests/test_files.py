@@ -184,8 +184,9 @@ def test_one_message_names_all_that_is_missing() -> None:
     require([])
     files = [MissingFile("weights/a", "the hub", "seesr weights a"), MissingFile("weights/b", "a disk", "copy it")]
     with pytest.raises(FileNotFoundError) as raised:
-        require([*files, files[0]])
+        require([*files, files[0]], hint="copy the whole folder")
     message = str(raised.value)
     assert message.startswith("2 needed and not there")
+    assert message.endswith("\ncopy the whole folder")
     for file in files:
         assert all(part in message for part in file)

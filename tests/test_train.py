@@ -33,7 +33,8 @@ def command(shards, outputs, *overrides, experiment="tiny_seesr"):
 
 def environment():
     helpers = str(ROOT / "tests" / "training")
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": helpers}
+    paths = [helpers, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def train(*arguments, **keywords):

@@ -1,44 +1,33 @@
-"""Refuses a wrong config before anything is built: every key, type and file is checked against what will use it."""
+"""Refuse a wrong config before anything is built: check every key, type and file against what will use it."""
 
 import difflib
 import inspect
 import logging
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import requires
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seesr_pl.annotations import accepts, hints_of, in_words
-from seesr_pl.files import MissingFile
-from seesr_pl.nested import leaves
+from seesr_pl.files import MissingFile, require
 from seesr_pl.sampling.settings import settings
 
 # Keys of Hydra's instantiate, allowed in any node that has a `_target_`.
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
+CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
+"""The YAML files beside `train.py`, for a config that was composed outside a Hydra command."""
 # `sampler/settings`, on which the files of conf/sampler build: every setting, none of them changed.
 ConfigStore.instance().store(
     group="sampler",
     name="settings",
     node={"_target_": "seesr_pl.sampling.sampler", **dict.fromkeys(setting.name for setting in settings())},
     provider="seesr_pl",
-)
-PATH_KEYS = ("outputs", "weights", "shards", "run", "debian")
-TRAIN_KEYS = (
-    "seed",
-    "run_name",
-    "resume",
-    "paths",
-    "module",
-    "sampler",
-    "data",
-    "degradation",
-    "trainer",
-    "callbacks",
-    "logger",
 )
 
 
@@ -51,80 +40,117 @@ class ConfigError(ValueError):
         super().__init__("\n".join([f"config: {count}, nothing was started", *(f"  {line}" for line in problems)]))
 
 
-class Run(NamedTuple):
-    """A run folder found again: its composed config and the checkpoint to load."""
-
-    cfg: DictConfig
-    checkpoint: Path
-
-
-def check(cfg: DictConfig, *, root_keys: Sequence[str] = TRAIN_KEYS) -> None:
-    """Bind every `_target_` node of `cfg` to the signature of its target.
+def check(cfg: DictConfig) -> None:
+    """Bind every `_target_` node of `cfg` to the signature of its target, and every other key to the YAML files.
 
     Raises ConfigError that lists every unknown key (with the nearest valid one), wrong type and missing value.
     """
-    problems = [unknown(str(name), list(root_keys)) for name in cfg if name not in root_keys]
-    paths = [f"paths.{name}" for name in PATH_KEYS]
-    problems += [unknown(f"paths.{name}", paths) for name in cfg.get("paths", {}) if name not in PATH_KEYS]
-    problems += [problem for group in ("callbacks", "logger") for problem in _nameless(cfg.get(group), group)]
+    folder = _folder()
+    roots = _root_keys(cfg, folder)
+    problems = [unknown(str(name), roots) for name in cfg if name not in roots]
+    problems += [problem for name in roots for problem in _group_problems(cfg, name, folder)]
     problems += [f"{name} = ???: a value is missing; give it as {name}=VALUE" for name in _missing_values(cfg)]
     if not problems:
-        problems += _problems(OmegaConf.to_container(cfg, resolve=True), "")
+        problems += _problems(plain(cfg), "")
     if problems:
         raise ConfigError(problems)
 
 
 def preflight(cfg: DictConfig) -> None:
-    """Ask every target of `cfg` that can tell for the files it will miss.
+    """Ask every target of `cfg` that has a `missing_files` for the files that it will need and that are not there.
 
     Raises FileNotFoundError with one message that lists each file, where it is published and how to point to it.
     """
-    missing: dict[str, str] = {}
-    for path, node in _nodes(OmegaConf.to_container(cfg, resolve=True), ""):
+    missing: list[MissingFile] = []
+    for path, node in _nodes(plain(cfg), ""):
         for file in _missing_files(node):
-            keys = "".join(f"\n    key:  {path}.{name}=PATH" for name, value in node.items() if value == file.path)
-            text = f"  {file.path}\n    from: {file.origin}\n    fix:  {file.fix}{keys}"
-            missing.setdefault(file.path, text)
-    if missing:
-        head = f"{len(missing)} needed and not there, nothing was started"
-        tail = "paths.weights=DIR and paths.shards=DIR point to other folders"
-        raise FileNotFoundError("\n".join([head, *missing.values(), tail]))
+            keys = [name for name, value in node.items() if f"{file.path}/".startswith(f"{value}/")]
+            lines = "".join(f"\n    key:  {path}.{name}=PATH" for name in keys)
+            missing.append(file._replace(fix=file.fix + lines))
+    require(missing, hint="paths.weights=DIR and paths.shards=DIR point to other folders")
 
 
-def recorded(folder: str | Path) -> Any:
-    """The resolved config that a run folder records, {} if it records none."""
-    path = Path(folder) / "config.yaml"
-    return plain(typing.cast(DictConfig, OmegaConf.load(path))) if path.is_file() else {}
+def root_keys(primary: Path) -> list[str]:
+    """The keys that a config composed from the file `primary` may have at its root: its own, and its groups."""
+    content = typing.cast(DictConfig, OmegaConf.load(primary))
+    groups = [str(name) for entry in content.get("defaults", []) if isinstance(entry, DictConfig) for name in entry]
+    return sorted({*(name.split()[-1] for name in groups), *map(str, content)} - {"defaults"})
 
 
-def load_run(ckpt: str | Path) -> Run:
-    """The config and checkpoint of a run, from its folder or from one of its checkpoint files.
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value below mappings and lists that is neither, with its dotted path."""
+    if not isinstance(value, Mapping | list):
+        yield path, value
+        return
+    children = value.items() if isinstance(value, Mapping) else enumerate(value)
+    for name, child in children:
+        yield from leaves(child, f"{path}.{name}" if path else str(name))
 
-    Raises FileNotFoundError if there is no checkpoint or no `config.yaml` of its run.
-    """
-    path = Path(ckpt)
-    checkpoint = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"ckpt={ckpt}: {checkpoint} does not exist; give a run folder or a .ckpt file of it")
-    folders = [checkpoint.parent.parent, checkpoint.parent]
-    configs = [folder / "config.yaml" for folder in folders if (folder / "config.yaml").is_file()]
-    if not configs:
-        raise FileNotFoundError(f"ckpt={ckpt}: no config.yaml in {folders[0]}; keep a checkpoint in its run's folder")
-    return Run(typing.cast(DictConfig, OmegaConf.load(configs[0])), checkpoint)
+
+def plain(cfg: DictConfig | ListConfig) -> Any:
+    """`cfg` as plain dicts and lists with every interpolation resolved."""
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def unknown(name: str, valid: Sequence[str]) -> str:
+    """The message for a key that does not exist: the nearest that does, and all of them."""
+    return f"{name}: unknown key{nearest(name, valid)}"
+
+
+def nearest(name: str, valid: Sequence[str], *, prefix: str = "") -> str:
+    """The end of a message about `name`: the nearest of `valid`, and all of them."""
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    suggestion = f"; did you mean {prefix}{close[0]}?" if close else ""
+    short = [item.rsplit(".", 1)[-1] for item in valid]
+    return f"{suggestion}\n    valid here: {', '.join(short)}"
+
+
+def _folder() -> Path:
+    """Where the YAML files lie that the config at hand was composed from."""
+    if not HydraConfig.initialized():
+        return CHECKOUT
+    sources = HydraConfig.get().runtime.config_sources
+    return next(Path(source.path) for source in sources if source.provider == "main")
+
+
+def _root_keys(cfg: DictConfig, folder: Path) -> list[str]:
+    """The keys of the primary file of `cfg`: the one whose own keys are all in it."""
+    for primary in sorted(folder.glob("*.yaml")):
+        content = typing.cast(DictConfig, OmegaConf.load(primary))
+        if {str(name) for name in content} - {"defaults", "hydra"} <= {str(name) for name in cfg}:
+            return root_keys(primary)
+    raise ConfigError([f"none of {folder}/*.yaml has the keys {', '.join(map(str, cfg))}: no config of this project"])
+
+
+def _group_problems(cfg: DictConfig, group: str, folder: Path) -> Iterator[str]:
+    """Members of a mapping without a class that no YAML file names, as a misspelt command line makes them."""
+    node = cfg.get(group)
+    if not isinstance(node, DictConfig) or "_target_" in node:
+        return
+    members = {str(name): member for name, member in node.items_ex(resolve=False)}
+    known = {name for name, member in members.items() if isinstance(member, DictConfig) and "_target_" in member}
+    named = _keys_in_yaml(group, folder)
+    for name, member in members.items():
+        if name not in known and (isinstance(member, DictConfig) or name not in named):
+            yield unknown(f"{group}.{name}", [f"{group}.{key}" for key in sorted(known or named)])
+
+
+def _keys_in_yaml(group: str, folder: Path) -> set[str]:
+    """The keys below `group` in its own files, in primary files, and in those of groups that may change anything."""
+    own = [OmegaConf.load(path) for path in (folder / group).glob("*.yaml")]
+    others = [*folder.glob("*.yaml"), *(path for path in folder.glob("*/*.yaml") if _is_global(path))]
+    contents = [OmegaConf.load(path) for path in others]
+    below = [content.get(group) for content in contents if isinstance(content, DictConfig)]
+    return {str(name) for node in (*own, *below) if isinstance(node, DictConfig) for name in node} - {"defaults"}
+
+
+def _is_global(path: Path) -> bool:
+    return path.read_text().startswith("# @package _global_")
 
 
 def _missing_values(cfg: DictConfig) -> list[str]:
     # OmegaConf.missing_keys would follow interpolations into the missing value and raise.
     return [path for path, value in leaves(OmegaConf.to_container(cfg, resolve=False)) if value == "???"]
-
-
-def _nameless(group: DictConfig | None, path: str) -> Iterator[str]:
-    """Members of a group of nodes that name no class, as a misspelt name on the command line makes them."""
-    members = {str(name): member for name, member in group.items_ex(resolve=False)} if group else {}
-    known = [f"{path}.{name}" for name, member in members.items() if member and "_target_" in member]
-    for name, member in members.items():
-        if member and "_target_" not in member:
-            yield unknown(f"{path}.{name}", known)
 
 
 def _nodes(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -156,9 +182,19 @@ def _target(name: str) -> Callable[..., Any] | str:
     try:
         return typing.cast(Callable[..., Any], get_object(name))
     except Exception as error:
-        return f"cannot be imported: {' '.join(str(error).splitlines()[:2])}"
+        return f"cannot be imported: {' '.join(str(error).splitlines()[:2])}{_extra_of(name)}"
     finally:
         hydra_log.disabled = False
+
+
+def _extra_of(name: str) -> str:
+    """The command that installs the package of `name`, where it is one of the project's extras."""
+    package = name.split(".")[0]
+    for requirement in requires("seesr-pl") or ():
+        if requirement.startswith(package) and "extra ==" in requirement:
+            extra = requirement.rpartition("extra ==")[2].strip(" '\"")
+            return f"; pip install 'seesr-pl[{extra}]'"
+    return ""
 
 
 def _signature_problems(node: Mapping[str, Any], path: str, target: Callable[..., Any]) -> list[str]:
@@ -184,21 +220,3 @@ def _missing_files(node: Mapping[str, Any]) -> list[MissingFile]:
         return []
     known = inspect.signature(find).parameters
     return list(find(**{name: value for name, value in node.items() if name in known}))
-
-
-def unknown(name: str, valid: list[str]) -> str:
-    """The message for a key that does not exist: the nearest that does, and all of them."""
-    return f"{name}: unknown key{nearest(name, valid)}"
-
-
-def nearest(name: str, valid: list[str], *, prefix: str = "") -> str:
-    """The end of a message about `name`: the nearest of `valid`, and all of them."""
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    suggestion = f"; did you mean {prefix}{close[0]}?" if close else ""
-    short = [item.rsplit(".", 1)[-1] for item in valid]
-    return f"{suggestion}\n    valid here: {', '.join(short)}"
-
-
-def plain(cfg: DictConfig | ListConfig) -> Any:
-    """`cfg` as plain dicts and lists with every interpolation resolved."""
-    return OmegaConf.to_container(cfg, resolve=True)

@@ -143,12 +143,16 @@ def reason_by_name(name: str) -> str:
     return ""
 
 
-def require(missing: Sequence[MissingFile]) -> None:
-    """Raise FileNotFoundError with one message that lists path, origin and fix of all `missing`, if there are any."""
+def require(missing: Sequence[MissingFile], *, hint: str = "") -> None:
+    """Raise FileNotFoundError with one message that lists path, origin and fix of all `missing`, if there are any.
+
+    `hint` is the message's last line: what helps with all of them.
+    """
     if missing:
         unique = {file.path: file for file in missing}.values()
         lines = [f"  {file.path}\n    from: {file.origin}\n    fix:  {file.fix}" for file in unique]
-        raise FileNotFoundError("\n".join([f"{len(lines)} needed and not there, nothing was started", *lines]))
+        head = f"{len(lines)} needed and not there, nothing was started"
+        raise FileNotFoundError("\n".join([head, *lines, *([hint] if hint else [])]))
 
 
 def _searched(folder: Path, suffixes: tuple[str, ...], outside: Path | None) -> Found:

@@ -8,9 +8,9 @@ import torch
 from ram_cases import TINY
 from safetensors.torch import load_file
 
-from seesr_pl.checkpoints.official import dape_state_dict, load_dape, load_ram, ram_state_dict
+from seesr_pl.checkpoints import dape_state_dict, load_dape, load_ram, ram_state_dict
 from seesr_pl.models.ram import RAM, RAMConfig
-from seesr_pl.models.ram_identity import sizes
+from seesr_pl.models.ram_files import sizes
 from seesr_pl.models.ram_official import UNUSED_NETWORKS, is_unused
 
 

@@ -120,7 +120,7 @@ def test_missing_files_are_named_with_their_origin(tmp_path):
     text = " ".join(f"{file.path} {file.origin}" for file in missing)
     for word in ("sd/vae", "sd/unet", "stable-diffusion-2-base", "github.com/cswry/SeeSR", "ram.pth", "Hugging Face"):
         assert word in text
-    with pytest.raises(FileNotFoundError, match="sd/vae is missing"):
+    with pytest.raises(FileNotFoundError, match=r"sd/vae\n.*from: stable-diffusion-2-base"):
         load_stack(tmp_path / "sd", ram=tmp_path / "ram.pth")
 
 

@@ -7,7 +7,7 @@ from ram_cases import TINIEST
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from seesr_pl.checkpoints.official import dape_state_dict, ram_state_dict
+from seesr_pl.checkpoints import dape_state_dict, ram_state_dict
 from seesr_pl.cli.convert import app
 from seesr_pl.models.ram import RAM
 from seesr_pl.training.dape import DAPEDistillation

@@ -5,7 +5,7 @@ import torch
 from ram_cases import TINIEST
 from safetensors.torch import save_file
 
-from seesr_pl.checkpoints.official import dape_state_dict, official_ram, ram_state_dict
+from seesr_pl.checkpoints import dape_state_dict, official_ram, ram_state_dict
 from seesr_pl.models import ram_files
 from seesr_pl.models.ram import RAM, RAMConfig
 

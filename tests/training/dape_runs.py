@@ -12,7 +12,7 @@ from seesr_pl.checkpoints.io import trainable_state_dict
 from seesr_pl.data import ShardDataModule, ShardSource
 from seesr_pl.degradation import BicubicDegradation
 from seesr_pl.models.ram import RAM
-from seesr_pl.training.checkpointing import AtomicCheckpointIO, LastCheckpoint
+from seesr_pl.training.callbacks import AtomicCheckpointIO, LastCheckpoint
 from seesr_pl.training.dape import DAPEDistillation
 
 HQ_SIZE = 64

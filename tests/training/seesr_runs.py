@@ -15,7 +15,7 @@ from seesr_pl.data import ShardDataModule, ShardSource
 from seesr_pl.degradation import BicubicDegradation
 from seesr_pl.tiny.stack import tiny_stack
 from seesr_pl.training import SeeSRDiffusion
-from seesr_pl.training.checkpointing import AtomicCheckpointIO, LastCheckpoint
+from seesr_pl.training.callbacks import AtomicCheckpointIO, LastCheckpoint
 
 HQ_SIZE = 64
 

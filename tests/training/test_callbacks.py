@@ -12,12 +12,10 @@ from seesr_runs import losses_of, random_batch, tiny_module
 from torch.utils.data import DataLoader
 
 from seesr_pl.evaluation.metrics import psnr_y
-from seesr_pl.training import throughput
-from seesr_pl.training.callbacks import GradientNorm, LossByTimestep
-from seesr_pl.training.checkpointing import AtomicCheckpointIO, LastCheckpoint
-from seesr_pl.training.flops import step_flops
+from seesr_pl.training import speed
+from seesr_pl.training.callbacks import AtomicCheckpointIO, GradientNorm, LastCheckpoint, LossByTimestep
 from seesr_pl.training.restoration import ValidationImages
-from seesr_pl.training.throughput import Throughput
+from seesr_pl.training.speed import Throughput, step_flops
 
 NUM_STEPS, ACCUMULATION = 3, 2
 WAIT, WORK = 0.1, 0.3
@@ -134,7 +132,7 @@ def test_the_learning_rate_warms_up(run):
 
 def test_waiting_for_data_is_told_from_work(tmp_path, monkeypatch):
     clock, logger = Clock(), Recorder(tmp_path)
-    monkeypatch.setattr(throughput, "time", clock)
+    monkeypatch.setattr(speed, "time", clock)
     module = tiny_module()
     step = module.training_step
 

@@ -8,8 +8,8 @@ import torch
 from dape_cases import assert_equal_weights, batch, loader, lora, lq_of, tiny_ram, trainer
 
 from seesr_pl.imaging.tensors import to_float
+from seesr_pl.training.callbacks import TagReport
 from seesr_pl.training.dape import DAPEDistillation, distillation_losses
-from seesr_pl.training.tag_report import TagReport
 
 
 def test_training_moves_the_student_towards_the_teacher(tmp_path):

@@ -1,7 +1,7 @@
 """What a SeeSR training step is made of."""
 
 import copy
-import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from seesr_pl.models.denoiser import predict
 from seesr_pl.models.prompts import prompter
 from seesr_pl.tiny.stack import tiny_stack
 from seesr_pl.training import SeeSRDiffusion
-from seesr_pl.training.optimizers import adamw8bit, learning_rate_schedule
+from seesr_pl.training.optim import schedule
 
 
 @pytest.fixture(scope="module")
@@ -187,14 +187,22 @@ def test_bfloat16_storage_of_what_is_frozen_changes_no_bit_under_autocast(batch)
 
 
 def test_the_warm_up_rises_linearly_and_the_rate_then_stays():
+    assert rates(warmup_steps=4) == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_the_rate_falls_at_each_milestone():
+    assert rates(warmup_steps=2, milestones=[3, 5], gamma=0.5) == [0.5, 1.0, 1.0, 0.5, 0.5, 0.25]
+
+
+def rates(**settings):
+    """The learning rate at each of six steps."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = learning_rate_schedule(optimizer, warmup_steps=4)
-    rates = []
+    scheduler, found = schedule(optimizer, **settings), []
     for _ in range(6):
-        rates.append(optimizer.param_groups[0]["lr"])
+        found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        schedule.step()
-    assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+        scheduler.step()
+    return found
 
 
 def test_the_defaults_of_the_optimizer_are_the_papers(module):
@@ -203,10 +211,13 @@ def test_the_defaults_of_the_optimizer_are_the_papers(module):
     assert settings == {"lr": 5e-5, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2}
 
 
-def test_the_8_bit_optimizer_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as where it is not installed
-    with pytest.raises(ValueError, match=r"pip install 'seesr-pl\[8bit\]'"):
-        adamw8bit([torch.nn.Parameter(torch.zeros(1))], 1e-3)
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs the extra [8bit]")
+def test_the_defaults_of_the_8_bit_optimizer_are_the_papers_too():
+    import bitsandbytes
+
+    optimizer = bitsandbytes.optim.AdamW8bit([torch.nn.Parameter(torch.zeros(1))], lr=5e-5)
+    settings = {name: optimizer.defaults[name] for name in ("lr", "betas", "eps", "weight_decay")}
+    assert settings == {"lr": 5e-5, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2}
 
 
 def _with(module, **attributes):

@@ -19,17 +19,6 @@ def trainable_state_dict(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in module.named_parameters() if tensor.requires_grad}
 
 
-def load_trainable(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copies `state` into exactly the parameters of `module` that require a gradient.
-
-    Raises ValueError if a name is missing or left over, or a shape differs.
-    """
-    _check_names(module, state)
-    own = trainable_state_dict(module)
-    for name, tensor in state.items():
-        own[name].copy_(tensor)
-
-
 def frozen_hash(module: nn.Module) -> str:
     """32 hexadecimal digits for the names, types, shapes and bytes of all tensors of `module` that do not train.
 

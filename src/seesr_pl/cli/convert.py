@@ -17,7 +17,7 @@ def ram(
     trust: Annotated[bool, typer.Option(help=_TRUST)] = False,
 ) -> None:
     """Keep the tensors of RAM that tagging uses; without optimizer state and unused networks."""
-    from seesr_pl.checkpoints.ram_conversion import convert_ram
+    from seesr_pl.checkpoints.convert import convert_ram
 
     _report(len(convert_ram(source, target, trust=trust)), target)
 
@@ -29,9 +29,11 @@ def dape(
     trust: Annotated[bool, typer.Option(help=_TRUST)] = False,
 ) -> None:
     """Keep the LoRA tensors that have an effect (2.5 MB at full size)."""
-    from seesr_pl.checkpoints.ram_conversion import convert_dape
+    from seesr_pl.checkpoints.convert import convert_dape
+    from seesr_pl.runs import RunFolder
 
-    _report(len(convert_dape(source, target, trust=trust)), target)
+    file = RunFolder(source).last_checkpoint if source.is_dir() else source
+    _report(len(convert_dape(file, target, trust=trust)), target)
 
 
 @app.command()
@@ -45,13 +47,13 @@ def seesr(
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     from seesr_pl.checkpoints.seesr import Networks, export_official, export_small, load_seesr
-    from seesr_pl.loading import module_of
+    from seesr_pl.runs import load_module
 
     if (source / "controlnet").is_dir():
         base_unet = UNet2DConditionModel.from_pretrained(base / "unet") if base else None
         networks = load_seesr(source, base_unet=base_unet)
     else:
-        stack = module_of(source).stack
+        stack = load_module(source).stack
         networks = Networks(stack.unet, stack.controlnet)
     (export_small if small else export_official)(networks, target)
     _report_folder(target)

@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -13,6 +14,7 @@ EXTRAS = {
     "iqa": "pyiqa",
     "baselines": "spandrel",
     "coco": "faster_coco_eval",
+    "8bit": "bitsandbytes",
     "cloud": "s3fs",
     "demo": "gradio",
     "sweep": "hydra_plugins.hydra_optuna_sweeper",
@@ -34,12 +36,13 @@ def doctor(
 ) -> None:
     """Report versions, accelerators, extras, weights and disk space; exit code 1 if something is broken."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    findings = [*_packages(), _torchvision(), _accelerator(), *_extras(), _weights(weights), _disk(outputs)]
+    findings = [*_packages(), _torchvision(), _accelerator(), *_extras(), *_weights(weights), _disk(outputs)]
     table = Table("what", "found", "fix", title="seesr doctor")
     for finding in findings:
-        table.add_row(finding.name, finding.found, finding.fix)
+        table.add_row(*map(escape, finding))  # the name of an extra is in brackets, as Rich's markup is
     Console().print(table)
     if any(finding.found.startswith("broken") for finding in findings):
         raise typer.Exit(1)
@@ -84,9 +87,17 @@ def _extras() -> list[Finding]:
     return findings
 
 
-def _weights(folder: Path) -> Finding:
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    return Finding(f"{folder}/", ", ".join(names) or "empty", "" if names else "see docs/checkpoints.md")
+def _weights(folder: Path) -> Iterator[Finding]:
+    from seesr_pl.checkpoints.published import PUBLISHED
+
+    for file in PUBLISHED.values():
+        path = folder / file.name
+        if file.missing(path):
+            yield Finding(str(path), "not there", f"if you need it: {file.origin}")
+        elif difference := "" if file.parts else file.difference(path):
+            yield Finding(str(path), f"broken: {difference}", f"fetch it again: {file.origin}")
+        else:
+            yield Finding(str(path), "there")
 
 
 def _disk(folder: Path) -> Finding:

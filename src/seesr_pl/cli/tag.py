@@ -24,10 +24,10 @@ def tag(
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from seesr_pl.checkpoints.published import missing
     from seesr_pl.files import require
-    from seesr_pl.models.ram_files import missing_ram_files
 
-    require([] if ram.is_dir() else missing_ram_files(ram, dape, tag_list=tag_list, thresholds=thresholds))
+    require(missing(ram=ram, dape=dape, tag_list=tag_list, thresholds=thresholds))
     from seesr_pl.jobs import pool
     from seesr_pl.jobs.tag import TaggerSettings, plan
 

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from seesr_pl.checkpoints.published import missing
+from seesr_pl.files import require
+
 
 def pipeline_builder(
     ckpt: Path | None,
@@ -21,20 +24,15 @@ def pipeline_builder(
         return functools.partial(_from_ckpt, ckpt, dtype)
     if base is None or seesr is None or ram is None:
         raise ValueError("which weights? give --ckpt, or --base, --seesr and --ram (and --dape)")
-    from seesr_pl.checkpoints.stack import missing_files
-
-    missing = missing_files(base, seesr=seesr, ram=ram, dape=dape)
-    if missing:
-        lines = [f"  {file.path}\n    from: {file.origin}" for file in missing]
-        raise FileNotFoundError("\n".join(["these files are missing:", *lines]))
+    require(missing(base=base, seesr=seesr, ram=ram, dape=dape))
     return functools.partial(_from_official, (base, seesr, ram, dape), dtype, keep_base_unet)
 
 
 def _from_ckpt(ckpt: Path, dtype: str, device: str) -> Any:
-    from seesr_pl.loading import pipeline_of
+    from seesr_pl.runs import load_pipeline
 
     _hide_loading_bars()
-    return pipeline_of(ckpt, device=device, dtype=dtype)
+    return load_pipeline(ckpt, device=device, dtype=dtype)
 
 
 def _from_official(paths: tuple[Path, Path, Path, Path | None], dtype: str, keep_base_unet: bool, device: str) -> Any:

@@ -5,6 +5,7 @@ banks and tables (67 MB) are built on first use; call `build_banks` before a for
 """
 
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,7 +87,7 @@ def _poisson_table(peak: int) -> NDArray[np.float32]:
     return (np.stack(counts) / peak - white[:, None]).astype(np.float32).ravel()
 
 
-def _slice(bank: NDArray, offset: int, shape: tuple[int, ...]) -> NDArray:
+def _slice(bank: NDArray[Any], offset: int, shape: tuple[int, ...]) -> NDArray[Any]:
     size = int(np.prod(shape))
     if offset + size <= len(bank):
         return bank[offset : offset + size].reshape(shape)

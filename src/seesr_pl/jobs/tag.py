@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
-from seesr_pl.checkpoints.stack import read_ram
+from seesr_pl.checkpoints import official_ram
 from seesr_pl.data.decode import decode_rgb
 from seesr_pl.data.shards import INDEX_SUFFIX, REPRESENTATION_EXTENSION, SampleEntry, ShardIndex
 from seesr_pl.data.writer import ShardWriter
@@ -23,6 +23,7 @@ from seesr_pl.models.prompts import tag_texts
 from seesr_pl.models.ram import RAM
 
 FILES_PER_JOB = 64
+T = TypeVar("T")
 
 
 class Tagged(NamedTuple):
@@ -64,7 +65,7 @@ class TaggerSettings(NamedTuple):
 
     def worker(self, device: str) -> Callable[[Job, Advance], list[str]]:
         """What does a job on `device`."""
-        ram = read_ram(self.ram, self.dape, tag_list=self.tag_list, thresholds=self.thresholds)
+        ram = official_ram(self.ram, self.dape, tag_list=self.tag_list, thresholds=self.thresholds)
         tagger = Tagger(ram.to(device), representation=self.representation)
         return functools.partial(_do, tagger, self.batch_size)
 
@@ -177,7 +178,7 @@ def _shard_name(shard: Path) -> tuple[str, int]:
     return (match[1], int(match[2])) if match else (shard.stem, 0)
 
 
-def _batches(items: Iterable, size: int) -> Iterator[list]:
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

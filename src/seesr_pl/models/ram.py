@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from seesr_pl.models import ram_files, ram_identity, ram_official
+from seesr_pl.models import ram_files, ram_official
 from seesr_pl.models.ram_networks import RAMConfig, tagging_head, visual_encoder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -86,7 +86,7 @@ class RAM(nn.Module):
         """
         folder = Path(ram_path).parent
         state = ram_files.read_published(ram_path)
-        config = RAMConfig(**ram_identity.sizes(state))
+        config = RAMConfig(**ram_files.sizes(state))
         tags = ram_files.read_tags(tag_list or folder / ram_files.TAG_LIST)
         ram = cls(config, tags, ram_files.read_thresholds(thresholds or folder / ram_files.THRESHOLDS))
         ram_official.load_ram(ram, state)

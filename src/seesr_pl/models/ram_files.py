@@ -1,6 +1,7 @@
-"""Reading the published RAM and DAPE files and the tag lists beside them."""
+"""Read the published RAM and DAPE files and the lists beside them; tell what a state dict is, and how large."""
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,33 +12,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from seesr_pl.files import MissingFile
-
 TAG_LIST, THRESHOLDS = "ram_tag_list.txt", "ram_tag_list_threshold.txt"
 _LISTS_ORIGIN = "folder ram/data of the RAM repository (github.com/xinyu1205/recognize-anything)"
-
-
-def missing_ram_files(
-    ram_path: str | Path,
-    dape_path: str | Path | None = None,
-    *,
-    tag_list: str | Path | None = None,
-    thresholds: str | Path | None = None,
-) -> list[MissingFile]:
-    """Which of the files that `RAM.from_official` would read do not exist, and where each is published."""
-    ram_path = Path(ram_path)
-    published = [
-        (ram_path, "ram_swin_large_14m.pth, 5.6 GB, of xinyu1205/recognize-anything on Hugging Face", "ram_path"),
-        (Path(tag_list or ram_path.parent / TAG_LIST), f"{TAG_LIST}, {_LISTS_ORIGIN}", "tag_list"),
-        (Path(thresholds or ram_path.parent / THRESHOLDS), f"{THRESHOLDS}, {_LISTS_ORIGIN}", "thresholds"),
-    ]
-    if dape_path is not None:
-        published.append((Path(dape_path), "DAPE.pth, 7 MB, published with the SeeSR weights", "dape_path"))
-    return [
-        MissingFile(str(path), origin, f"put it there or set {argument} to where it is")
-        for path, origin, argument in published
-        if not path.is_file()
-    ]
+_FIRST_INTERMEDIATE = "tagging_head.encoder.layer.0.intermediate.dense.weight"
+_KNOWN = (
+    ("nothing", lambda names: not names),
+    ("a DAPE, LoRA tensors alone", lambda names: all("lora_" in name for name in names)),
+    ("a RAM with LoRA tensors in it", lambda names: any("lora_" in name for name in names)),
+    ("a RAM++ (ram_plus)", lambda names: any("reweight_scale" in name for name in names)),
+    ("a Tag2Text", lambda names: any("label_embed.weight" in name for name in names)),
+    ("a RAM", lambda names: any("wordvec_proj" in name for name in names)),
+    ("a diffusion UNet or ControlNet", lambda names: any("down_blocks." in name for name in names)),
+    ("a Swin classifier", lambda names: any("patch_embed" in name for name in names)),
+)
 
 
 def read_published(path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
@@ -70,6 +57,56 @@ def read_thresholds(path: str | Path) -> list[float]:
         return [float(line) for line in lines]
     except ValueError as error:
         raise ValueError(f"{path}: {error}; a threshold list has one number a line") from error
+
+
+def sizes(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The `RAMConfig` arguments that an official RAM state dict was made with, read from its shapes.
+
+    The number of heads of the tagging head leaves no trace in the shapes; it stays at its default.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in official_names(state_dict).items()}
+    tables = [
+        re.match(r"visual_encoder\.layers\.(\d+)\.blocks\.(\d+)\.attn\.relative_position_bias_table", n) for n in shapes
+    ]
+    blocks = sorted((int(match[1]), int(match[2]), shapes[match[0]]) for match in tables if match)
+    needed = ("visual_encoder.patch_embed.proj.weight", "image_proj.weight", "fc.weight", _FIRST_INTERMEDIATE)
+    if not blocks or any(name not in shapes for name in needed):
+        raise ValueError(f"not a RAM state dict: found {describe(state_dict)}")
+    stages = range(blocks[-1][0] + 1)
+    window_size = (round(blocks[0][2][0] ** 0.5) + 1) // 2
+    patch_size = shapes["visual_encoder.patch_embed.proj.weight"][-1]
+    return {
+        # The last stage is one window, in RAM as in the tiny models (image 384 = 4 * 12 * 8).
+        "image_size": patch_size * window_size * 2 ** (len(stages) - 1),
+        "patch_size": patch_size,
+        "embed_dim": shapes["visual_encoder.patch_embed.proj.weight"][0],
+        "depths": tuple(sum(block[0] == stage for block in blocks) for stage in stages),
+        "num_heads": tuple(next(block[2][1] for block in blocks if block[0] == stage) for stage in stages),
+        "window_size": window_size,
+        "representation_dim": shapes["image_proj.weight"][0],
+        "head_hidden_size": shapes["fc.weight"][1],
+        "head_intermediate_size": shapes[_FIRST_INTERMEDIATE][0],
+        "head_num_layers": len(
+            [n for n in shapes if re.match(r"tagging_head\.encoder\.layer\.\d+\.intermediate\.dense\.bias", n)]
+        ),
+    }
+
+
+def describe(state_dict: Mapping[str, Tensor]) -> str:
+    """What a state dict looks like, for a message: the model it most likely belongs to, or its first names."""
+    names = list(state_dict)
+    for model, is_model in _KNOWN:
+        if is_model(names):
+            return f"{model} ({len(names)} tensors)"
+    return f"{len(names)} tensors named " + ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def official_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict without DataParallel's prefix, which files saved by hand keep, and with the head's present name.
+
+    Old RAM files say `vision_multi` (ram/models/utils.py:298).
+    """
+    return {n.removeprefix("module.").replace("vision_multi.", "tagging_head."): t for n, t in state_dict.items()}
 
 
 def _lines(path: Path) -> list[str]:

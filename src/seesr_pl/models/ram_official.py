@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from seesr_pl.models.ram_identity import describe, official_names
+from seesr_pl.models.ram_files import describe, official_names
 
 if TYPE_CHECKING:
     from seesr_pl.models.ram import RAM

@@ -125,7 +125,7 @@ class SeeSRUNet(UNet2DConditionModel):
         encoder_attention_mask: Tensor | None = None,
         return_dict: bool = True,
         image_encoder_hidden_states: Tensor | None = None,
-    ) -> UNet2DConditionOutput | tuple:
+    ) -> UNet2DConditionOutput | tuple[Tensor, ...]:
         """As diffusers, plus the representation `image_encoder_hidden_states` (b, n, 512); None skips every RCA."""
         return super().forward(
             sample,

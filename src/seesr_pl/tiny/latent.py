@@ -29,7 +29,7 @@ class DCTAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     posterior has no width, so its sample is its mode. `scaling_factor` brings photographs to about unit variance.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]  # diffusers has no types for it
     def __init__(
         self,
         scaling_factor: float = SCALING_FACTOR,

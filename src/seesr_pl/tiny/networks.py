@@ -65,7 +65,7 @@ class LQSkipUNet(SeeSRUNet):
         mid_block_additional_residual: Tensor | None = None,
         image_encoder_hidden_states: Tensor | None = None,
         return_dict: bool = True,
-    ) -> UNet2DConditionOutput | tuple:
+    ) -> UNet2DConditionOutput | tuple[Tensor, ...]:
         """As `SeeSRUNet`; residuals, where given, are those of `LQSkipControlNet`."""
         skip, *residuals = down_block_additional_residuals or (0,)
         (output,) = super().forward(

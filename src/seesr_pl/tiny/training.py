@@ -12,7 +12,7 @@ from torch import Tensor
 from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.ram import RAM
 from seesr_pl.models.stack import SeeSRStack
-from seesr_pl.training.optimizers import learning_rate_schedule
+from seesr_pl.training.optim import schedule
 from seesr_pl.training.seesr import SeeSRDiffusion, mean_squared_error
 from seesr_pl.types import Batch
 
@@ -73,8 +73,8 @@ class TinyTagging(LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW over everything."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = learning_rate_schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        scheduler = schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 def in_decibels(prediction: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:

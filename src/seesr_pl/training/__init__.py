@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 from seesr_pl.lazy import attributes
 
 if TYPE_CHECKING:
-    from seesr_pl.training.callbacks import GradientNorm, LossByTimestep, ProgressBar
-    from seesr_pl.training.checkpointing import AtomicCheckpointIO, LastCheckpoint
+    from seesr_pl.training.callbacks import (
+        AtomicCheckpointIO,
+        GradientNorm,
+        LastCheckpoint,
+        LossByTimestep,
+        ProgressBar,
+    )
     from seesr_pl.training.dape import DAPEDistillation
     from seesr_pl.training.loggers import MetricsCSV
-    from seesr_pl.training.optimizers import adamw8bit
     from seesr_pl.training.restoration import ValidationImages
     from seesr_pl.training.seesr import SeeSRDiffusion
-    from seesr_pl.training.tag_report import TagReport
-    from seesr_pl.training.throughput import Throughput
+    from seesr_pl.training.speed import Throughput
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -28,23 +31,21 @@ __all__ = [
     "TagReport",
     "Throughput",
     "ValidationImages",
-    "adamw8bit",
 ]
 __getattr__ = attributes(
     __name__,
     {
-        "AtomicCheckpointIO": "checkpointing",
+        "AtomicCheckpointIO": "callbacks",
         "DAPEDistillation": "dape",
         "GradientNorm": "callbacks",
-        "LastCheckpoint": "checkpointing",
+        "LastCheckpoint": "callbacks",
         "LossByTimestep": "callbacks",
         "MetricsCSV": "loggers",
         "ProgressBar": "callbacks",
         "SeeSRDiffusion": "seesr",
-        "TagReport": "tag_report",
-        "Throughput": "throughput",
+        "TagReport": "callbacks",
+        "Throughput": "speed",
         "ValidationImages": "restoration",
-        "adamw8bit": "optimizers",
     },
 )
 

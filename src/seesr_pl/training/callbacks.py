@@ -1,13 +1,21 @@
-"""What is watched of a run: how far it is, gradient norm, and loss by timestep."""
+"""What is watched and kept of a run: how far it is, gradients, loss by timestep, tags, and its checkpoint files."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
+
+from seesr_pl.evaluation.semantics import TagResult, TagRow
+from seesr_pl.evaluation.tag_pictures import tag_sheet, write_tag_report
+from seesr_pl.files import write_whole
+from seesr_pl.training.dape import DAPEDistillation
 
 
 class ProgressBar(TQDMProgressBar):
@@ -72,7 +80,67 @@ class LossByTimestep(Callback):
         return f"loss_by_timestep/{first:03d}-{last - 1:03d}"
 
 
+class TagReport(Callback):
+    """Writes `<folder>/<step>/tags.csv` and `example_<i>.png`; a W&B logger gets the same table and pictures."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report, on rank 0, what the validation that has just ended saw."""
+        assert isinstance(pl_module, DAPEDistillation)
+        if not trainer.is_global_zero or pl_module.tag_result is None:
+            return
+        write_tag_report(pl_module.tag_result, self.folder / f"{trainer.global_step:06d}")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                _log_to_wandb(logger, pl_module.tag_result, step=trainer.global_step)
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps `<folder>/last.ckpt`, from which the same command goes on: every so many steps and after the last one.
+
+    Args:
+        folder: of the file.
+        every_n_steps: optimizer steps that a killed run may lose.
+    """
+
+    def __init__(self, folder: str | Path, *, every_n_steps: int = 500) -> None:
+        super().__init__(
+            dirpath=folder, filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False
+        )
+        self.path = Path(folder) / "last.ckpt"
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """As Lightning; a last step that is no multiple of `every_n_steps` counts too."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.global_step == trainer.max_steps and trainer.global_step % self._every_n_train_steps:
+            trainer.save_checkpoint(self.path)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint whole or not at all: a process killed at any moment leaves the previous file.
+
+    Lightning's own keeps the file in memory twice, writes it to the system's temporary folder and moves it from there,
+    which on another file system is a copy that can be cut short.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Save `checkpoint` under `path`; what is not a local path is written as Lightning does."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+        else:
+            write_whole(path, lambda draft: torch.save(checkpoint, draft))
+
+
 def ends_logged_step(trainer: Trainer, batch_idx: int) -> bool:
     """Whether the micro batch completed an optimizer step, and the loggers take what is logged with it."""
     every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and trainer.global_step % every == 0
+
+
+def _log_to_wandb(logger: WandbLogger, result: TagResult, *, step: int) -> None:
+    logger.log_table("val/tags", columns=list(TagRow._fields), data=[list(row) for row in result.rows], step=step)
+    logger.log_image("val/examples", images=[tag_sheet(example) for example in result.examples], step=step)

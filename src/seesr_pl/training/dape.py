@@ -10,15 +10,14 @@ from torch import Tensor
 from torch.distributed import all_gather_object, get_world_size
 from torch.nn import functional
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from seesr_pl import keyed
 from seesr_pl.evaluation.semantics import TagComparison, TagResult
 from seesr_pl.imaging.tensors import resize_bicubic, to_float
 from seesr_pl.models.ram import RAM, RAMOutput, Resize
 from seesr_pl.models.ram_inputs import RAMInputs
-from seesr_pl.training.partly_frozen import PartlyFrozen
-from seesr_pl.training.placement import cast_frozen, keep_buffers_local
+from seesr_pl.training.frozen import PartlyFrozen, cast_frozen, keep_buffers_local
+from seesr_pl.training.optim import schedule
 from seesr_pl.types import Batch
 
 ADAMW = functools.partial(torch.optim.AdamW, weight_decay=0.0)
@@ -160,7 +159,7 @@ class DAPEDistillation(PartlyFrozen):
     def configure_optimizers(self) -> Any:
         """The LoRA in one group; the schedule counts optimizer steps."""
         optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
-        scheduler = LambdaLR(optimizer, self._learning_rate_factor)
+        scheduler = schedule(optimizer, warmup_steps=self.warmup_steps, milestones=self.milestones, gamma=self.gamma)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
@@ -190,10 +189,6 @@ class DAPEDistillation(PartlyFrozen):
             if "lora_" in name and head_rests:
                 # Without effect, and the same whoever builds it: it counts as frozen.
                 parameter.data.zero_()
-
-    def _learning_rate_factor(self, step: int) -> float:
-        warmup = min(1.0, (step + 1) / max(self.warmup_steps, 1))
-        return warmup * self.gamma ** sum(step >= milestone for milestone in self.milestones)
 
     def _log_losses(self, losses: Tensor, *, batch_size: int) -> None:
         self._micro_losses.append(losses)

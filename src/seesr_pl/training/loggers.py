@@ -2,13 +2,14 @@
 
 import csv
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
+
+from seesr_pl.files import write_whole
 
 
 class MetricsCSV(Logger):
@@ -83,9 +84,7 @@ class MetricsCSV(Logger):
             file.write(self._text([self._row]))
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        draft = self.path.with_suffix(".csv.part")
-        draft.write_bytes(",".join(self._columns).encode() + b"\n" + self._text(rows))
-        os.replace(draft, self.path)
+        write_whole(self.path, ",".join(self._columns).encode() + b"\n" + self._text(rows))
 
     def _text(self, rows: list[dict[str, Any]]) -> bytes:
         text = io.StringIO()

@@ -18,9 +18,8 @@ from seesr_pl.models.prompts import PromptStyle, missing_prompt_model, prompter
 from seesr_pl.models.ram import BICUBIC, RAM
 from seesr_pl.models.stack import SeeSRStack
 from seesr_pl.sampling.pipeline import Representation, SeeSRPipeline
-from seesr_pl.training.optimizers import learning_rate_schedule
-from seesr_pl.training.partly_frozen import PartlyFrozen
-from seesr_pl.training.placement import cast_frozen, keep_buffers_local, train_controlnet_and_rca
+from seesr_pl.training.frozen import PartlyFrozen, cast_frozen, keep_buffers_local, train_controlnet_and_rca
+from seesr_pl.training.optim import schedule
 from seesr_pl.types import Batch
 
 
@@ -207,7 +206,7 @@ class SeeSRDiffusion(PartlyFrozen):
     def configure_optimizers(self) -> Any:
         """The groups of `parameter_groups`; the schedule counts optimizer steps."""
         optimizer = self.optimizer(self.parameter_groups(), lr=self.learning_rate)
-        scheduler = learning_rate_schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
+        scheduler = schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def train(self, mode: bool = True) -> Self:

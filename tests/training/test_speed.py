@@ -6,7 +6,7 @@ from seesr_runs import tiny_module
 
 from seesr_pl.checkpoints.stack import random_stack
 from seesr_pl.training import SeeSRDiffusion
-from seesr_pl.training.flops import counted, step_flops
+from seesr_pl.training.speed import device_peak_tflops, step_flops
 
 GIGA = 10**9
 
@@ -37,6 +37,23 @@ def test_tagging_costs_in_proportion_to_the_prompts_that_are_kept():
     assert step_flops(tiny_module(tags="shards"), size=64).tags == 0
 
 
-def test_a_product_of_matrices_counts_two_operations_a_term():
-    left, right = torch.empty(3, 5, device="meta"), torch.empty(5, 7, device="meta")
-    assert counted(lambda: left @ right) == 2 * 3 * 5 * 7
+@pytest.mark.slow
+def test_recomputation_is_not_counted():
+    plain, recomputing = (step_flops(tiny_module(gradient_checkpointing=flag), size=64) for flag in (False, True))
+    assert recomputing == plain
+
+
+@pytest.mark.slow
+def test_what_is_left_out_of_the_step_is_not_counted():
+    whole, bare = step_flops(tiny_module(), size=64), step_flops(tiny_module(rca=False), size=64)
+    assert (bare.vae, bare.text, bare.representation) == (whole.vae, whole.text, 0)
+    assert bare.networks < whole.networks
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [("NVIDIA H200", 989.0), ("NVIDIA H100 NVL", 835.0), ("NVIDIA L40S", 362.0), ("Tesla T4", None)],
+)
+def test_the_peak_of_a_device_is_known_by_its_name(name, tflops, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert device_peak_tflops(torch.device("cuda")) == tflops

@@ -1,6 +1,5 @@
 """RAM and DAPE weights from one kind of file to another: published, safetensors, and what a run leaves."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from seesr_pl.models import ram_files, ram_identity, ram_official
+from seesr_pl.files import write_whole
+from seesr_pl.models import ram_files, ram_official
 
 
 def convert_ram(source: str | Path, target: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
@@ -20,20 +20,19 @@ def convert_ram(source: str | Path, target: str | Path, *, trust: bool = False) 
     state = ram_files.read_published(source, trust=trust)
     _check_ram(state)
     used = {
-        name: tensor for name, tensor in ram_identity.official_names(state).items() if not ram_official.is_unused(name)
+        name: tensor for name, tensor in ram_files.official_names(state).items() if not ram_official.is_unused(name)
     }
     _write(used, Path(target), wrapped={"model": used})
     return used
 
 
 def convert_dape(source: str | Path, target: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
-    """Write the LoRA of a DAPE file, or of a run of `experiment=dape`, into `target`; returns what was written.
+    """Write the LoRA of a DAPE file, or of a checkpoint of `experiment=dape`, into `target`; returns what was written.
 
-    A `.pth` target has the published format, a flat dict, without the tensors of networks that never run. A run is
-    given by its folder or one of its checkpoints. Raises ValueError where `source` is not a DAPE.
+    A `.pth` target has the published format, a flat dict, without the tensors of networks that never run.
+    Raises ValueError where `source` is not a DAPE.
     """
     path = Path(source)
-    path = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
     if path.suffix == ".ckpt":
         used = ram_official.dape_from_lora(_run_lora(path))
     else:
@@ -44,10 +43,11 @@ def convert_dape(source: str | Path, target: str | Path, *, trust: bool = False)
 
 def _check_ram(state: Mapping[str, Tensor]) -> None:
     # Here and not above: conversion of DAPE alone does without transformers.
-    from seesr_pl.models.ram import RAM, RAMConfig
+    from seesr_pl.models.ram import RAM
+    from seesr_pl.models.ram_networks import RAMConfig
 
-    config = RAMConfig(**ram_identity.sizes(state))
-    names = ram_identity.official_names(state)
+    config = RAMConfig(**ram_files.sizes(state))
+    names = ram_files.official_names(state)
     num_tags = len(names["label_embed"]) if "label_embed" in names else 0
     with torch.device("meta"):
         ram = RAM(config, [str(index) for index in range(num_tags)], [0.0] * num_tags)
@@ -68,11 +68,8 @@ def _run_lora(path: Path) -> dict[str, Tensor]:
 def _write(state: Mapping[str, Tensor], target: Path, *, wrapped: Mapping[str, object]) -> None:
     if target.suffix not in (".pth", ".safetensors"):
         raise ValueError(f"{target} must end in .pth, the published format, or .safetensors")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Whole or absent: a reader never finds half a file under its final name.
-    part = target.with_name(f"{target.name}.part")
     if target.suffix == ".safetensors":
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part, metadata={"format": "pt"})
+        tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+        write_whole(target, lambda draft: save_file(tensors, draft, metadata={"format": "pt"}))
     else:
-        torch.save(wrapped, part)
-    os.replace(part, target)
+        write_whole(target, lambda draft: torch.save(wrapped, draft))

@@ -1,18 +1,27 @@
-"""How fast a run is, what it waits for, and what it holds."""
+"""How fast a run is, what it waits for, what it holds, and what its step costs."""
 
 import resource
 import sys
 import time
-from typing import Any
+from copy import deepcopy
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.throughput import measure_flops
+from torch import Tensor, nn
 
+from seesr_pl.models.denoiser import Condition, predict
+from seesr_pl.models.stack import SeeSRStack
 from seesr_pl.training.callbacks import ends_logged_step
-from seesr_pl.training.flops import step_flops
 from seesr_pl.training.seesr import SeeSRDiffusion
 
+Network = TypeVar("Network")
 # Datasheet peaks of dense 16-bit matrix products with 32-bit accumulation, in TFLOP/s; the first name that fits counts.
+# Lightning 2.6's get_available_flops knows no H200 and no B200, takes an L40S for an L4 (121), an H100 NVL for two, and
+# gives an A6000, a 4090 and a 3090 the rate of their vector units (38.7, 82.6, 35.6).
 PEAK_TFLOPS = {
     "B200": 2250.0,
     "H200": 989.0,
@@ -98,6 +107,53 @@ class Throughput(Callback):
         self._work, self._wait, self._images = 0.0, 0.0, 0
 
 
+class StepFlops(NamedTuple):
+    """Floating-point operations for one image, a multiplication with addition as two; recomputation not counted."""
+
+    networks: int
+    vae: int
+    text: int
+    representation: int
+    tags: int
+
+    @property
+    def total(self) -> int:
+        """All of the step."""
+        return sum(self)
+
+
+def step_flops(module: SeeSRDiffusion, *, size: int) -> StepFlops:
+    """The cost of a training step of `module` for an HQ crop of `size` pixels a side.
+
+    `networks` is UNet and ControlNet, forward and backward; `tags` is RAM on the share of crops that it tags. Counted
+    on copies of the networks that have shapes but no data.
+    """
+    stack = on_meta(module.stack)
+    vae: Any = stack.vae
+    image = torch.empty(1, 3, size, size, device="meta")
+    pixels = torch.empty(1, 3, stack.ram.config.image_size, stack.ram.config.image_size, device="meta")
+    tokens = torch.zeros(1, stack.tokenizer.model_max_length, dtype=torch.int64, device="meta")
+    latents = vae.encode(image).latent_dist.mode()
+    text, representation = stack.text_encoder(tokens)[0], stack.ram.representation(pixels)
+    seen = measure_flops(stack.ram, lambda: stack.ram.representation(pixels))
+    tagged = 1 - module.prompt_drop_probability if module.tags in ("ram", "dape") else 0
+    represented = module.rca and module.representation != "none"
+
+    def prediction() -> Tensor:
+        timesteps = torch.zeros(1, dtype=torch.int64, device="meta")
+        condition = Condition(text, representation if module.rca else None, image)
+        return predict(stack.unet, stack.controlnet, latents, timesteps, condition)
+
+    return StepFlops(
+        # The loss is a sum over the prediction: without a product of matrices, and so without operations that count.
+        networks=measure_flops(stack.unet, prediction, lambda answer: answer.float().square().mean()),
+        vae=measure_flops(vae, lambda: vae.encode(image).latent_dist.mean),
+        text=measure_flops(stack.text_encoder, lambda: stack.text_encoder(tokens)[0]),
+        representation=seen if represented else 0,
+        tags=round(tagged * (seen + measure_flops(stack.ram, lambda: stack.ram.tag_logits(representation)))),
+    )
+
+
 def device_peak_tflops(device: torch.device) -> float | None:
     """The peak of the device by its name; None for a CPU and for a name that is not in the table."""
     if device.type != "cuda":
@@ -112,3 +168,32 @@ def peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def on_meta(stack: SeeSRStack) -> SeeSRStack:
+    """The same networks without their data; takes no memory."""
+    return stack._replace(
+        vae=_on_meta(stack.vae),
+        text_encoder=_on_meta(stack.text_encoder),
+        unet=_on_meta(stack.unet),
+        controlnet=_on_meta(stack.controlnet),
+        ram=_on_meta(stack.ram),
+        # A scheduler moves its tables to the device of what it is given.
+        scheduler=deepcopy(stack.scheduler),
+    )
+
+
+def _on_meta(network: Network) -> Network:
+    assert isinstance(network, nn.Module)
+    # What deepcopy finds in its memo it does not copy: so the weights are never there twice.
+    memo: dict[int, Tensor] = {}
+    for tensor in chain(network.parameters(), network.buffers()):
+        memo[id(tensor)] = torch.empty_like(
+            tensor, dtype=torch.float32 if tensor.is_floating_point() else None, device="meta"
+        )
+        if isinstance(tensor, nn.Parameter):
+            memo[id(tensor)] = nn.Parameter(memo[id(tensor)], requires_grad=tensor.requires_grad)
+    copy = deepcopy(network, memo)
+    if isinstance(copy, ModelMixin):
+        copy.disable_gradient_checkpointing()
+    return copy

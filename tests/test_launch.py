@@ -1,0 +1,92 @@
+"""What a command line becomes; the same command finds its way back into its run, and another config does not."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from seesr_pl import config, launch
+from seesr_pl.runs import RunFolder
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A run folder with a checkpoint and without a config."""
+    run = RunFolder(tmp_path)
+    run.last_checkpoint.parent.mkdir()
+    run.last_checkpoint.touch()
+    return run
+
+
+def _config(run: RunFolder, *, resume: str = "auto", **keys: Any) -> DictConfig:
+    return OmegaConf.create({"resume": resume, "paths": {"run": str(run.path)}} | keys)
+
+
+def test_a_run_without_a_checkpoint_starts_fresh(tmp_path: Path) -> None:
+    assert launch.checkpoint_to_resume(_config(RunFolder(tmp_path), seed=1)) is None
+
+
+def test_more_steps_and_other_devices_continue_the_run(run: RunFolder) -> None:
+    run.record(_config(run, seed=1, trainer={"max_steps": 10}, data={"num_workers": 1}))
+    now = _config(run, seed=1, trainer={"max_steps": 20, "devices": 2}, data={"num_workers": 4})
+    assert launch.checkpoint_to_resume(now) == run.path / "checkpoints" / "last.ckpt"
+
+
+def test_another_learning_rate_is_refused_with_both_values(run: RunFolder) -> None:
+    run.record(_config(run, module={"learning_rate": 1e-4}))
+    with pytest.raises(ValueError, match=r"module.learning_rate: 0.0001 -> 0.0002(.|\n)*resume=force"):
+        launch.checkpoint_to_resume(_config(run, module={"learning_rate": 2e-4}))
+    assert launch.checkpoint_to_resume(_config(run, module={"learning_rate": 2e-4}, resume="force")) is not None
+
+
+def test_a_run_is_not_continued_where_none_may_be(run: RunFolder) -> None:
+    run.record(_config(run))
+    with pytest.raises(ValueError, match="resume=never"):
+        launch.checkpoint_to_resume(_config(run, resume="never"))
+
+
+def test_changes_name_keys_that_appear_and_vanish() -> None:
+    assert list(launch.config_changes({"a": {"b": 1}}, {"a": {"c": 2}})) == ["a.b: 1 -> None", "a.c: None -> 2"]
+
+
+def test_a_member_of_a_list_that_changes_is_named() -> None:
+    assert list(launch.config_changes({"a": [{"b": 1}, 2]}, {"a": [{"b": 3}]})) == ["a.0.b: 1 -> 3", "a.1: 2 -> None"]
+
+
+@pytest.mark.parametrize("key", ["precision", "gradient_clip_val"])
+def test_what_the_trainer_changes_of_the_learning_is_named(key: str) -> None:
+    before, now = ({"trainer": {key: value, "devices": value}} for value in (1, 2))
+    assert list(launch.config_changes(before=before, now=now)) == [f"trainer.{key}: 1 -> 2"]
+
+
+def test_arguments_that_the_yaml_leaves_out_can_be_set_without_a_plus() -> None:
+    assert launch.overrides(["trainer.precision=bf16-mixed"], CONF, "train") == ["++trainer.precision=bf16-mixed"]
+
+
+@pytest.mark.parametrize(("word", "key"), [("trainr.max_steps=3", "trainer"), ("benchmrk=realsr", "benchmark")])
+def test_a_word_of_the_command_line_that_is_no_key_is_refused(word: str, key: str) -> None:
+    with pytest.raises(config.ConfigError, match=f"did you mean {key}"):
+        launch.overrides([word], CONF, "train" if key == "trainer" else "evaluate")
+
+
+def test_a_group_choice_without_a_file_is_refused_with_the_nearest() -> None:
+    with pytest.raises(config.ConfigError, match=r"logger=wandbb does not exist; did you mean logger=wandb\?"):
+        launch.overrides(["logger=csv,wandbb"], CONF, "train")
+
+
+def test_several_choices_of_a_group_may_be_combined() -> None:
+    assert launch.overrides(["callbacks=[default,ema]"], CONF, "train") == ["callbacks=[default,ema]"]
+
+
+def test_a_sweep_folder_is_named_by_what_varies() -> None:
+    assert launch.sweep_name(["experiment=tiny_dape", "++module.lora_rank=2"]) == "module.lora_rank=2"
+
+
+@pytest.mark.skipif(find_spec("submitit") is not None, reason="the launcher is installed")
+def test_slurm_without_its_launcher_names_the_extra() -> None:
+    with pytest.raises(config.ConfigError, match=r"pip install 'seesr-pl\[slurm\]'"):
+        launch.overrides(["launcher=slurm"], CONF, "train")

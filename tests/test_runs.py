@@ -1,0 +1,175 @@
+"""A run found again restores as it was trained: what its ablation left out stays out."""
+
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from PIL import Image
+
+from seesr_pl import config
+from seesr_pl.data import ShardWriter
+from seesr_pl.runs import RunFolder, load_module, load_pipeline
+from seesr_pl.sampling import OFFICIAL
+from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.tiny.stack import tiny_stack
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+SETTINGS = {"num_inference_steps": 1, "guidance_scale": 1.0, "process_size": 64}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """From overrides to the folder of a run of experiment=tiny_seesr that was saved before its first step."""
+
+    def run(*overrides):
+        words = ["experiment=tiny_seesr", "module.stack.weights=random", "sampler=run", *overrides]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("train", overrides=words)
+        module = instantiate(cfg.module, _convert_="all")
+        module.hash_frozen()
+        checkpoint = {"state_dict": module.state_dict()}
+        module.on_save_checkpoint(checkpoint)
+        folder = RunFolder(tmp_path)
+        folder.last_checkpoint.parent.mkdir()
+        torch.save(checkpoint, folder.last_checkpoint)
+        folder.record(cfg)
+        return tmp_path
+
+    return run
+
+
+@pytest.fixture
+def picture():
+    levels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(levels).resize((16, 16), Image.Resampling.BICUBIC)
+
+
+def train_script():
+    specification = importlib.util.spec_from_file_location("train", CONF.parent / "train.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def restored(pipeline, picture, **settings):
+    pipeline.set_progress_bar_config(disable=True)
+    output = pipeline(picture, generator=torch.Generator().manual_seed(0), **SETTINGS, **settings)
+    return np.asarray(output.images[0]).astype(int), output.tags[0]
+
+
+def test_a_run_restores_as_the_pipeline_of_its_parts(run, picture):
+    ours, tags = restored(load_pipeline(run()), picture)
+    theirs, their_tags = restored(SeeSRPipeline(*tiny_stack()), picture)
+    np.testing.assert_array_equal(ours, theirs)
+    assert tags == their_tags
+
+
+def test_a_run_without_representation_restores_as_one_whose_tagger_sees_nothing(run, picture):
+    blind, sighted = tiny_stack(), tiny_stack()
+    for parameter in blind.ram.image_proj.parameters():
+        torch.nn.init.zeros_(parameter)
+    ours, _ = restored(load_pipeline(run("module.representation=none")), picture, tags=["wood"])
+    np.testing.assert_allclose(ours, restored(SeeSRPipeline(*blind), picture, tags=["wood"])[0], atol=1)
+    assert np.abs(ours - restored(SeeSRPipeline(*sighted), picture, tags=["wood"])[0]).max() > 1
+
+
+def test_a_run_without_tags_restores_without_tags(run, picture):
+    ours, tags = restored(load_pipeline(run("+module.tags=none")), picture)
+    assert tags == ""
+    np.testing.assert_array_equal(ours, restored(SeeSRPipeline(*tiny_stack()), picture, tags=[""])[0])
+
+
+def test_a_run_on_plain_ram_restores_without_the_lora_that_its_tagger_has(run, picture):
+    folder = run("+module.stack.lora_rank=8", "module.representation=ram")
+    pipeline = load_pipeline(folder)
+    for name, parameter in pipeline.ram.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    ours, tags = restored(pipeline, picture)
+    theirs, their_tags = restored(SeeSRPipeline(*tiny_stack(lora_rank=8)), picture)  # whose LoRA has no effect yet
+    np.testing.assert_array_equal(ours, theirs)
+    assert tags == their_tags
+
+
+def test_a_run_without_rca_restores_the_same_whatever_its_tagger_sees(run, picture):
+    pipeline = load_pipeline(run("+module.rca=false"))
+    first, _ = restored(pipeline, picture, tags=["wood"])
+    for parameter in pipeline.ram.image_proj.parameters():
+        torch.nn.init.normal_(parameter)
+    np.testing.assert_array_equal(restored(pipeline, picture, tags=["wood"])[0], first)
+
+
+def test_a_run_has_the_weights_of_its_checkpoint(run):
+    folder = run()
+    path = folder / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=False)
+    name = next(name for name in checkpoint["state_dict"] if name.startswith("controlnet."))
+    checkpoint["state_dict"][name] += 1
+    torch.save(checkpoint, path)
+    assert torch.equal(load_module(folder).state_dict()[name], checkpoint["state_dict"][name])
+
+
+def test_a_run_without_a_progress_bar_leaves_its_files_where_they_are_looked_for(tmp_path):
+    with ShardWriter(tmp_path / "shards") as writer:
+        for number in range(2):
+            image = np.random.default_rng(number).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+            writer.write(f"{number}", cv2.imencode(".png", image)[1].tobytes(), extension="png", tags="wood")
+    source = f"{{_target_: seesr_pl.data.ShardSource, urls: {tmp_path}/shards/*.tar}}"
+    words = ["experiment=tiny_seesr", "module.stack.weights=random", f"paths.outputs={tmp_path}"]
+    words += ["trainer.max_steps=1", "+trainer.enable_progress_bar=false", "callbacks.throughput=null"]
+    words += ["data.global_batch_size=2", "data.num_workers=0", "data.validation_sources=[]"]
+    words += [f"data.sources=[{source}]"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=words)
+    config.check(cfg)
+    fit = train_script().prepare(cfg)
+    fit()
+    run = RunFolder.of(tmp_path / "tiny_seesr")
+    assert run.recorded() == cfg
+    assert [line.split(",")[0] for line in run.metrics.read_text().splitlines()] == ["step", "0"]
+    checkpoint = torch.load(run.checkpoint, weights_only=True)
+    assert checkpoint["global_step"] == 1
+    assert not any("config" in state for state in checkpoint["callbacks"].values())
+
+
+def test_a_run_restores_where_neither_its_optimizer_nor_its_data_is(run):
+    folder = RunFolder(run())
+    cfg = folder.recorded()
+    cfg.module.optimizer = {"_target_": "nowhere.AdamW8bit", "_partial_": True}
+    cfg.data.sources = [{"_target_": "seesr_pl.data.ShardSource", "urls": "nowhere/*.tar"}]
+    folder.record(cfg)
+    assert load_pipeline(folder.path).unet.config.in_channels == tiny_stack().unet.config.in_channels
+
+
+@pytest.mark.parametrize("ckpt", ["", "checkpoints/last.ckpt"])
+def test_a_run_is_found_by_its_folder_and_by_its_checkpoint(run, ckpt):
+    folder = run()
+    found = RunFolder.of(folder / ckpt)
+    assert (found.path, found.checkpoint) == (folder, folder / "checkpoints" / "last.ckpt")
+    assert found.recorded().run_name == "tiny_seesr"
+
+
+def test_a_checkpoint_beside_its_config_is_found(run):
+    folder = run()
+    (folder / "checkpoints" / "last.ckpt").rename(folder / "step_0000001.ckpt")
+    found = RunFolder.of(folder / "step_0000001.ckpt")
+    assert (found.path, found.checkpoint) == (folder, folder / "step_0000001.ckpt")
+
+
+@pytest.mark.parametrize(("gone", "message"), [("checkpoints/last.ckpt", "give a run folder"), ("config.yaml", "keep")])
+def test_a_run_that_lacks_a_file_says_which(run, gone, message):
+    folder = run()
+    (folder / gone).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{Path(gone).name}.*{message}"):
+        RunFolder.of(folder)
+
+
+def test_a_run_restores_with_its_own_sampler(run):
+    pipeline = load_pipeline(run("sampler=tiny", "sampler.tile=40"))
+    expected = {"num_inference_steps": 1, "guidance_scale": 1.0, "color_fix": "none", "tile": 40, "overlap": 8}
+    assert pipeline.sampling == OFFICIAL.changed({**expected, "process_size": 64})
