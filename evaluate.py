@@ -83,15 +83,14 @@ def evaluate_restoration(cfg: DictConfig) -> None:
 def evaluate_tags(cfg: DictConfig) -> None:
     """Compare what DAPE and plain RAM see on the LQ images with what RAM sees on the HQ ones."""
     from seesr_pl import loading, terminal
-    from seesr_pl.evaluation.semantics import compare_tags
-    from seesr_pl.evaluation.tag_pictures import write_tag_report
+    from seesr_pl.evaluation.semantics import compare_tags, write_tags
 
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     pairs = benchmark.pairs()
     ram = loading.ram_of(cfg.ckpt).to(loading.device(cfg.device))
     batches = benchmark.batches(terminal.track(pairs, "tags"))
     found = compare_tags(ram, batches, group=benchmark.group.pattern)
-    write_tag_report(found, cfg.paths.run)
+    write_tags(found, cfg.paths.run)
     terminal.show_tags(found.rows)
     terminal.show_files([Path(cfg.paths.run) / "tags.csv"])
 

@@ -13,9 +13,9 @@ from seesr_pl.evaluation.semantics import (
     TagExample,
     compare_tags,
     precision_recall_f1,
-    write_table,
+    tag_sheet,
+    write_tags,
 )
-from seesr_pl.evaluation.tag_pictures import tag_sheet
 from seesr_pl.models.ram import RAM
 
 
@@ -106,11 +106,12 @@ def test_examples_are_the_first_pictures_with_three_lists(ram):
     assert [example.teacher for example in examples[:2]] == expected
 
 
-def test_the_table_is_written_as_csv(ram, tmp_path):
+def test_the_table_is_written_as_csv_and_each_example_as_a_sheet(ram, tmp_path):
     result = compare_tags(ram, batches(4))
-    write_table(result, tmp_path / "tags.csv")
+    write_tags(result, tmp_path)
     with (tmp_path / "tags.csv").open() as file:
         rows = list(csv.DictReader(file))
+    assert [path.name for path in sorted(tmp_path.glob("*.png"))] == [f"example_{index}.png" for index in range(4)]
     assert [row["metric"] for row in rows] == [row.metric for row in result.rows]
     assert [float(row["ram"]) for row in rows] == pytest.approx([row.ram for row in result.rows], nan_ok=True)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -17,10 +18,15 @@ from seesr_pl.evaluation.benchmark import group_of
 from seesr_pl.evaluation.ranking import mean_average_precision, precision_difference
 from seesr_pl.evaluation.statistics import paired_interval
 from seesr_pl.files import write_whole
+from seesr_pl.imaging import sheet
+from seesr_pl.imaging.io import write_image
+from seesr_pl.imaging.sheet import RGB
 from seesr_pl.models.ram import RAM, RAMOutput
 from seesr_pl.models.ram_inputs import RAMInputs
 from seesr_pl.types import Batch
 
+_MARGIN, _TEXT_SIZE = 8, 12
+_MISSED, _WRONG = (150, 150, 150), (190, 40, 40)
 PICTURE_METRICS = ("representation_error", "cross_entropy", "logit_error", "precision", "recall", "f1")
 
 
@@ -188,13 +194,43 @@ def precision_recall_f1(predicted: Bool[Tensor, "b k"], wanted: Bool[Tensor, "b 
     }
 
 
-def write_table(result: TagResult, path: str | Path) -> None:
-    """Write the rows of `result` as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def write_tags(result: TagResult, folder: str | Path) -> None:
+    """Write `tags.csv`, the rows of `result`, and `example_<i>.png`, a sheet for each example, into `folder`."""
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
     writer.writerow(TagRow._fields)
     writer.writerows(result.rows)
-    write_whole(path, text.getvalue().encode())
+    write_whole(Path(folder) / "tags.csv", content.getvalue())
+    for index, example in enumerate(result.examples):
+        write_image(Path(folder) / f"example_{index}.png", tag_sheet(example))
+
+
+def tag_sheet(example: TagExample, *, side: int = 384) -> RGB:
+    """LQ and HQ side by side, each enlarged to `side` pixels, above what RAM and DAPE see.
+
+    In the lists of the LQ, tags that the teacher sees too are black, others red, and what is missed is gray.
+    """
+    images = [Image.fromarray(pixels).resize((side, side)) for pixels in (example.lq, example.hq)]
+    margins = (_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)
+    pair = np.pad(sheet.row(*map(np.asarray, images), gap=_MARGIN), margins, constant_values=255)
+    width = pair.shape[1]
+    lists = {
+        f"{example.key}, severity {example.severity:.2f} - RAM on the HQ: ": _judged(example.teacher, example.teacher),
+        "RAM on the LQ: ": _judged(example.ram, example.teacher),
+        "DAPE on the LQ: ": _judged(example.dape, example.teacher),
+    }
+    lines = [
+        line
+        for title, words in lists.items()
+        for line in sheet.wrapped(title, words, width=width - 2 * _MARGIN, size=_TEXT_SIZE)
+    ]
+    below = sheet.text(lines, width=width, size=_TEXT_SIZE, left=_MARGIN, top=0, ground=sheet.WHITE)
+    return np.concatenate([pair, below, np.full((_MARGIN, width, 3), 255, np.uint8)])
+
+
+def _judged(tags: Sequence[str], teacher: Sequence[str]) -> list[sheet.Word]:
+    seen = [(tag, sheet.INK if tag in teacher else _WRONG) for tag in tags]
+    return [*seen, *((tag, _MISSED) for tag in teacher if tag not in tags)]
 
 
 def _rows(pictures: Sequence[dict[str, Any]], photographs: Sequence[str]) -> list[TagRow]:
