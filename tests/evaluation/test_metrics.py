@@ -3,10 +3,9 @@
 import cv2
 import numpy as np
 import pytest
-import torch
 from skimage.metrics import structural_similarity
 
-from seesr_pl.evaluation import PSNRY, SSIMY, psnr_rgb, psnr_y, ssim_y
+from seesr_pl.evaluation import psnr_rgb, psnr_y, ssim_y
 from seesr_pl.evaluation.metrics import luma
 
 
@@ -62,15 +61,6 @@ def test_ssim_counts_opposite_structure_as_none():
     stripes = np.zeros((16, 16, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
     assert ssim_y(stripes, 255 - stripes) == 0.0
-
-
-def test_metric_objects_average_over_images_whatever_the_batches():
-    sr, hr = [np.stack([_photo(i + offset) for i in range(3)]) for offset in (0, 10)]
-    for metric, function in ((PSNRY(), psnr_y), (SSIMY(), ssim_y)):
-        metric.update(torch.from_numpy(sr[:1]), torch.from_numpy(hr[:1]))
-        metric.update(torch.from_numpy(sr[1:]), torch.from_numpy(hr[1:]))
-        expected = np.mean([function(a, b) for a, b in zip(sr, hr, strict=True)])
-        assert float(metric.compute()) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from seesr_pl.evaluation import (
     write_scores,
     write_summary,
 )
-from seesr_pl.evaluation.metrics import RGB
-from seesr_pl.evaluation.scoring import ImageMetric
+from seesr_pl.evaluation.metrics import ImageMetric
 from seesr_pl.evaluation.stages import fingerprint
 from seesr_pl.imaging.io import read_rgb, write_image
+from seesr_pl.types import RGB
 
 
 class Counting(Bicubic):

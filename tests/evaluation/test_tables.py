@@ -3,7 +3,7 @@
 import pytest
 
 from seesr_pl.evaluation import Interval, Result, latex_table, markdown_table
-from seesr_pl.evaluation.scoring import ImageMetric
+from seesr_pl.evaluation.metrics import ImageMetric
 
 METRICS = [
     ImageMetric("psnr_y", lambda sr, hr: 0.0, True, True, "1"),

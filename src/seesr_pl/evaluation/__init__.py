@@ -1,24 +1,38 @@
-"""How good the pictures are: metrics, methods to compare, benchmarks, statistics, and the report."""
+"""How good restored images are: metrics, methods, benchmarks, statistics, report. Names are imported when first used.
 
-from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair
-from seesr_pl.evaluation.methods import Bicubic, GaussianBlur, Images, Method, NonLocalMeans, SeeSRMethod
-from seesr_pl.evaluation.metrics import PSNRY, SSIMY, psnr_rgb, psnr_y, ssim_y
-from seesr_pl.evaluation.report import Chart, Section, Table, format_number, write_report
-from seesr_pl.evaluation.results import Comparison, Result, compare, load_result, result
-from seesr_pl.evaluation.rrdbnet import RRDBNetMethod
-from seesr_pl.evaluation.scoring import FIDELITY, ImageMetric, Metrics, image_metrics, score
-from seesr_pl.evaluation.stages import aggregate, restore, score_all, write_scores, write_summary
-from seesr_pl.evaluation.statistics import Interval, mean_interval, paired_interval, wilcoxon
-from seesr_pl.evaluation.tables import latex_table, markdown_table
+So `method=bicubic` loads neither a network library nor what draws charts.
+"""
+
+from typing import TYPE_CHECKING
+
+from seesr_pl.lazy import attributes
+
+if TYPE_CHECKING:
+    from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair
+    from seesr_pl.evaluation.methods import Bicubic, GaussianBlur, Images, Method, NonLocalMeans
+    from seesr_pl.evaluation.metrics import (
+        FIDELITY,
+        ImageMetric,
+        Metrics,
+        image_metrics,
+        psnr_rgb,
+        psnr_y,
+        score,
+        ssim_y,
+    )
+    from seesr_pl.evaluation.report import Chart, Section, Table, format_number, write_report
+    from seesr_pl.evaluation.results import Comparison, Result, compare, load_result, result
+    from seesr_pl.evaluation.rrdbnet import RRDBNetMethod
+    from seesr_pl.evaluation.seesr import SeeSRMethod
+    from seesr_pl.evaluation.stages import aggregate, restore, score_all, write_scores, write_summary
+    from seesr_pl.evaluation.statistics import Interval, mean_interval, paired_interval, wilcoxon
+    from seesr_pl.evaluation.tables import latex_table, markdown_table
 
 __all__ = [
-    "FIDELITY",
-    "PSNRY",
-    "RRDBNetMethod",
-    "SSIMY",
     "Bicubic",
     "Chart",
     "Comparison",
+    "FIDELITY",
     "FolderBenchmark",
     "GaussianBlur",
     "ImageMetric",
@@ -28,6 +42,7 @@ __all__ = [
     "Metrics",
     "NonLocalMeans",
     "Pair",
+    "RRDBNetMethod",
     "Result",
     "Section",
     "SeeSRMethod",
@@ -53,3 +68,16 @@ __all__ = [
     "write_scores",
     "write_summary",
 ]
+_NAMES = {
+    "benchmark": ("FolderBenchmark", "Pair"),
+    "methods": ("Bicubic", "GaussianBlur", "Images", "Method", "NonLocalMeans"),
+    "metrics": ("FIDELITY", "ImageMetric", "Metrics", "image_metrics", "psnr_rgb", "psnr_y", "score", "ssim_y"),
+    "report": ("Chart", "Section", "Table", "format_number", "write_report"),
+    "results": ("Comparison", "Result", "compare", "load_result", "result"),
+    "rrdbnet": ("RRDBNetMethod",),
+    "seesr": ("SeeSRMethod",),
+    "stages": ("aggregate", "restore", "score_all", "write_scores", "write_summary"),
+    "statistics": ("Interval", "mean_interval", "paired_interval", "wilcoxon"),
+    "tables": ("latex_table", "markdown_table"),
+}
+__getattr__ = attributes(__name__, {name: module for module, names in _NAMES.items() for name in names})

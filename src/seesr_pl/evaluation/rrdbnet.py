@@ -4,16 +4,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seesr_pl.files import MissingFile
 from seesr_pl.imaging.tensors import to_float, to_uint8
+from seesr_pl.types import RGB
 
-RGB = UInt8[np.ndarray, "h w 3"]
 # ESRGAN's first code, which BSRGAN's file follows -> BasicSR's, which Real-ESRGAN's and LDL's follow.
 RENAMED = (
     (r"^RRDB_trunk\.(\d+)\.RDB(\d)", r"body.\1.rdb\2"),

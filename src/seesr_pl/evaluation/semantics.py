@@ -20,10 +20,9 @@ from seesr_pl.evaluation.statistics import paired_interval
 from seesr_pl.files import write_whole
 from seesr_pl.imaging import sheet
 from seesr_pl.imaging.io import write_image
-from seesr_pl.imaging.sheet import RGB
 from seesr_pl.models.ram import RAM, RAMOutput
 from seesr_pl.models.ram_inputs import RAMInputs
-from seesr_pl.types import Batch
+from seesr_pl.types import RGB, Batch
 
 _MARGIN, _TEXT_SIZE = 8, 12
 _MISSED, _WRONG = (150, 150, 150), (190, 40, 40)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from seesr_pl.evaluation.benchmark import Pair
 from seesr_pl.evaluation.methods import Images, Method
-from seesr_pl.evaluation.scoring import ImageMetric, score
+from seesr_pl.evaluation.metrics import ImageMetric, score
 from seesr_pl.evaluation.statistics import Interval, finite_or_none, metric_intervals
 from seesr_pl.imaging.io import read_rgb, write_image
 

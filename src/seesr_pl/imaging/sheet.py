@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-RGB = UInt8[np.ndarray, "h w 3"]
+from seesr_pl.types import RGB
+
 Color = tuple[int, int, int]
 Word = tuple[str, Color]
 WHITE, BLACK, INK = (255, 255, 255), (0, 0, 0), (20, 20, 20)
