@@ -1,15 +1,17 @@
 """Restore a benchmark and score the result: `python evaluate.py ckpt=RUN benchmark=realsr benchmark.root=DIR`."""
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import hydra
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
 from seesr_pl import command_line, config
+from seesr_pl.annotations import hints_of
 
 if TYPE_CHECKING:
     from seesr_pl.evaluation import FolderBenchmark, Metrics, Pair, Result
@@ -61,12 +63,12 @@ def evaluate_restoration(cfg: DictConfig) -> None:
     )  # fmt: skip
     if "score" not in cfg.stages:
         return
-    scores = evaluation.score_all(restored, metrics.available, folder / "scores.jsonl", track=terminal.track)
-    judged = evaluation.result(cfg.method.name, restored, scores, evaluation.aggregate(scores))
+    judged = evaluation.score_all(
+        cfg.method.name, restored, metrics.available, folder / "scores.jsonl", track=terminal.track
+    )
     results = [judged, *(evaluation.load_result(other, judged.groups) for other in cfg.compare)]
-    evaluation.write_scores(folder / "scores.csv", scores)
     facts = summary(cfg, benchmark, pairs, metrics, seconds=[item.seconds for item in restored])
-    evaluation.write_summary(folder / "summary.json", judged.intervals, facts)
+    evaluation.write_result(folder, judged, facts)
     terminal.show_scores(
         results, metrics.available, title=f"{benchmark.name}, {len(pairs)} images",
         published=published(benchmark, pairs), skipped=metrics.skipped,
@@ -125,11 +127,16 @@ def build_method(cfg: DictConfig) -> Any:
 
 
 def settings(cfg: DictConfig) -> dict[str, Any]:
-    """All that a restored image depends on besides its input."""
+    """All that a restored image depends on besides its input; files and folders as `Path`, to be known by content."""
     from seesr_pl.loading import checkpoint_file
 
-    method = {name: value for name, value in config.plain(cfg.method).items() if name != "name"}
-    used = {"ckpt": checkpoint_file(cfg.ckpt), "dtype": cfg.dtype} if cfg.method.get("_partial_") else {}
+    hints = hints_of(get_object(cfg.method._target_))
+    method = {
+        name: Path(value).expanduser() if value is not None and Path in get_args(hints.get(name)) else value
+        for name, value in config.plain(cfg.method).items()
+        if name != "name"
+    }
+    used = {"ckpt": Path(checkpoint_file(cfg.ckpt)), "dtype": cfg.dtype} if cfg.method.get("_partial_") else {}
     return {"method": method, **used}
 
 
@@ -138,7 +145,6 @@ def summary(
 ) -> dict[str, Any]:
     """What `summary.json` says besides the metrics."""
     return {
-        "method": cfg.method.name,
         "benchmark": benchmark.name,
         "images": len(pairs),
         "published_pixels": benchmark.matches_published(pairs),
@@ -165,7 +171,7 @@ def write_report(
         "images": f"{benchmark.root}; pixels: {pixels[facts['published_pixels']]}",
         "seconds per image": evaluation.format_number(facts["seconds_per_image"]),
         **{f"skipped: {name}": reason for name, reason in metrics.skipped.items()},
-        "settings": str(facts["settings"]),
+        "settings": json.dumps(facts["settings"], default=str),
         "command": " ".join(sys.argv),
     }
     evaluation.write_report(

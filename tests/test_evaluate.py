@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -94,6 +95,21 @@ def test_an_evaluation_can_be_compared_with_a_finished_one(evaluate, folder):
 def test_without_the_stage_restore_missing_images_are_an_error(evaluate, folder):
     with pytest.raises(ValueError, match=r"stages=\['score'\] leaves out restore"):
         evaluate.evaluate_restoration(_bicubic(folder, "stages=[score]"))
+
+
+def test_images_of_another_program_are_taken_again_when_they_change(evaluate, folder):
+    theirs = folder.parent / "theirs"
+    shutil.copytree(folder / "hq", theirs)
+    cfg = _bicubic(folder, "method=images", f"++method.dir={theirs}", "stages=[restore,score]")
+    means = []
+    for _ in range(2):
+        evaluate.evaluate_restoration(cfg)
+        summary = json.loads((folder.parent / "outputs" / "images_folder" / "summary.json").read_text())
+        means.append(summary["metrics"]["ssim_y"]["mean"])
+        write_image(theirs / "0.png", np.zeros((64, 64, 3), np.uint8))
+    assert means[0] == 1
+    assert means[1] < 0.6
+    assert summary["settings"]["method"]["dir"] == str(theirs)
 
 
 @pytest.mark.parametrize(

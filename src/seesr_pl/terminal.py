@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from seesr_pl.evaluation.judge import Result
 from seesr_pl.evaluation.metrics import ImageMetric
 from seesr_pl.evaluation.report import format_number
-from seesr_pl.evaluation.results import Result
 from seesr_pl.evaluation.semantics import TagRow
 from seesr_pl.evaluation.statistics import Interval
 

@@ -16,16 +16,13 @@ from seesr_pl.evaluation import (
     Interval,
     Section,
     Table,
-    aggregate,
     format_number,
     image_metrics,
     load_result,
     restore,
-    result,
     score_all,
     write_report,
-    write_scores,
-    write_summary,
+    write_result,
 )  # fmt: skip
 from seesr_pl.evaluation.charts import axis, line_chart, strip_chart
 from seesr_pl.evaluation.report import data_uri
@@ -40,11 +37,9 @@ def pairs(benchmark):
 
 def _evaluate(method, pairs, folder):
     restored = restore(lambda: method, pairs, folder / "restored", settings={})
-    scores = score_all(restored, METRICS, folder / "scores.jsonl")
-    intervals = aggregate(scores)
-    write_scores(folder / "scores.csv", scores)
-    write_summary(folder / "summary.json", intervals, {"method": method.name})
-    return result(method.name, restored, scores, intervals)
+    result = score_all(method.name, restored, METRICS, folder / "scores.jsonl")
+    write_result(folder, result, {})
+    return result
 
 
 @pytest.fixture
@@ -83,6 +78,7 @@ def test_a_finished_evaluation_is_read_back_as_it_was(results, pairs, tmp_path):
     read = load_result(tmp_path / "bicubic", {pair.name: pair.group for pair in pairs})
     assert read.name == "bicubic"
     assert read.paths == results[1].paths
+    assert read.seconds == pytest.approx(results[1].seconds, abs=1e-3)
     for image, values in results[1].values.items():
         assert read.values[image] == pytest.approx(values, abs=1e-6)
     assert read.intervals["psnr_y"] == pytest.approx(results[1].intervals["psnr_y"], abs=1e-5)

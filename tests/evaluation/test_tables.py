@@ -13,7 +13,7 @@ METRICS = [
 
 def _result(name: str, psnr: float, niqe: float | None) -> Result:
     means = {"psnr_y": psnr} | ({} if niqe is None else {"niqe": niqe})
-    return Result(name, {}, {key: Interval(mean, mean, mean, 1) for key, mean in means.items()}, {}, {})
+    return Result(name, {}, {key: Interval(mean, mean, mean, 1) for key, mean in means.items()}, {}, {}, {})
 
 
 @pytest.fixture

@@ -9,6 +9,16 @@ from seesr_pl.lazy import attributes
 
 if TYPE_CHECKING:
     from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair
+    from seesr_pl.evaluation.judge import (
+        Comparison,
+        Restored,
+        Result,
+        compare,
+        load_result,
+        restore,
+        score_all,
+        write_result,
+    )
     from seesr_pl.evaluation.methods import Bicubic, GaussianBlur, Images, Method, NonLocalMeans
     from seesr_pl.evaluation.metrics import (
         FIDELITY,
@@ -21,10 +31,8 @@ if TYPE_CHECKING:
         ssim_y,
     )
     from seesr_pl.evaluation.report import Chart, Section, Table, format_number, write_report
-    from seesr_pl.evaluation.results import Comparison, Result, compare, load_result, result
     from seesr_pl.evaluation.rrdbnet import RRDBNetMethod
     from seesr_pl.evaluation.seesr import SeeSRMethod
-    from seesr_pl.evaluation.stages import aggregate, restore, score_all, write_scores, write_summary
     from seesr_pl.evaluation.statistics import Interval, mean_interval, paired_interval, wilcoxon
     from seesr_pl.evaluation.tables import latex_table, markdown_table
 
@@ -43,11 +51,11 @@ __all__ = [
     "NonLocalMeans",
     "Pair",
     "RRDBNetMethod",
+    "Restored",
     "Result",
     "Section",
     "SeeSRMethod",
     "Table",
-    "aggregate",
     "compare",
     "format_number",
     "image_metrics",
@@ -59,24 +67,21 @@ __all__ = [
     "psnr_rgb",
     "psnr_y",
     "restore",
-    "result",
     "score",
     "score_all",
     "ssim_y",
     "wilcoxon",
     "write_report",
-    "write_scores",
-    "write_summary",
+    "write_result",
 ]
 _NAMES = {
     "benchmark": ("FolderBenchmark", "Pair"),
+    "judge": ("Comparison", "Restored", "Result", "compare", "load_result", "restore", "score_all", "write_result"),
     "methods": ("Bicubic", "GaussianBlur", "Images", "Method", "NonLocalMeans"),
     "metrics": ("FIDELITY", "ImageMetric", "Metrics", "image_metrics", "psnr_rgb", "psnr_y", "score", "ssim_y"),
     "report": ("Chart", "Section", "Table", "format_number", "write_report"),
-    "results": ("Comparison", "Result", "compare", "load_result", "result"),
     "rrdbnet": ("RRDBNetMethod",),
     "seesr": ("SeeSRMethod",),
-    "stages": ("aggregate", "restore", "score_all", "write_scores", "write_summary"),
     "statistics": ("Interval", "mean_interval", "paired_interval", "wilcoxon"),
     "tables": ("latex_table", "markdown_table"),
 }

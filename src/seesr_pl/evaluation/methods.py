@@ -62,7 +62,7 @@ class Images:
     Raises ValueError for a folder that does not exist or holds no image.
     """
 
-    def __init__(self, dir: str, *, name: str = "images") -> None:
+    def __init__(self, dir: str | Path, *, name: str = "images") -> None:
         self.name = name
         self.folder = Path(dir).expanduser()
         self.paths = images_by_stem(self.folder, key="method.dir")
@@ -76,8 +76,8 @@ class Images:
         require_names(dict.fromkeys(names), self.paths, f"method.dir={self.folder}")
 
     @classmethod
-    def missing_files(cls, dir: str) -> list[MissingFile]:
+    def missing_files(cls, dir: str | Path) -> list[MissingFile]:
         """The folder, where it does not exist."""
         if Path(dir).expanduser().is_dir():
             return []
-        return [MissingFile(dir, "the results of the method to judge, one image a file", "method.dir=FOLDER")]
+        return [MissingFile(str(dir), "the results of the method to judge, one image a file", "method.dir=FOLDER")]

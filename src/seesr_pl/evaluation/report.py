@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 from seesr_pl.evaluation.benchmark import Pair
 from seesr_pl.evaluation.charts import line_chart, strip_chart
+from seesr_pl.evaluation.judge import Comparison, Result, compare
 from seesr_pl.evaluation.methods import Bicubic
 from seesr_pl.evaluation.metrics import ImageMetric
-from seesr_pl.evaluation.results import Comparison, Result, compare
 from seesr_pl.evaluation.statistics import finite_or_none
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.types import RGB

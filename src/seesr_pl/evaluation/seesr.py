@@ -1,5 +1,6 @@
 """SeeSR as a method to judge: a pipeline with the settings of one published or tried result."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -33,7 +34,7 @@ class SeeSRMethod:
         seed: int = 0,
         scale: int = 4,
         prompter: PromptStyle | Literal["own"] = "own",
-        prompter_model: str | None = None,
+        prompter_model: str | Path | None = None,
         prompt: str = "",
         added_prompt: str | None = None,
         negative_prompt: str | None = None,
@@ -54,7 +55,7 @@ class SeeSRMethod:
         self.name, self.seed, self.pipeline = name, seed, pipeline
         self.prompter: Prompter | None = None
         if prompter != "own":
-            self.prompter = make_prompter(prompter, ram=pipeline.ram, model=prompter_model)
+            self.prompter = make_prompter(prompter, ram=pipeline.ram, model=_name(prompter_model))
         prompts = {"added_prompt": added_prompt, "negative_prompt": negative_prompt}
         self.settings = {
             "prompt": prompt,
@@ -86,7 +87,11 @@ class SeeSRMethod:
 
     @classmethod
     def missing_files(
-        cls, prompter: PromptStyle | Literal["own"] = "own", prompter_model: str | None = None
+        cls, prompter: PromptStyle | Literal["own"] = "own", prompter_model: str | Path | None = None
     ) -> list[MissingFile]:
         """The weights of the prompter, where they are not on this machine."""
-        return missing_prompt_model(prompter, prompter_model, argument="prompter_model")
+        return missing_prompt_model(prompter, _name(prompter_model), argument="prompter_model")
+
+
+def _name(model: str | Path | None) -> str | None:
+    return None if model is None else str(model)

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from seesr_pl.evaluation.judge import Result
 from seesr_pl.evaluation.metrics import ImageMetric
-from seesr_pl.evaluation.results import Result
 
 ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
 Row = tuple[str, dict[str, float]]
