@@ -1,47 +1,66 @@
 """Restore a benchmark and score the result: `python evaluate.py ckpt=RUN benchmark=realsr benchmark.root=DIR`."""
 
+import inspect
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import hydra
+import rich
+import rich.progress
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
 from seesr_pl import command_line, config
-from seesr_pl.annotations import hints_of
-
-if TYPE_CHECKING:
-    from seesr_pl.evaluation import FolderBenchmark, Metrics, Pair, Result
+from seesr_pl.annotations import accepts, hints_of, in_words
+from seesr_pl.files import write_whole
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
-KEYS = (
-    "task", "ckpt", "seed", "run_name", "metrics", "niqe_parameters", "compare", "stages", "overwrite", "strict",
-    "device", "dtype", "paths", "method", "benchmark",
-)  # fmt: skip
-CHOICES = {"task": ("restoration", "tags"), "stages": ("restore", "score", "report"),
-           "dtype": ("float32", "bfloat16", "float16")}  # fmt: skip
+Stage = Literal["restore", "score", "report"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The keys of conf/evaluate.yaml that name no class, and the values that each may have."""
+
+    task: Literal["restoration", "tags"]
+    ckpt: str | None
+    seed: int
+    run_name: str
+    metrics: str | list[str]
+    niqe_parameters: str | None
+    compare: list[str]
+    stages: Stage | list[Stage]
+    overwrite: bool
+    strict: bool
+    device: str
+    dtype: Literal["float32", "bfloat16", "float16"]
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Check the composed config, then run its task."""
     with command_line.user_errors():
-        config.check(cfg, root_keys=KEYS)
-        check_choices(cfg)
+        check(cfg)
         config.preflight(cfg)
         {"restoration": evaluate_restoration, "tags": evaluate_tags}[cfg.task](cfg)
 
 
-def check_choices(cfg: DictConfig) -> None:
-    """Raise ConfigError for a choice that does not exist, or a checkpoint that is needed and not there."""
-    problems = []
-    for key, known in CHOICES.items():
-        values = [cfg[key]] if isinstance(cfg[key], str) else cfg[key]
-        problems += [f"{key} = {value!r}: expected one of {', '.join(known)}" for value in values if value not in known]
-    if cfg.ckpt is None and (cfg.task == "tags" or cfg.method.get("_partial_")):
+def check(cfg: DictConfig) -> None:
+    """Raise ConfigError for a value that does not fit, or a checkpoint that is needed and not there."""
+    hints = get_type_hints(Options)
+    config.check(cfg, root_keys=(*hints, "paths", "method", "benchmark"))
+    values = config.plain(cfg)
+    problems = [
+        f"{name} = {values[name]!r}: expected {in_words(hint)}"
+        for name, hint in hints.items()
+        if not accepts(values[name], hint)
+    ]
+    if cfg.ckpt is None and (cfg.task == "tags" or needs_pipeline(cfg)):
         problems.append("ckpt = null: give a run folder, a .ckpt file of it or a pipeline folder as ckpt=PATH")
     if cfg.ckpt is not None and not Path(cfg.ckpt).expanduser().exists():
         problems.append(f"ckpt = {cfg.ckpt}: does not exist; runs lie in {cfg.paths.outputs}/<run_name>")
@@ -51,79 +70,92 @@ def check_choices(cfg: DictConfig) -> None:
 
 def evaluate_restoration(cfg: DictConfig) -> None:
     """Restore, score, report; each stage picks up what an earlier run left and still holds."""
-    from seesr_pl import evaluation, terminal
+    from seesr_pl import evaluation
+    from seesr_pl.loading import device
 
-    folder = Path(cfg.paths.run)
-    benchmark = instantiate(cfg.benchmark, _convert_="all")
+    folder, benchmark = Path(cfg.paths.run), instantiate(cfg.benchmark, _convert_="all")
     pairs = benchmark.pairs()
-    metrics = choose_metrics(cfg, pairs)
+    metrics = evaluation.image_metrics(
+        cfg.metrics,
+        has_reference=all(pair.hq is not None for pair in pairs),
+        niqe_parameters=cfg.niqe_parameters,
+        device=device(cfg.device),
+        strict=cfg.strict,
+    )
     restored = evaluation.restore(
-        lambda: build_method(cfg), pairs, folder / "restored",
-        settings=settings(cfg), scale=benchmark.scale, overwrite=cfg.overwrite, track=terminal.track,
-    )  # fmt: skip
+        lambda: build_method(cfg),
+        pairs,
+        folder / "restored",
+        settings=settings(cfg),
+        scale=benchmark.scale,
+        overwrite=cfg.overwrite,
+        track=track,
+    )
     if "score" not in cfg.stages:
         return
-    judged = evaluation.score_all(
-        cfg.method.name, restored, metrics.available, folder / "scores.jsonl", track=terminal.track
-    )
-    results = [judged, *(evaluation.load_result(other, judged.groups) for other in cfg.compare)]
-    facts = summary(cfg, benchmark, pairs, metrics, seconds=[item.seconds for item in restored])
-    evaluation.write_result(folder, judged, facts)
-    terminal.show_scores(
-        results, metrics.available, title=f"{benchmark.name}, {len(pairs)} images",
-        published=published(benchmark, pairs), skipped=metrics.skipped,
-    )  # fmt: skip
-    for name, table in (("table.md", evaluation.markdown_table), ("table.tex", evaluation.latex_table)):
-        (folder / name).write_text(table(results, metrics.available, published(benchmark, pairs)))
+    result = evaluation.score_all(cfg.method.name, restored, metrics.available, folder / "scores.jsonl", track=track)
+    results = [result, *(evaluation.load_result(other, result.groups) for other in cfg.compare)]
+    facts = {
+        "benchmark": benchmark.name,
+        "images": len(pairs),
+        "published_pixels": benchmark.matches_published(pairs),
+        "skipped": metrics.skipped,
+        "seconds_per_image": sum(result.seconds.values()) / len(pairs),
+        "settings": settings(cfg),
+    }
+    evaluation.write_result(folder, result, facts)
+    table = evaluation.score_table(results, metrics.available, benchmark.published_for(pairs))
+    for name, view in (("table.md", evaluation.markdown), ("table.tex", evaluation.latex)):
+        write_whole(folder / name, view(table))
     if "report" in cfg.stages:
-        write_report(folder / "report.html", benchmark, pairs, results, metrics, facts)
-    terminal.show_files(
-        [folder / name for name in ("report.html", "table.md", "summary.json", "scores.csv", "restored")]
-    )
+        evaluation.write_report(
+            folder / "report.html",
+            title=f"{result.name} on {benchmark.name}",
+            pairs=pairs,
+            results=results,
+            metrics=metrics.available,
+            facts=as_text(facts, benchmark.root),
+            published=benchmark.published_for(pairs),
+        )
+    rich.print(evaluation.terminal(table, title=f"{benchmark.name}, {len(pairs)} images"))
+    for name, reason in metrics.skipped.items():
+        rich.print(f"[yellow]skipped[/] {name}: {reason}")
+    show_files(folder / name for name in ("report.html", "table.md", "summary.json", "scores.csv", "restored"))
 
 
 def evaluate_tags(cfg: DictConfig) -> None:
     """Compare what DAPE and plain RAM see on the LQ images with what RAM sees on the HQ ones."""
-    from seesr_pl import loading, terminal
+    from seesr_pl import loading
     from seesr_pl.evaluation.semantics import compare_tags, write_tags
+    from seesr_pl.evaluation.tables import tags
 
     benchmark = instantiate(cfg.benchmark, _convert_="all")
-    pairs = benchmark.pairs()
     ram = loading.ram_of(cfg.ckpt).to(loading.device(cfg.device))
-    batches = benchmark.batches(terminal.track(pairs, "tags"))
+    batches = benchmark.batches(track(benchmark.pairs(), "tags"))
     found = compare_tags(ram, batches, group=benchmark.group.pattern)
     write_tags(found, cfg.paths.run)
-    terminal.show_tags(found.rows)
-    terminal.show_files([Path(cfg.paths.run) / "tags.csv"])
+    rich.print(tags(found.rows))
+    show_files([Path(cfg.paths.run) / "tags.csv"])
 
 
-def choose_metrics(cfg: DictConfig, pairs: Sequence["Pair"]) -> "Metrics":
-    """The metrics that can be computed; raises ValueError for the others if `strict`."""
-    from seesr_pl.evaluation import image_metrics
-    from seesr_pl.loading import device
-
-    names = [cfg.metrics] if isinstance(cfg.metrics, str) else list(cfg.metrics)
-    has_reference = all(pair.hq is not None for pair in pairs)
-    found = image_metrics(
-        names, has_reference=has_reference, niqe_parameters=cfg.niqe_parameters, device=device(cfg.device)
-    )
-    if cfg.strict and found.skipped:
-        raise ValueError("\n".join(f"metric {name}: {reason}" for name, reason in found.skipped.items()))
-    return found
+def needs_pipeline(cfg: DictConfig) -> bool:
+    """Whether the method restores with the pipeline of `ckpt`: its constructor takes one as `pipeline`."""
+    return "pipeline" in inspect.signature(get_object(cfg.method._target_)).parameters
 
 
 def build_method(cfg: DictConfig) -> Any:
-    """The method; one that is partial gets the pipeline of `ckpt`."""
+    """The method, with the pipeline of `ckpt` where it needs one."""
     if "restore" not in cfg.stages:
         raise ValueError(
             f"stages={list(cfg.stages)} leaves out restore, but images in {cfg.paths.run} are not restored"
         )
-    method = instantiate(cfg.method, _convert_="all")
-    if not cfg.method.get("_partial_"):
-        return method
+    if not needs_pipeline(cfg):
+        return instantiate(cfg.method, _convert_="all")
     from seesr_pl import loading
 
-    return method(loading.pipeline_of(cfg.ckpt, device=loading.device(cfg.device), dtype=cfg.dtype))
+    pipeline = loading.pipeline_of(cfg.ckpt, device=loading.device(cfg.device), dtype=cfg.dtype)
+    # By position: Hydra copies what it is given by name, which for a pipeline is gigabytes.
+    return instantiate(cfg.method, pipeline, _convert_="all")
 
 
 def settings(cfg: DictConfig) -> dict[str, Any]:
@@ -136,48 +168,32 @@ def settings(cfg: DictConfig) -> dict[str, Any]:
         for name, value in config.plain(cfg.method).items()
         if name != "name"
     }
-    used = {"ckpt": Path(checkpoint_file(cfg.ckpt)), "dtype": cfg.dtype} if cfg.method.get("_partial_") else {}
+    used = {"ckpt": Path(checkpoint_file(cfg.ckpt)), "dtype": cfg.dtype} if needs_pipeline(cfg) else {}
     return {"method": method, **used}
 
 
-def summary(
-    cfg: DictConfig, benchmark: "FolderBenchmark", pairs: Sequence["Pair"], metrics: "Metrics", *, seconds: list[float]
-) -> dict[str, Any]:
-    """What `summary.json` says besides the metrics."""
-    return {
-        "benchmark": benchmark.name,
-        "images": len(pairs),
-        "published_pixels": benchmark.matches_published(pairs),
-        "skipped": metrics.skipped,
-        "seconds_per_image": sum(seconds) / len(seconds),
-        "settings": settings(cfg),
-    }
-
-
-def published(benchmark: "FolderBenchmark", pairs: Sequence["Pair"]) -> dict[str, dict[str, float]]:
-    """The published rows, which hold for the whole set only."""
-    return benchmark.published if len(pairs) == benchmark.count else {}
-
-
-def write_report(
-    path: Path, benchmark: "FolderBenchmark", pairs: Sequence["Pair"], results: Sequence["Result"],
-    metrics: "Metrics", facts: dict[str, Any],
-) -> None:  # fmt: skip
-    """The page to look at."""
-    from seesr_pl import evaluation
-
+def as_text(facts: dict[str, Any], root: Path) -> dict[str, str]:
+    """What the page says of how it was measured."""
     pixels = {True: "the published ones", False: "NOT the published ones", None: "not checked (no digest is known)"}
-    shown = {
-        "images": f"{benchmark.root}; pixels: {pixels[facts['published_pixels']]}",
-        "seconds per image": evaluation.format_number(facts["seconds_per_image"]),
-        **{f"skipped: {name}": reason for name, reason in metrics.skipped.items()},
+    return {
+        "images": f"{root}; pixels: {pixels[facts['published_pixels']]}",
+        "seconds per image": f"{facts['seconds_per_image']:.4g}",
+        **{f"skipped: {name}": reason for name, reason in facts["skipped"].items()},
         "settings": json.dumps(facts["settings"], default=str),
         "command": " ".join(sys.argv),
     }
-    evaluation.write_report(
-        path, title=f"{results[0].name} on {benchmark.name}", pairs=pairs, results=results, metrics=metrics.available,
-        facts=shown, published=published(benchmark, pairs),
-    )  # fmt: skip
+
+
+def track(items: Sequence[T], description: str) -> Iterable[T]:
+    """Go through `items` with a bar and the time left."""
+    return rich.progress.track(items, description=description)
+
+
+def show_files(paths: Iterable[Path]) -> None:
+    """Print where the results lie."""
+    for path in paths:
+        if path.exists():
+            print(path)
 
 
 if __name__ == "__main__":

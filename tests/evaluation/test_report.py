@@ -16,7 +16,6 @@ from seesr_pl.evaluation import (
     Interval,
     Section,
     Table,
-    format_number,
     image_metrics,
     load_result,
     restore,
@@ -158,13 +157,3 @@ def test_charts_leave_out_what_is_not_finite():
     assert "inf" not in chart
     assert "nan" not in chart
     assert "Nothing was logged" in line_chart({"a": []}, x_label="x", y_label="y")
-
-
-def test_numbers_are_printed_as_tables_print_them():
-    assert [format_number(value) for value in (0.73408, 25.1511, None, 3, "text")] == [
-        "0.7341",
-        "25.15",
-        "-",
-        "3",
-        "text",
-    ]

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
         score,
         ssim_y,
     )
-    from seesr_pl.evaluation.report import Chart, Section, Table, format_number, write_report
+    from seesr_pl.evaluation.report import Chart, Section, Table, write_report
     from seesr_pl.evaluation.rrdbnet import RRDBNetMethod
     from seesr_pl.evaluation.seesr import SeeSRMethod
     from seesr_pl.evaluation.statistics import Interval, mean_interval, paired_interval, wilcoxon
-    from seesr_pl.evaluation.tables import latex_table, markdown_table
+    from seesr_pl.evaluation.tables import ScoreTable, format_number, latex, markdown, score_table, terminal
 
 __all__ = [
     "Bicubic",
@@ -53,15 +53,16 @@ __all__ = [
     "RRDBNetMethod",
     "Restored",
     "Result",
+    "ScoreTable",
     "Section",
     "SeeSRMethod",
     "Table",
     "compare",
     "format_number",
     "image_metrics",
-    "latex_table",
+    "latex",
     "load_result",
-    "markdown_table",
+    "markdown",
     "mean_interval",
     "paired_interval",
     "psnr_rgb",
@@ -69,7 +70,9 @@ __all__ = [
     "restore",
     "score",
     "score_all",
+    "score_table",
     "ssim_y",
+    "terminal",
     "wilcoxon",
     "write_report",
     "write_result",
@@ -79,10 +82,10 @@ _NAMES = {
     "judge": ("Comparison", "Restored", "Result", "compare", "load_result", "restore", "score_all", "write_result"),
     "methods": ("Bicubic", "GaussianBlur", "Images", "Method", "NonLocalMeans"),
     "metrics": ("FIDELITY", "ImageMetric", "Metrics", "image_metrics", "psnr_rgb", "psnr_y", "score", "ssim_y"),
-    "report": ("Chart", "Section", "Table", "format_number", "write_report"),
+    "report": ("Chart", "Section", "Table", "write_report"),
     "rrdbnet": ("RRDBNetMethod",),
     "seesr": ("SeeSRMethod",),
     "statistics": ("Interval", "mean_interval", "paired_interval", "wilcoxon"),
-    "tables": ("latex_table", "markdown_table"),
+    "tables": ("ScoreTable", "format_number", "latex", "markdown", "score_table", "terminal"),
 }
 __getattr__ = attributes(__name__, {name: module for module, names in _NAMES.items() for name in names})

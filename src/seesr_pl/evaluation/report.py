@@ -18,6 +18,7 @@ from seesr_pl.evaluation.judge import Comparison, Result, compare
 from seesr_pl.evaluation.methods import Bicubic
 from seesr_pl.evaluation.metrics import ImageMetric
 from seesr_pl.evaluation.statistics import finite_or_none
+from seesr_pl.evaluation.tables import format_number, score_table
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.types import RGB
 
@@ -69,6 +70,7 @@ def write_report(
 
     Pictures are embedded worst first (by the first metric) until `max_megabytes` are full; the page says how many.
     """
+    scored = [metric for metric in metrics if metric.name in results[0].intervals]
     shown = _pictures(pairs, results, metrics, budget=max_megabytes * 1e6)
     environment = Environment(loader=PackageLoader("seesr_pl.evaluation", "templates"), autoescape=True)
     environment.filters["number"] = format_number
@@ -77,10 +79,8 @@ def write_report(
         facts=facts or {},
         notes=notes,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        metrics=[metric for metric in metrics if metric.name in results[0].intervals],
-        results=results,
-        best=_best(results, metrics),
-        published=published or {},
+        judged=results[0],
+        table=score_table(results, scored, published),
         comparisons=_comparisons(results),
         charts=_distributions(results, metrics),
         sections=[_rendered(section) for section in sections],
@@ -90,15 +90,6 @@ def write_report(
     )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(page, encoding="utf-8")
-
-
-def format_number(value: float | str | None) -> str:
-    """A number as tables print it: 4 significant decimals under 10, 2 above; text as it is."""
-    if value is None or isinstance(value, str):
-        return value or "-"
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
 def data_uri(image: RGB, *, lossless: bool = False) -> str:
@@ -166,16 +157,6 @@ def _gallery(
 
 def _scores(result: Result, image: str) -> dict[str, float | None]:
     return {metric: finite_or_none(value) for metric, value in result.values[image].items()}
-
-
-def _best(results: Sequence[Result], metrics: Sequence[ImageMetric]) -> dict[str, str]:
-    best = {}
-    for metric in metrics:
-        ranked = [result for result in results if metric.name in result.intervals]
-        if len(ranked) > 1:
-            sign = 1 if metric.higher_is_better else -1
-            best[metric.name] = max(ranked, key=lambda r: sign * r.intervals[metric.name].mean).name
-    return best
 
 
 def _comparisons(results: Sequence[Result]) -> dict[str, list[Comparison]]:
