@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torchmetrics.functional.classification import multilabel_average_precision
 
 from seesr_pl.evaluation.benchmark import group_of
-from seesr_pl.evaluation.ranking import mean_average_precision, precision_difference
-from seesr_pl.evaluation.statistics import paired_interval
+from seesr_pl.evaluation.statistics import paired_interval, precision_difference
 from seesr_pl.files import write_whole
 from seesr_pl.imaging import sheet
 from seesr_pl.imaging.io import write_image
@@ -191,6 +191,20 @@ def precision_recall_f1(predicted: Bool[Tensor, "b k"], wanted: Bool[Tensor, "b 
         "recall": both / num_wanted,
         "f1": 2 * both / (num_predicted + num_wanted),
     }
+
+
+def mean_average_precision(logits: Float[Tensor, "b k"], wanted: Bool[Tensor, "b k"]) -> float:
+    """Average precision of each tag's ranking of the images, averaged over the tags that some image has.
+
+    Not a number if no image has any. Equal logits are one threshold.
+    """
+    present = wanted.any(0)
+    if not present.any():
+        return float("nan")
+    # In double precision, so that the sigmoid that torchmetrics takes keeps different logits apart.
+    scores, targets = logits[:, present].double(), wanted[:, present].long()
+    # Arguments are not validated, because that would refuse a single tag.
+    return float(multilabel_average_precision(scores, targets, num_labels=targets.shape[1], validate_args=False))
 
 
 def write_tags(result: TagResult, folder: str | Path) -> None:
