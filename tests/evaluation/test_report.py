@@ -112,7 +112,7 @@ def test_the_page_keeps_to_its_size_and_says_so(results, pairs, tmp_path):
     page = _page(tmp_path, pairs, results, max_megabytes=0.03)
     shown = len(_data(page)["images"])
     assert 0 < shown < 4
-    assert f"{shown} of 4 pictures are embedded" in page
+    assert f"{shown} of 4 images are embedded" in page
     assert len(page) < 30_000 + 40_000
 
 

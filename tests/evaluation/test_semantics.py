@@ -8,7 +8,7 @@ import torch
 from ram_cases import TINY
 
 from seesr_pl.evaluation.semantics import (
-    PICTURE_METRICS,
+    IMAGE_METRICS,
     TagComparison,
     TagExample,
     compare_tags,
@@ -62,7 +62,7 @@ def test_a_fresh_lora_sees_what_plain_ram_sees(ram):
 
 def test_on_an_undamaged_picture_plain_ram_errs_nowhere(ram):
     rows = compare_tags(ram, batches(6, lq_equals_hq=True)).rows
-    values = {row.metric: row.ram for row in rows[: len(PICTURE_METRICS) + 1] if row.metric != "cross_entropy"}
+    values = {row.metric: row.ram for row in rows[: len(IMAGE_METRICS) + 1] if row.metric != "cross_entropy"}
     assert values == pytest.approx(
         {"representation_error": 0, "logit_error": 0, "precision": 1, "recall": 1, "f1": 1, "map": 1}, abs=1e-5
     )
@@ -122,7 +122,7 @@ def test_a_ram_without_lora_is_refused():
 
 
 def test_no_pictures_are_refused(ram):
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         compare_tags(ram, [])
 
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: pictures side by side under a slider, tables, distributions, and what else is given."""
+"""One self-contained HTML page: images side by side under a slider, tables, distributions, and what else is given."""
 
 import base64
 import json
@@ -19,6 +19,7 @@ from seesr_pl.evaluation.methods import Bicubic
 from seesr_pl.evaluation.metrics import ImageMetric
 from seesr_pl.evaluation.statistics import finite_or_none
 from seesr_pl.evaluation.tables import format_number, score_table
+from seesr_pl.files import write_whole
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.types import RGB
 
@@ -68,10 +69,10 @@ def write_report(
 ) -> None:
     """Write the page. `results[0]` is the method that is judged; the others are compared with it.
 
-    Pictures are embedded worst first (by the first metric) until `max_megabytes` are full; the page says how many.
+    Images are embedded worst first (by the first metric) until `max_megabytes` are full; the page says how many.
     """
     scored = [metric for metric in metrics if metric.name in results[0].intervals]
-    shown = _pictures(pairs, results, metrics, budget=max_megabytes * 1e6)
+    shown = _embedded(pairs, results, metrics, budget=max_megabytes * 1e6)
     environment = Environment(loader=PackageLoader("seesr_pl.evaluation", "templates"), autoescape=True)
     environment.filters["number"] = format_number
     page = environment.get_template("report.html.jinja").render(
@@ -88,8 +89,7 @@ def write_report(
         num_shown=len(shown),
         data=Markup(json.dumps(_gallery(shown, results, metrics)).replace("</", "<\\/")),
     )
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(page, encoding="utf-8")
+    write_whole(path, page)
 
 
 def data_uri(image: RGB, *, lossless: bool = False) -> str:
@@ -108,7 +108,7 @@ def _jpeg_options() -> list[int]:
     return [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, *no_subsampling]
 
 
-def _pictures(
+def _embedded(
     pairs: Sequence[Pair], results: Sequence[Result], metrics: Sequence[ImageMetric], *, budget: float
 ) -> dict[str, dict[str, str]]:
     shown: dict[str, dict[str, str]] = {}
