@@ -27,8 +27,8 @@ from seesr_pl.evaluation import (
     paired_interval,
     score,
 )
-from seesr_pl.evaluation.ranking import mean_average_precision, precision_difference
-from seesr_pl.evaluation.statistics import draw_counts, percentile_interval
+from seesr_pl.evaluation.semantics import mean_average_precision
+from seesr_pl.evaluation.statistics import draw_counts, percentile_interval, precision_difference
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.models.ram_inputs import RAMInputs
 from seesr_pl.sampling.pipeline import SeeSRPipeline

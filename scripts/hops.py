@@ -86,8 +86,8 @@ def train() -> Action:
 def training_step() -> Action:
     """`training_step` of SeeSR on the tiny stack, two samples, no trainer."""
     import torch
-    from seesr_pl.models.tiny import tiny_stack
 
+    from seesr_pl.tiny.stack import tiny_stack
     from seesr_pl.training import SeeSRDiffusion
 
     module = SeeSRDiffusion(tiny_stack(lora_rank=8))
@@ -136,9 +136,8 @@ PATHS: dict[str, Callable[[], Action]] = {
 
 
 def _pipeline() -> Any:
-    from seesr_pl.models.tiny import tiny_stack
-
     from seesr_pl.sampling import SeeSRPipeline
+    from seesr_pl.tiny.stack import tiny_stack
 
     return SeeSRPipeline(*tiny_stack(weights="shipped"))
 

@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -51,23 +54,18 @@ def _bicubic(folder: Path, *overrides: str) -> DictConfig:
     return _compose("method=bicubic", "benchmark=folder", *paths, *overrides)
 
 
-def _check(evaluate: ModuleType, cfg: DictConfig) -> None:
-    config.check(cfg)
-    evaluate.check_choices(cfg)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_fits_its_constructor(evaluate, tmp_path, method):
     files = [f"benchmark.root={tmp_path}", f"ckpt={tmp_path}", *FILES.get(method, [])]
     cfg = _compose(f"method={method}", "benchmark=folder", *files)
-    _check(evaluate, cfg)
+    evaluate.check(cfg)
     assert cfg.run_name == f"{cfg.method.name}_folder"
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_every_benchmark_fits_its_constructor(evaluate, tmp_path, benchmark):
     cfg = _compose("method=bicubic", f"benchmark={benchmark}", f"benchmark.root={tmp_path}")
-    _check(evaluate, cfg)
+    evaluate.check(cfg)
     config.preflight(cfg)
     assert cfg.run_name == f"bicubic_{benchmark}"
 
@@ -96,11 +94,26 @@ def test_without_the_stage_restore_missing_images_are_an_error(evaluate, folder)
         evaluate.evaluate_restoration(_bicubic(folder, "stages=[score]"))
 
 
+def test_images_of_another_program_are_taken_again_when_they_change(evaluate, folder):
+    theirs = folder.parent / "theirs"
+    shutil.copytree(folder / "hq", theirs)
+    cfg = _bicubic(folder, "method=images", f"++method.dir={theirs}", "stages=[restore,score]")
+    means = []
+    for _ in range(2):
+        evaluate.evaluate_restoration(cfg)
+        summary = json.loads((folder.parent / "outputs" / "images_folder" / "summary.json").read_text())
+        means.append(summary["metrics"]["ssim_y"]["mean"])
+        write_image(theirs / "0.png", np.zeros((64, 64, 3), np.uint8))
+    assert means[0] == 1
+    assert means[1] < 0.6
+    assert summary["settings"]["method"]["dir"] == str(theirs)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["task=tag"], "task = 'tag': expected one of restoration, tags"),
-        (["stages=[restroe]"], "stages = 'restroe': expected one of restore, score, report"),
+        (["task=tag"], "task = 'tag': expected one of 'restoration', 'tags'"),
+        (["stages=[restroe]"], "stages = ['restroe']: expected one of 'restore', 'score', 'report'"),
         (["method=seesr"], "ckpt = null: give a run folder"),
         (["ckpt=/nowhere"], "ckpt = /nowhere: does not exist"),
         (["+benchmark.count=many"], "benchmark.count = 'many': expected int"),
@@ -110,7 +123,7 @@ def test_without_the_stage_restore_missing_images_are_an_error(evaluate, folder)
 )
 def test_a_mistake_names_its_key_and_the_fix(evaluate, folder, overrides, message):
     with pytest.raises(config.ConfigError) as error:
-        _check(evaluate, _bicubic(folder, *overrides))
+        evaluate.check(_bicubic(folder, *overrides))
     assert message in str(error.value)
 
 
@@ -122,6 +135,24 @@ def test_a_metric_that_is_not_available_fails_only_if_strict(evaluate, folder):
     cfg.strict = True
     with pytest.raises(ValueError, match="metric niqe: needs its parameter file"):
         evaluate.evaluate_restoration(cfg)
+
+
+@pytest.mark.parametrize("wanted", ["help", "scores"])
+def test_no_network_library_is_imported_where_no_network_restores(folder, wanted):
+    arguments = [
+        "method=bicubic",
+        "benchmark=folder",
+        f"benchmark.root={folder}",
+        f"paths.outputs={folder.parent}/out",
+        "stages=[restore,score]",
+    ]
+    command = [sys.executable, "-X", "importtime", str(ROOT / "evaluate.py"), *arguments]
+    run = subprocess.run([*command, *(["--help"] if wanted == "help" else [])], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert ("python evaluate.py ckpt=RUN" if wanted == "help" else "summary.json") in run.stdout
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in run.stderr.splitlines()}
+    assert "hydra" in imported
+    assert not imported & {"transformers", "peft", "diffusers", "torchmetrics", "lightning", "matplotlib"}
 
 
 @pytest.mark.slow

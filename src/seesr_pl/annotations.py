@@ -39,6 +39,12 @@ def hints_of(target: Callable[..., Any]) -> dict[str, Any]:
 
 def in_words(hint: Any) -> str:
     """An annotation as an error message names it."""
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(hint)))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(in_words(argument) for argument in get_args(hint))
+    if get_origin(hint) is list:
+        return f"a list of {in_words(get_args(hint)[0])}"
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 

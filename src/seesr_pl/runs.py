@@ -126,6 +126,11 @@ def checkpoint_file(ckpt: str | Path) -> str:
     return str(Path(ckpt).expanduser() if is_pipeline(ckpt) else RunFolder.of(ckpt).checkpoint)
 
 
+def recorded_sampler(ckpt: str | Path) -> dict[str, Any]:
+    """What a run changes of the official sampling settings; {} for a pipeline folder, which holds its own."""
+    return {} if is_pipeline(ckpt) else plain(RunFolder.of(ckpt).recorded()).get("sampler", {})
+
+
 def _run_pipeline(ckpt: str | Path, dtype: "torch.dtype") -> "SeeSRPipeline":
     from seesr_pl.training import SeeSRDiffusion
 

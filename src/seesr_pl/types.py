@@ -2,7 +2,12 @@
 
 from typing import TypedDict
 
+import numpy as np
+from jaxtyping import UInt8
 from torch import Tensor
+
+RGB = UInt8[np.ndarray, "h w 3"]
+"""An image in memory and in files: 8 bits, red, green, blue, channel last."""
 
 
 class Batch(TypedDict):

@@ -104,3 +104,10 @@ def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "lq").mkdir()
     with pytest.raises(ValueError, match="holds no image"):
         FolderBenchmark(str(tmp_path)).pairs()
+
+
+def test_published_means_hold_for_the_whole_set_only(root):
+    benchmark = FolderBenchmark(str(root), count=4, published={"SeeSR": {"psnr_y": 25.18}})
+    pairs = benchmark.pairs()
+    assert benchmark.published_for(pairs) == {"SeeSR": {"psnr_y": 25.18}}
+    assert benchmark.published_for(pairs[:3]) == {}

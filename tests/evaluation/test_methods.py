@@ -1,6 +1,5 @@
 """Methods: sizes, identities, and that a result depends on the image and its name alone."""
 
-import inspect
 from types import SimpleNamespace
 
 import cv2
@@ -62,39 +61,39 @@ def test_a_folder_that_does_not_exist_is_a_missing_file(tmp_path):
         Images(str(tmp_path / "nowhere"))
 
 
-class NoisyPipeline:
-    """Answers as a diffusers pipeline does: the enlarged image plus noise from the generator."""
-
-    def __call__(self, image, *, generator, upscale, **settings):
-        large = np.asarray(image.resize((image.width * upscale, image.height * upscale)))
-        noise = torch.randint(0, 9, large.shape, generator=generator).numpy()
-        return SimpleNamespace(images=[Image.fromarray((large // 2 + noise).astype(np.uint8))])
+QUICK = {"num_inference_steps": 2, "guidance_scale": 1.0, "process_size": 64}
 
 
-def test_the_noise_of_seesr_depends_on_seed_and_name_and_not_on_the_order(picture):
-    lq = picture(0, 16)
-    first, second = (SeeSRMethod(NoisyPipeline(), seed=1) for _ in range(2))
-    first(lq, name="other")
-    np.testing.assert_array_equal(first(lq, name="a"), second(lq, name="a"))
-    assert (first(lq, name="a") != first(lq, name="b")).any()
-    assert (first(lq, name="a") != SeeSRMethod(NoisyPipeline(), seed=2)(lq, name="a")).any()
-
-
-def test_the_settings_of_seesr_have_the_names_and_defaults_of_the_pipeline():
-    from seesr_pl.sampling.pipeline import SeeSRPipeline
-
-    theirs = {name: p.default for name, p in inspect.signature(SeeSRPipeline.__call__).parameters.items()}
-    ours = SeeSRMethod(NoisyPipeline()).settings
-    assert ours == {name: theirs[name] for name in ours}
-
-
-def test_every_setting_of_seesr_reaches_the_pipeline(picture):
+@pytest.fixture(scope="module")
+def pipeline():
     from stacks import small_stack
 
     from seesr_pl.sampling.pipeline import SeeSRPipeline
 
-    pipeline, lq = SeeSRPipeline(*small_stack()), picture(0, 16)[:12]
+    pipeline = SeeSRPipeline(*small_stack())
     pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_the_noise_of_seesr_depends_on_seed_and_name_and_not_on_the_order(pipeline, picture):
+    lq = picture(0, 16)
+    first, second, other = (SeeSRMethod(pipeline, seed=seed, sampler=QUICK) for seed in (1, 1, 2))
+    first(lq, name="other")
+    np.testing.assert_array_equal(first(lq, name="a"), second(lq, name="a"))
+    assert (first(lq, name="a") != first(lq, name="b")).any()
+    assert (first(lq, name="a") != other(lq, name="a")).any()
+
+
+def test_what_seesr_is_not_told_is_the_pipelines_own_setting(pipeline):
+    from seesr_pl.sampling import OFFICIAL
+
+    assert SeeSRMethod(pipeline).sampling == OFFICIAL
+    own = OFFICIAL.changed({"num_inference_steps": 7, "tile": 40})
+    assert SeeSRMethod(SimpleNamespace(sampling=own), sampler={"tile": 50}).sampling == own.changed({"tile": 50})
+
+
+def test_every_setting_of_seesr_reaches_the_pipeline(pipeline, picture):
+    lq = picture(0, 16)[:12]
     settings = {
         "prompt": "old stone wall",
         "added_prompt": "clean",
@@ -110,10 +109,11 @@ def test_every_setting_of_seesr_reaches_the_pipeline(picture):
         "overlap": 2,
         "vae_tile": 64,
         "recipe": "official",
-        "solver": "ddim",
+        "scheduler": "ddim",
     }
     torch.manual_seed(0)
-    found = SeeSRMethod(pipeline, seed=3, scale=2, prompter="none", **settings)(lq, name="a")
+    found = SeeSRMethod(pipeline, seed=3, scale=2, prompter="none", sampler=settings)(lq, name="a")
+    pipeline.describe_by("own")
     torch.manual_seed(0)
     generator = keyed.torch_generator(3, "restore", "a")
     expected = pipeline(Image.fromarray(lq), generator=generator, upscale=2, tags=[""], **settings).images[0]
@@ -125,7 +125,7 @@ def test_seesr_restores_with_the_real_pipeline_and_repeats_itself(picture):
     from seesr_pl.sampling.pipeline import SeeSRPipeline
     from seesr_pl.tiny.stack import tiny_stack
 
-    method = SeeSRMethod(SeeSRPipeline(*tiny_stack()), num_inference_steps=1, guidance_scale=1.0)
+    method = SeeSRMethod(SeeSRPipeline(*tiny_stack()), sampler={"num_inference_steps": 1, "guidance_scale": 1.0})
     first = method(picture(0, 20), name="a")
     assert first.shape == (80, 80, 3)
     assert first.dtype == np.uint8

@@ -1,12 +1,13 @@
-"""PSNR and SSIM: identities, closed forms, and the values published for a real set."""
+"""PSNR and SSIM: identities, closed forms, published values. By name: known ones work, absent ones give a reason."""
+
+import importlib.util
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from skimage.metrics import structural_similarity
 
-from seesr_pl.evaluation import PSNRY, SSIMY, psnr_rgb, psnr_y, ssim_y
+from seesr_pl.evaluation import FIDELITY, image_metrics, psnr_rgb, psnr_y, score, ssim_y
 from seesr_pl.evaluation.metrics import luma
 
 
@@ -64,15 +65,6 @@ def test_ssim_counts_opposite_structure_as_none():
     assert ssim_y(stripes, 255 - stripes) == 0.0
 
 
-def test_metric_objects_average_over_images_whatever_the_batches():
-    sr, hr = [np.stack([_photo(i + offset) for i in range(3)]) for offset in (0, 10)]
-    for metric, function in ((PSNRY(), psnr_y), (SSIMY(), ssim_y)):
-        metric.update(torch.from_numpy(sr[:1]), torch.from_numpy(hr[:1]))
-        metric.update(torch.from_numpy(sr[1:]), torch.from_numpy(hr[1:]))
-        expected = np.mean([function(a, b) for a, b in zip(sr, hr, strict=True)])
-        assert float(metric.compute()) == pytest.approx(expected, rel=1e-6)
-
-
 @pytest.mark.parametrize(
     ("sr", "message"),
     [
@@ -89,6 +81,39 @@ def test_images_that_cannot_be_compared_are_named(sr, message):
 def test_ssim_of_an_image_smaller_than_its_window_is_refused():
     with pytest.raises(ValueError, match="at least 11 pixels"):
         ssim_y(np.zeros((10, 40, 3), np.uint8), np.zeros((10, 40, 3), np.uint8))
+
+
+def test_score_gives_each_metric_its_name(picture):
+    sr, hr = picture(0), picture(1)
+    assert score(sr, hr) == {"psnr_y": psnr_y(sr, hr), "ssim_y": ssim_y(sr, hr)}
+    metrics = image_metrics(["psnr_rgb", "psnr_y"]).available
+    assert list(score(sr, hr, metrics).items()) == [("psnr_rgb", psnr_rgb(sr, hr)), ("psnr_y", psnr_y(sr, hr))]
+
+
+def test_metrics_that_need_a_reference_are_left_out_without_one(picture):
+    assert score(picture(0), None, FIDELITY) == {}
+    found = image_metrics(["psnr_y"], has_reference=False)
+    assert found.available == []
+    assert "needs reference images" in found.skipped["psnr_y"]
+
+
+def test_a_name_given_twice_is_computed_once():
+    assert [metric.name for metric in image_metrics(["psnr_y", "psnr_y"]).available] == ["psnr_y"]
+
+
+def test_niqe_without_its_parameters_is_skipped_with_the_key_to_give():
+    assert "niqe_parameters=PATH" in image_metrics(["niqe"]).skipped["niqe"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyiqa") is not None, reason="pyiqa is installed")
+def test_a_metric_of_an_extra_that_is_not_installed_is_skipped_with_the_command():
+    assert "pip install 'seesr-pl[iqa]'" in image_metrics(["musiq"]).skipped["musiq"]
+
+
+@pytest.mark.parametrize(("name", "near"), [("pnsr_y", "psnr_y"), ("ssim", "ssim_y"), ("MUSIQ", "musiq")])
+def test_an_unknown_name_is_refused_with_the_nearest_one(name, near):
+    with pytest.raises(ValueError, match=f"'{name}' is not a metric; did you mean '{near}'"):
+        image_metrics([name])
 
 
 @pytest.mark.slow

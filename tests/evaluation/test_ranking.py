@@ -1,13 +1,12 @@
-"""Mean average precision is the one of others, and its interval that of pictures drawn with copies."""
+"""The resampled mean average precision is that of torchmetrics for images drawn with copies."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from torchmetrics.classification import MultilabelAveragePrecision
 
-from seesr_pl.evaluation.ranking import mean_average_precision, precision_difference, resampled
+from seesr_pl.evaluation.semantics import mean_average_precision
+from seesr_pl.evaluation.statistics import precision_difference, resampled_precision
 
 
 @pytest.fixture
@@ -18,10 +17,20 @@ def seen():
     return *logits, torch.rand(40, 7, generator=generator) < 0.3
 
 
-def test_mean_average_precision_equals_torchmetrics(seen):
+@pytest.mark.parametrize("step", [None, 0.5])
+def test_a_resample_is_torchmetrics_value_for_images_with_copies(seen, step):
     logits, _, wanted = seen
-    expected = MultilabelAveragePrecision(num_labels=7)(logits, wanted.long())
-    assert mean_average_precision(logits, wanted) == pytest.approx(expected.item(), abs=1e-6)
+    # In steps, many images have equal logits.
+    logits = logits if step is None else (logits / step).round() * step
+    counts = torch.randint(0, 4, (3, 40), generator=torch.Generator().manual_seed(1))
+    for row, found in zip(counts, resampled_precision(logits, wanted, counts), strict=True):
+        copies = torch.arange(40).repeat_interleave(row)
+        assert found.item() == pytest.approx(mean_average_precision(logits[copies], wanted[copies]), abs=1e-6)
+
+
+def test_large_logits_are_not_made_equal():
+    logits, wanted = torch.tensor([[20.0], [30.0], [25.0]]), torch.tensor([[False], [True], [False]])
+    assert mean_average_precision(logits, wanted) == 1
 
 
 def test_mean_average_precision_counts_only_tags_that_occur():
@@ -30,35 +39,16 @@ def test_mean_average_precision_counts_only_tags_that_occur():
     assert math.isnan(mean_average_precision(logits, torch.zeros(2, 2, dtype=torch.bool)))
 
 
-def test_images_of_equal_logit_rank_in_their_order():
+def test_images_of_equal_logit_are_one_threshold():
     wanted = torch.tensor([[True], [False], [True], [True]])
-    # The first, third and fourth of four are wanted; were equal ones all above each other, each precision were 3/4.
-    assert mean_average_precision(torch.zeros(4, 1), wanted) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
-
-
-def average_precision(logits, wanted, counts):
-    """Of one tag, picture by picture from the highest logit down; copies of a picture come at once."""
-    seen = right = total = 0.0
-    for picture in logits.argsort(descending=True).tolist():
-        count = counts[picture].item()
-        seen += count
-        if wanted[picture] and count:
-            right += count
-            total += count * right / seen
-    return total / right
-
-
-def test_a_resample_is_that_of_pictures_with_copies(seen):
-    logits, _, wanted = seen
-    counts = torch.randint(0, 4, (3, 40), generator=torch.Generator().manual_seed(1)).double()
-    for row, found in zip(counts, resampled(logits, wanted, counts), strict=True):
-        each = [average_precision(logits[:, tag], wanted[:, tag], row) for tag in range(7)]
-        assert found.item() == pytest.approx(np.mean(each))
+    # In their order the precisions of the first, third and fourth would be 1, 2/3 and 3/4.
+    assert mean_average_precision(torch.zeros(4, 1), wanted) == 3 / 4
+    assert resampled_precision(torch.zeros(4, 1), wanted, torch.ones(1, 4)).item() == 3 / 4
 
 
 def test_tags_that_a_resample_lacks_do_not_count_in_it():
     logits, wanted = torch.tensor([[2.0, 1.0], [1.0, 2.0], [3.0, 0.0]]), torch.tensor([[1, 0], [0, 1], [0, 0]]).bool()
-    assert resampled(logits, wanted, torch.tensor([[1.0, 0.0, 1.0]])).item() == 0.5
+    assert resampled_precision(logits, wanted, torch.tensor([[1.0, 0.0, 1.0]])).item() == 0.5
 
 
 def test_the_interval_is_of_the_difference_and_holds_it(seen):

@@ -6,15 +6,13 @@ from seesr_pl.evaluation import (
     Bicubic,
     Interval,
     Result,
-    aggregate,
     compare,
     image_metrics,
     load_result,
     paired_interval,
     restore,
     score_all,
-    write_scores,
-    write_summary,
+    write_result,
 )
 
 IMAGES = [f"{photograph}_{number}" for photograph in "abc" for number in range(2)]
@@ -29,7 +27,7 @@ OURS = {
 def made(values: dict[str, dict[str, float]]) -> Result:
     metrics = dict.fromkeys(name for scores in values.values() for name in scores)
     intervals = {name: Interval(0.0, 0.0, 0.0, len(values)) for name in metrics}
-    return Result("a method", values, intervals, {}, {image: image[0] for image in values})
+    return Result("a method", values, intervals, {}, {image: image[0] for image in values}, {})
 
 
 def compared(ours, theirs) -> dict:
@@ -70,9 +68,8 @@ def test_images_are_paired_by_name_and_those_that_one_method_lacks_are_left_out(
 def folder(benchmark, tmp_path):
     """A finished evaluation of four images."""
     restored = restore(Bicubic, benchmark.pairs(), tmp_path / "run" / "restored", settings={})
-    scores = score_all(restored, image_metrics(["psnr_y"]).available, tmp_path / "run" / "scores.jsonl")
-    write_scores(tmp_path / "run" / "scores.csv", scores)
-    write_summary(tmp_path / "run" / "summary.json", aggregate(scores), {"method": "bicubic"})
+    metrics = image_metrics(["psnr_y"]).available
+    write_result(tmp_path / "run", score_all("bicubic", restored, metrics, tmp_path / "run" / "scores.jsonl"), {})
     return tmp_path / "run"
 
 

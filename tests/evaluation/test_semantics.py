@@ -8,14 +8,14 @@ import torch
 from ram_cases import TINY
 
 from seesr_pl.evaluation.semantics import (
-    PICTURE_METRICS,
+    IMAGE_METRICS,
     TagComparison,
     TagExample,
     compare_tags,
     precision_recall_f1,
-    write_table,
+    tag_sheet,
+    write_tags,
 )
-from seesr_pl.evaluation.tag_pictures import tag_sheet
 from seesr_pl.models.ram import RAM
 
 
@@ -62,7 +62,7 @@ def test_a_fresh_lora_sees_what_plain_ram_sees(ram):
 
 def test_on_an_undamaged_picture_plain_ram_errs_nowhere(ram):
     rows = compare_tags(ram, batches(6, lq_equals_hq=True)).rows
-    values = {row.metric: row.ram for row in rows[: len(PICTURE_METRICS) + 1] if row.metric != "cross_entropy"}
+    values = {row.metric: row.ram for row in rows[: len(IMAGE_METRICS) + 1] if row.metric != "cross_entropy"}
     assert values == pytest.approx(
         {"representation_error": 0, "logit_error": 0, "precision": 1, "recall": 1, "f1": 1, "map": 1}, abs=1e-5
     )
@@ -106,11 +106,12 @@ def test_examples_are_the_first_pictures_with_three_lists(ram):
     assert [example.teacher for example in examples[:2]] == expected
 
 
-def test_the_table_is_written_as_csv(ram, tmp_path):
+def test_the_table_is_written_as_csv_and_each_example_as_a_sheet(ram, tmp_path):
     result = compare_tags(ram, batches(4))
-    write_table(result, tmp_path / "tags.csv")
+    write_tags(result, tmp_path)
     with (tmp_path / "tags.csv").open() as file:
         rows = list(csv.DictReader(file))
+    assert [path.name for path in sorted(tmp_path.glob("*.png"))] == [f"example_{index}.png" for index in range(4)]
     assert [row["metric"] for row in rows] == [row.metric for row in result.rows]
     assert [float(row["ram"]) for row in rows] == pytest.approx([row.ram for row in result.rows], nan_ok=True)
 
@@ -121,7 +122,7 @@ def test_a_ram_without_lora_is_refused():
 
 
 def test_no_pictures_are_refused(ram):
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         compare_tags(ram, [])
 
 

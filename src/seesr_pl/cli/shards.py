@@ -105,14 +105,18 @@ def show(
 ) -> None:
     """Write a contact sheet of hq/lq pairs as a training run with this seed and only these shards meets them."""
     from seesr_pl.data import ShardDataset, ShardSource
-    from seesr_pl.data.contact_sheet import contact_sheet
     from seesr_pl.imaging.io import write_image
+    from seesr_pl.imaging.sheet import CaptionedPair, contact_sheet
 
     dataset = ShardDataset(
         [ShardSource(urls)], degradation=_degradation(degradation), seed=seed, crop=crop, crop_size=crop_size
     )
     start = epoch * len(dataset) + first
-    write_image(out, contact_sheet([dataset[position] for position in range(start, start + num)]))
+    samples = [dataset[position] for position in range(start, start + num)]
+    captions = [f"id {s.sample_id} epoch {s.epoch} severity {s.severity:.2f} {s.key}" for s in samples]
+    write_image(
+        out, contact_sheet([CaptionedPair(s.hq, s.lq, text) for s, text in zip(samples, captions, strict=True)])
+    )
 
 
 def _degradation(path: Path | None) -> Any:

@@ -1,129 +1,102 @@
-"""Small charts as inline SVG that take their colours from the page, light or dark."""
+"""Charts as SVG that take their colours from the page around them, light or dark."""
 
-import math
-from collections.abc import Mapping, Sequence
-from html import escape
-from typing import NamedTuple
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import StringIO
+from math import isfinite
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from seesr_pl.evaluation.statistics import Interval
 
-WIDTH, HEIGHT = 560, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 14, 40
-ROW = 34
 NUM_COLORS = 6
-
-
-class Axis(NamedTuple):
-    """A linear map from data to pixels with round tick values."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    ticks: list[float]
-
-    def __call__(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+WIDTH, HEIGHT, ROW = 560, 260, 34
+# Matplotlib knows no CSS variables: each of these colours stands for one until the SVG is written.
+TEXT, MUTED, GRID = "#000001", "#000002", "#000003"
+SERIES = [f"#0000{16 + index:02x}" for index in range(NUM_COLORS)]
+VARIABLES = {TEXT: "--text", MUTED: "--muted", GRID: "--line"} | {c: f"--s{i}" for i, c in enumerate(SERIES)}
+# Any: matplotlib's annotation is a Literal of all its keys.
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "",
+    "text.parse_math": False,
+    "text.color": TEXT,
+    "font.size": 12,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+}
 
 
 def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str, y_label: str) -> str:
-    """One polyline for each named series of (x, y) points; points that are not finite are left out."""
-    curves = {name: [p for p in points if all(map(math.isfinite, p))] for name, points in series.items()}
-    points = [point for curve in curves.values() for point in curve]
-    if not points:
+    """Draw a line for each named series of (x, y) points; points that are not finite are left out."""
+    curves = {name: [point for point in points if all(map(isfinite, point))] for name, points in series.items()}
+    if not any(curves.values()):
         return '<p class="muted">Nothing was logged.</p>'
-    x = axis([p[0] for p in points], LEFT, WIDTH - RIGHT)
-    y = axis([p[1] for p in points], HEIGHT - BOTTOM, TOP)
-    parts = [_grid(x, y), _labels(x_label, y_label)]
-    for index, curve in enumerate(curves.values()):
-        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in curve)
-        parts.append(f'<polyline class="line c{index % NUM_COLORS}" points="{path}"/>')
-    return _svg(parts, HEIGHT) + _legend(list(curves))
+    with _svg(HEIGHT) as (axes, svg):
+        for index, (name, curve) in enumerate(curves.items()):
+            x, y = zip(*curve, strict=True) if curve else ((), ())
+            axes.plot(x, y, color=SERIES[index % NUM_COLORS], linewidth=1.5, label=name)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        if len(curves) > 1:
+            axes.legend()
+    return svg.getvalue()
 
 
 def strip_chart(values: Mapping[str, Sequence[float]], intervals: Mapping[str, Interval], *, label: str) -> str:
-    """For each named row a dot for each value, and its mean with the 95 % interval."""
-    rows = {name: [v for v in row if math.isfinite(v)] for name, row in values.items()}
-    every = [value for row in rows.values() for value in row]
-    if not every:
+    """Draw for each named row a dot for each value, and its mean with the 95 % interval."""
+    rows = {name: [value for value in row if isfinite(value)] for name, row in values.items()}
+    if not any(rows.values()):
         return ""
-    height = TOP + ROW * len(rows) + BOTTOM
-    x = axis(every, 120, WIDTH - RIGHT)
-    parts = [
-        f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
-        f'<text class="tick" x="{x(t):.1f}" y="{height - BOTTOM + 16}" text-anchor="middle">{_number(t)}</text>'
-        for t in x.ticks
-    ]
-    for index, (name, row) in enumerate(rows.items()):
-        parts.append(_strip(x, TOP + ROW * (index + 0.5), name, row, intervals[name], index))
-    parts.append(f'<text class="axis" x="{(120 + WIDTH - RIGHT) / 2}" y="{height - 6}">{escape(label)}</text>')
-    return _svg(parts, height)
+    with _svg(54 + ROW * len(rows)) as (axes, svg):
+        for place, (name, row) in enumerate(rows.items()):
+            # A fixed zigzag keeps equal values apart.
+            heights = [place + (index * 7 % 15 - 7) * 0.024 for index in range(len(row))]
+            color = SERIES[place % NUM_COLORS]
+            axes.plot(row, heights, "o", markersize=5, alpha=0.4, markeredgewidth=0, color=color)
+            mean, low, high, _ = intervals[name]
+            if isfinite(low):
+                axes.plot([low, high], [place, place], color=TEXT, alpha=0.55, linewidth=4, solid_capstyle="butt")
+            if isfinite(mean):
+                axes.plot([mean, mean], [place - 0.32, place + 0.32], color=TEXT, linewidth=1.5)
+        axes.set_yticks(range(len(rows)), [name[:18] for name in rows], color=TEXT)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(label)
+    return svg.getvalue()
 
 
-def axis(values: Sequence[float], start: float, end: float) -> Axis:
-    """An axis that holds all `values`, its ends on round numbers; a single value gets room on both sides."""
-    low, high = min(values), max(values)
-    if low == high:
-        low, high = low - (abs(low) or 1) * 0.1, high + (abs(high) or 1) * 0.1
-    step = _round_step((high - low) / 5)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    ticks = [round(index * step, 12) for index in range(first, last + 1)]
-    return Axis(ticks[0], ticks[-1], start, end, ticks)
-
-
-def _round_step(raw: float) -> float:
-    power = 10 ** math.floor(math.log10(raw))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
-
-
-def _strip(x: Axis, y: float, name: str, row: Sequence[float], interval: Interval, index: int) -> str:
-    # A fixed zigzag keeps equal values apart.
-    dots = "".join(
-        f'<circle class="dot c{index % NUM_COLORS}" cx="{x(v):.1f}" cy="{y + (i * 7 % 15 - 7) * 0.8:.1f}" r="2.6"/>'
-        for i, v in enumerate(row)
-    )
-    band = ""
-    if math.isfinite(interval.low):
-        band = f'<line class="ci" x1="{x(interval.low):.1f}" x2="{x(interval.high):.1f}" y1="{y}" y2="{y}"/>'
-    mean = ""
-    if math.isfinite(interval.mean):
-        mean = (
-            f'<line class="mean" x1="{x(interval.mean):.1f}" x2="{x(interval.mean):.1f}" y1="{y - 11}" y2="{y + 11}"/>'
+@contextmanager
+def _svg(height: float) -> Iterator[tuple[Axes, StringIO]]:
+    """Axes to draw on, and what then holds the SVG element."""
+    svg, written = StringIO(), StringIO()
+    with rc_context(STYLE):
+        figure = Figure((WIDTH / 72, height / 72), layout="constrained")
+        yield figure.subplots(), svg
+        figure.savefig(
+            written, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )
-    return f'<text class="row" x="112" y="{y + 4}">{escape(name[:18])}</text>{dots}{band}{mean}'
-
-
-def _grid(x: Axis, y: Axis) -> str:
-    lines = [
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
-        f'<text class="tick" x="{LEFT - 8}" y="{y(t) + 4:.1f}" text-anchor="end">{_number(t)}</text>'
-        for t in y.ticks
-    ]
-    lines += [
-        f'<text class="tick" x="{x(t):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_number(t)}</text>'
-        for t in x.ticks
-    ]
-    return "".join(lines)
-
-
-def _labels(x_label: str, y_label: str) -> str:
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    return (
-        f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}">{escape(x_label)}</text>'
-        f'<text class="axis" transform="translate(12 {middle}) rotate(-90)">{escape(y_label)}</text>'
-    )
-
-
-def _legend(names: Sequence[str]) -> str:
-    if len(names) < 2:
-        return ""
-    items = (f'<span class="key c{index % NUM_COLORS}">{escape(name)}</span>' for index, name in enumerate(names))
-    return f'<p class="legend">{"".join(items)}</p>'
-
-
-def _svg(parts: Sequence[str], height: float) -> str:
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {height:g}" role="img">{"".join(parts)}</svg>'
-
-
-def _number(value: float) -> str:
-    return f"{value:.6g}"
+    text = written.getvalue()
+    text = text[text.index("<svg ") :].replace("<svg ", '<svg class="chart" role="img" ', 1)
+    # The page's styles are enough, and a second <style> would be for the whole page.
+    text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
+    # Names of parts (axes_1) are the same in each chart of a page; those that are referred to have no underscore.
+    text = re.sub(r' id="[\w.]*_\d+"', "", text)
+    svg.write(re.sub("|".join(VARIABLES), lambda match: f"var({VARIABLES[match[0]]})", text))

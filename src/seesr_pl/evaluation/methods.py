@@ -1,19 +1,15 @@
-"""Ways to restore an image that can be compared: SeeSR, interpolations, and folders of another method's results."""
+"""Methods to compare SeeSR with that need no weights: interpolations, and images of another program."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 import cv2
-import numpy as np
-from jaxtyping import UInt8
 
 from seesr_pl.evaluation.benchmark import images_by_stem, require_names
 from seesr_pl.files import MissingFile
 from seesr_pl.imaging.io import read_rgb
-from seesr_pl.models.prompts import PromptStyle, missing_prompt_model
-
-RGB = UInt8[np.ndarray, "h w 3"]
+from seesr_pl.types import RGB
 
 
 class Method(Protocol):
@@ -66,7 +62,7 @@ class Images:
     Raises ValueError for a folder that does not exist or holds no image.
     """
 
-    def __init__(self, dir: str, *, name: str = "images") -> None:
+    def __init__(self, dir: str | Path, *, name: str = "images") -> None:
         self.name = name
         self.folder = Path(dir).expanduser()
         self.paths = images_by_stem(self.folder, key="method.dir")
@@ -80,53 +76,8 @@ class Images:
         require_names(dict.fromkeys(names), self.paths, f"method.dir={self.folder}")
 
     @classmethod
-    def missing_files(cls, dir: str) -> list[MissingFile]:
+    def missing_files(cls, dir: str | Path) -> list[MissingFile]:
         """The folder, where it does not exist."""
         if Path(dir).expanduser().is_dir():
             return []
-        return [MissingFile(dir, "the results of the method to judge, one image a file", "method.dir=FOLDER")]
-
-
-class SeeSRMethod:
-    """SeeSR itself: a `SeeSRPipeline` with the settings of one published or tried result.
-
-    The noise of an image is keyed by (seed, name): it depends neither on the other images nor on their order.
-
-    Args:
-        pipeline: a `SeeSRPipeline`.
-        name: of the method in tables.
-        seed: of the noise.
-        scale: size of the result over that of the input.
-        prompter: says the text, a style of `models.prompts`; `own` leaves it to the pipeline, whose text is DAPE's tags
-            as in the official evaluation, or what a run was trained for.
-        prompter_model: of `classification` and `caption`.
-        sampler: what changes of the pipeline's own `Sampling`.
-    """
-
-    def __init__(
-        self,
-        pipeline: Any,
-        *,
-        name: str = "seesr",
-        seed: int = 0,
-        scale: int = 4,
-        prompter: PromptStyle | Literal["own"] = "own",
-        prompter_model: str | None = None,
-        sampler: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.name, self.seed, self.pipeline = name, seed, pipeline
-        if prompter != "own":
-            pipeline.describe_by(prompter, model=prompter_model)
-        self.sampling = pipeline.sampling.changed({**(sampler or {}), "upscale": scale})
-
-    def __call__(self, lq: RGB, *, name: str) -> RGB:
-        from seesr_pl.sampling.pipeline import restore
-
-        return restore(self.pipeline, lq, seed=self.seed, key=name, sampling=self.sampling).rgb
-
-    @classmethod
-    def missing_files(
-        cls, prompter: PromptStyle | Literal["own"] = "own", prompter_model: str | None = None
-    ) -> list[MissingFile]:
-        """The weights of the prompter, where they are not on this machine."""
-        return missing_prompt_model(prompter, prompter_model, argument="prompter_model")
+        return [MissingFile(str(dir), "the results of the method to judge, one image a file", "method.dir=FOLDER")]

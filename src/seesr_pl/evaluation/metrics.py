@@ -1,17 +1,22 @@
-"""Fidelity metrics as the field reports them: PSNR and SSIM on limited-range luma, and PSNR on RGB.
+"""Metrics by the names that tables use, and PSNR and SSIM as the field reports them.
 
 Protocol of the published tables: 8-bit images as read from the file, BT.601 luma in [16, 235], no border cropped.
 Full-range luma, another common choice, gives values lower by 20 log10(255/219) = 1.32 dB.
 """
 
+import difflib
+import importlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, UInt8
-from torch import Tensor
-from torchmetrics import Metric
+from jaxtyping import Float64
 
-RGB = UInt8[np.ndarray, "h w 3"]
+from seesr_pl.evaluation.niqe import NIQE
+from seesr_pl.types import RGB
+
 Luma = Float64[np.ndarray, "h w"]
 
 # ITU-R BT.601, 8-bit limited range.
@@ -21,6 +26,81 @@ PEAK = 255.0
 # Wang et al. (2004), "Image quality assessment: from error visibility to structural similarity", section III.C.
 WINDOW_SIZE, WINDOW_SIGMA = 11, 1.5
 SSIM_C1, SSIM_C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+
+
+class ImageMetric(NamedTuple):
+    """A function from (restored, reference or None), both uint8 RGB, to a number, and how to read the number.
+
+    `version` changes when the values of the function change; stored scores of another version are not reused.
+    """
+
+    name: str
+    function: Callable[..., float]
+    needs_reference: bool
+    higher_is_better: bool
+    version: str
+
+
+class Metrics(NamedTuple):
+    """The metrics that can be computed here, and for each other one the reason why not."""
+
+    available: list[ImageMetric]
+    skipped: dict[str, str]
+
+
+class IQASetting(NamedTuple):
+    """The name that pyiqa gives a metric in the setting of the published tables, and how to read its values."""
+
+    pyiqa_name: str
+    needs_reference: bool
+    higher_is_better: bool
+
+
+# Of the extra [iqa]. LPIPS with AlexNet, MUSIQ trained on KonIQ-10k, MANIQA trained on PIPAL: the settings of OSEDiff's
+# test_metrics.py, which reports SeeSR beside itself.
+IQA_METRICS = {
+    "lpips": IQASetting("lpips", True, False),
+    "dists": IQASetting("dists", True, False),
+    "musiq": IQASetting("musiq", False, True),
+    "maniqa": IQASetting("maniqa-pipal", False, True),
+    "clipiqa": IQASetting("clipiqa", False, True),
+}
+
+
+def image_metrics(
+    names: str | Sequence[str],
+    *,
+    has_reference: bool = True,
+    niqe_parameters: str | None = None,
+    device: str = "cpu",
+    strict: bool = False,
+) -> Metrics:
+    """Look the metrics of `names` up, in that order.
+
+    Args:
+        names: of psnr_y, ssim_y, psnr_rgb, niqe, lpips, dists, musiq, maniqa, clipiqa.
+        has_reference: whether the test set has HQ images; without them, metrics that need one are skipped.
+        niqe_parameters: path of `niqe_pris_params.npz` as published with BasicSR.
+        device: for metrics with a network.
+        strict: refuse a metric whose package or parameters are absent, instead of skipping it with the reason.
+
+    Raises ValueError for a name that no metric has, with the nearest one that exists.
+    """
+    wanted = dict.fromkeys([names] if isinstance(names, str) else names)
+    for name in wanted:
+        _check_name(name)
+    found = Metrics([], {})
+    for name in wanted:
+        metric = _metric(name, niqe_parameters, device)
+        if isinstance(metric, str):
+            found.skipped[name] = metric
+        elif metric.needs_reference and not has_reference:
+            found.skipped[name] = "needs reference images, which this set does not have"
+        else:
+            found.available.append(metric)
+    if strict and found.skipped:
+        raise ValueError("\n".join(f"metric {name}: {reason}" for name, reason in found.skipped.items()))
+    return found
 
 
 def psnr_y(sr: RGB, hr: RGB) -> float:
@@ -52,45 +132,62 @@ def luma(image: RGB) -> Luma:
     return image.astype(np.float64) @ LUMA_WEIGHTS + LUMA_OFFSET
 
 
-class _MeanOverImages(Metric):
-    """The mean of one function of (sr, hr) over all images of all processes."""
-
-    full_state_update = False
-    higher_is_better = True
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, sr: UInt8[Tensor, "b h w 3"], hr: UInt8[Tensor, "b h w 3"]) -> None:
-        """Add a batch of uint8 RGB images, channel last, on any device."""
-        for one_sr, one_hr in zip(sr.cpu().numpy(), hr.cpu().numpy(), strict=True):
-            self.total += self._value(one_sr, one_hr)
-            self.count += 1
-
-    def compute(self) -> Float[Tensor, ""]:
-        """The mean so far; not a number before the first image."""
-        return self.total / self.count
-
-    def _value(self, sr: RGB, hr: RGB) -> float:
-        raise NotImplementedError
+PSNR_Y = ImageMetric("psnr_y", psnr_y, True, True, "1")
+SSIM_Y = ImageMetric("ssim_y", ssim_y, True, True, "1")
+PSNR_RGB = ImageMetric("psnr_rgb", psnr_rgb, True, True, "1")
+FIDELITY = (PSNR_Y, SSIM_Y)
+NATIVE = {metric.name: metric for metric in (*FIDELITY, PSNR_RGB)}
+NAMES = (*NATIVE, "niqe", *IQA_METRICS)
 
 
-class PSNRY(_MeanOverImages):
-    """Mean of `psnr_y` over images, as a torchmetrics Metric."""
+def score(sr: RGB, hr: RGB | None, metrics: Sequence[ImageMetric] = FIDELITY) -> dict[str, float]:
+    """Compute each metric for one image; metrics that need a reference are left out where `hr` is None."""
+    usable = [metric for metric in metrics if hr is not None or not metric.needs_reference]
+    return {metric.name: float(metric.function(sr, hr)) for metric in usable}
 
-    def _value(self, sr: RGB, hr: RGB) -> float:
-        return psnr_y(sr, hr)
+
+def _metric(name: str, niqe_parameters: str | None, device: str) -> ImageMetric | str:
+    """The metric, or the reason why it cannot be had here."""
+    if name in NATIVE:
+        return NATIVE[name]
+    if name == "niqe":
+        return _niqe(niqe_parameters)
+    return _iqa(name, IQA_METRICS[name], device)
 
 
-class SSIMY(_MeanOverImages):
-    """Mean of `ssim_y` over images, as a torchmetrics Metric."""
+def _niqe(parameters: str | None) -> ImageMetric | str:
+    if parameters is None:
+        return "needs its parameter file: niqe_parameters=PATH of niqe_pris_params.npz as published with BasicSR"
+    niqe = NIQE.from_file(parameters)
+    return ImageMetric("niqe", lambda sr, hr: niqe(sr), False, False, "1")
 
-    def _value(self, sr: RGB, hr: RGB) -> float:
-        return ssim_y(sr, hr)
+
+def _iqa(name: str, setting: IQASetting, device: str) -> ImageMetric | str:
+    try:
+        metric = importlib.import_module("pyiqa").create_metric(setting.pyiqa_name, device=torch.device(device))
+    # torchvision beside a torch of another build raises RuntimeError on import; weights without a network, OSError.
+    except (ImportError, RuntimeError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return f"{reason}; install it with pip install 'seesr-pl[iqa]'"
+
+    def value(sr: RGB, hr: RGB | None) -> float:
+        images = (sr, hr) if setting.needs_reference else (sr,)
+        return float(metric(*(_network_input(image, device) for image in images if image is not None)))
+
+    return ImageMetric(name, value, setting.needs_reference, setting.higher_is_better, f"pyiqa {setting.pyiqa_name}")
+
+
+def _network_input(image: RGB, device: str) -> torch.Tensor:
+    pixels = np.ascontiguousarray(image.transpose(2, 0, 1))
+    return torch.from_numpy(pixels).to(device).float()[None] / 255
+
+
+def _check_name(name: str) -> None:
+    if name in NAMES:
+        return
+    near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.3)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    raise ValueError(f"metrics: {name!r} is not a metric{hint} known: {', '.join(NAMES)}")
 
 
 def _psnr(sr: np.ndarray, hr: np.ndarray) -> float:

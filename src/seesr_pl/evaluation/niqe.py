@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import gamma
 
-from seesr_pl.evaluation.metrics import RGB
+from seesr_pl.types import RGB
 
 BLOCK = 96
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: pictures side by side under a slider, tables, distributions, and what else is given."""
+"""One self-contained HTML page: images side by side under a slider, tables, distributions, and what else is given."""
 
 import base64
 import json
@@ -14,11 +14,14 @@ from markupsafe import Markup
 
 from seesr_pl.evaluation.benchmark import Pair
 from seesr_pl.evaluation.charts import line_chart, strip_chart
-from seesr_pl.evaluation.methods import RGB, Bicubic
-from seesr_pl.evaluation.results import Comparison, Result, compare
-from seesr_pl.evaluation.scoring import ImageMetric
+from seesr_pl.evaluation.judge import Comparison, Result, compare
+from seesr_pl.evaluation.methods import Bicubic
+from seesr_pl.evaluation.metrics import ImageMetric
 from seesr_pl.evaluation.statistics import finite_or_none
+from seesr_pl.evaluation.tables import format_number, score_table
+from seesr_pl.files import write_whole
 from seesr_pl.imaging.io import read_rgb
+from seesr_pl.types import RGB
 
 JPEG_QUALITY = 90
 MAX_SIDE = 1024
@@ -66,9 +69,10 @@ def write_report(
 ) -> None:
     """Write the page. `results[0]` is the method that is judged; the others are compared with it.
 
-    Pictures are embedded worst first (by the first metric) until `max_megabytes` are full; the page says how many.
+    Images are embedded worst first (by the first metric) until `max_megabytes` are full; the page says how many.
     """
-    shown = _pictures(pairs, results, metrics, budget=max_megabytes * 1e6)
+    scored = [metric for metric in metrics if metric.name in results[0].intervals]
+    shown = _embedded(pairs, results, metrics, budget=max_megabytes * 1e6)
     environment = Environment(loader=PackageLoader("seesr_pl.evaluation", "templates"), autoescape=True)
     environment.filters["number"] = format_number
     page = environment.get_template("report.html.jinja").render(
@@ -76,10 +80,8 @@ def write_report(
         facts=facts or {},
         notes=notes,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        metrics=[metric for metric in metrics if metric.name in results[0].intervals],
-        results=results,
-        best=_best(results, metrics),
-        published=published or {},
+        judged=results[0],
+        table=score_table(results, scored, published),
         comparisons=_comparisons(results),
         charts=_distributions(results, metrics),
         sections=[_rendered(section) for section in sections],
@@ -87,17 +89,7 @@ def write_report(
         num_shown=len(shown),
         data=Markup(json.dumps(_gallery(shown, results, metrics)).replace("</", "<\\/")),
     )
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(page, encoding="utf-8")
-
-
-def format_number(value: float | str | None) -> str:
-    """A number as tables print it: 4 significant decimals under 10, 2 above; text as it is."""
-    if value is None or isinstance(value, str):
-        return value or "-"
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+    write_whole(path, page)
 
 
 def data_uri(image: RGB, *, lossless: bool = False) -> str:
@@ -116,7 +108,7 @@ def _jpeg_options() -> list[int]:
     return [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, *no_subsampling]
 
 
-def _pictures(
+def _embedded(
     pairs: Sequence[Pair], results: Sequence[Result], metrics: Sequence[ImageMetric], *, budget: float
 ) -> dict[str, dict[str, str]]:
     shown: dict[str, dict[str, str]] = {}
@@ -165,16 +157,6 @@ def _gallery(
 
 def _scores(result: Result, image: str) -> dict[str, float | None]:
     return {metric: finite_or_none(value) for metric, value in result.values[image].items()}
-
-
-def _best(results: Sequence[Result], metrics: Sequence[ImageMetric]) -> dict[str, str]:
-    best = {}
-    for metric in metrics:
-        ranked = [result for result in results if metric.name in result.intervals]
-        if len(ranked) > 1:
-            sign = 1 if metric.higher_is_better else -1
-            best[metric.name] = max(ranked, key=lambda r: sign * r.intervals[metric.name].mean).name
-    return best
 
 
 def _comparisons(results: Sequence[Result]) -> dict[str, list[Comparison]]:

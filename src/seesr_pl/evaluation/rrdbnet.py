@@ -4,16 +4,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seesr_pl.files import MissingFile
 from seesr_pl.imaging.tensors import to_float, to_uint8
+from seesr_pl.types import RGB
 
-RGB = UInt8[np.ndarray, "h w 3"]
 # ESRGAN's first code, which BSRGAN's file follows -> BasicSR's, which Real-ESRGAN's and LDL's follow.
 RENAMED = (
     (r"^RRDB_trunk\.(\d+)\.RDB(\d)", r"body.\1.rdb\2"),
@@ -92,7 +91,7 @@ class RRDBNet(nn.Module):
 class RRDBNetMethod:
     """Restores with the published file `weights` of BSRGAN, Real-ESRGAN x4plus or LDL."""
 
-    def __init__(self, weights: str, *, name: str = "rrdbnet", device: str = "cpu") -> None:
+    def __init__(self, weights: str | Path, *, name: str = "rrdbnet", device: str = "cpu") -> None:
         self.name, self.device = name, torch.device(device)
         self.network = RRDBNet.from_state_dict(_read(Path(weights).expanduser())).to(self.device)
 
@@ -102,12 +101,12 @@ class RRDBNetMethod:
         return to_uint8(enlarged.clamp(0, 1))[0].cpu().numpy()
 
     @classmethod
-    def missing_files(cls, weights: str) -> list[MissingFile]:
+    def missing_files(cls, weights: str | Path) -> list[MissingFile]:
         """The file, where it does not exist."""
         if Path(weights).expanduser().is_file():
             return []
         origin = "releases of https://github.com/cszn/KAIR (BSRGAN), https://github.com/xinntao/Real-ESRGAN or its kin"
-        return [MissingFile(weights, origin, "method.weights=FILE")]
+        return [MissingFile(str(weights), origin, "method.weights=FILE")]
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Does DAPE see on the LQ picture what RAM sees on the HQ one? Compared with plain RAM on the same LQ picture."""
+"""Judge whether DAPE sees on the LQ image what RAM sees on the HQ one, beside plain RAM on the same LQ image."""
 
 import csv
 import io
@@ -10,22 +10,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torchmetrics.functional.classification import multilabel_average_precision
 
 from seesr_pl.evaluation.benchmark import group_of
-from seesr_pl.evaluation.ranking import mean_average_precision, precision_difference
-from seesr_pl.evaluation.statistics import paired_interval
+from seesr_pl.evaluation.statistics import paired_interval, precision_difference
 from seesr_pl.files import write_whole
+from seesr_pl.imaging import sheet
+from seesr_pl.imaging.io import write_image
 from seesr_pl.models.ram import RAM, RAMOutput
 from seesr_pl.models.ram_inputs import RAMInputs
-from seesr_pl.types import Batch
+from seesr_pl.types import RGB, Batch
 
-PICTURE_METRICS = ("representation_error", "cross_entropy", "logit_error", "precision", "recall", "f1")
+_MARGIN, _TEXT_SIZE = 8, 12
+_MISSED, _WRONG = (150, 150, 150), (190, 40, 40)
+IMAGE_METRICS = ("representation_error", "cross_entropy", "logit_error", "precision", "recall", "f1")
 
 
 class TagExample(NamedTuple):
-    """A picture pair, uint8 RGB arrays, with what the teacher sees on the HQ and both networks on the LQ."""
+    """An image pair, uint8 RGB arrays, with what the teacher sees on the HQ and both networks on the LQ."""
 
     key: str
     severity: float
@@ -37,9 +42,9 @@ class TagExample(NamedTuple):
 
 
 class TagRow(NamedTuple):
-    """One metric over the pictures of a range of severity: plain RAM, DAPE, and DAPE minus RAM with its 95 % interval.
+    """One metric over the images of a range of severity: plain RAM, DAPE, and DAPE minus RAM with its 95 % interval.
 
-    `n` counts the pictures for which the metric is defined for both. Pictures of one photograph are resampled together.
+    `n` counts the images for which the metric is defined for both. Images of one photograph are resampled together.
     """
 
     metric: str
@@ -54,29 +59,29 @@ class TagRow(NamedTuple):
 
 
 class TagResult(NamedTuple):
-    """`rows`: every metric over all pictures first, then by severity, mildest first; `examples` to look at."""
+    """`rows`: every metric over all images first, then by severity, mildest first; `examples` to look at."""
 
     rows: list[TagRow]
     examples: list[TagExample]
 
     def scalars(self) -> dict[str, float]:
-        """The metrics over all pictures, as `dape/f1` and `ram/f1`."""
-        overall = self.rows[: len(PICTURE_METRICS) + 1]
+        """The metrics over all images, as `dape/f1` and `ram/f1`."""
+        overall = self.rows[: len(IMAGE_METRICS) + 1]
         return {f"{name}/{row.metric}": getattr(row, name) for row in overall for name in ("dape", "ram")}
 
 
 class Seen(NamedTuple):
-    """What was collected: the scores of each picture, and the first examples."""
+    """What was collected: the scores of each image, and the first examples."""
 
-    pictures: list[dict[str, Any]]
+    images: list[dict[str, Any]]
     examples: list[TagExample]
 
 
 class TagComparison:
-    """Collects what three views of each picture pair say, batch by batch; `result()` compares them.
+    """Collect what three views of each image pair say, batch by batch; `result()` compares them.
 
-    The `severity_bins` ranges hold equally many pictures each; pictures of one severity are not split. The first group
-    of `group`, a regular expression, names a picture's photograph by its key. `seen` is what one process saw, to be
+    The `severity_bins` ranges hold equally many images each; images of one severity are not split. The first group
+    of `group`, a regular expression, names a image's photograph by its key. `seen` is what one process saw, to be
     joined by `merge`.
     """
 
@@ -96,7 +101,7 @@ class TagComparison:
 
     @torch.no_grad()
     def add(self, batch: Batch) -> None:
-        """Look at the pictures of `batch`, which lie on the device of the network; leaves the network in eval mode."""
+        """Look at the images of `batch`, which lie on the device of the network; leaves the network in eval mode."""
         self.ram.eval()
         lq = self.inputs.lq(batch["lq"], (batch["hq"].shape[1], batch["hq"].shape[2]))
         with self.ram.disable_adapter():
@@ -106,25 +111,25 @@ class TagComparison:
         self._keep_scores(batch, views)
 
     def merge(self, seen: Iterable[Seen]) -> None:
-        """Replace what this process saw by what all processes saw, each picture once."""
+        """Replace what this process saw by what all processes saw, each image once."""
         parts = list(seen)
-        pictures = {(picture["key"], picture["id"]): picture for part in parts for picture in part.pictures}
+        images = {(image["key"], image["id"]): image for part in parts for image in part.images}
         examples = {example.key: example for part in parts for example in part.examples}
-        self.seen = Seen(list(pictures.values()), list(examples.values())[: self.num_examples])
+        self.seen = Seen(list(images.values()), list(examples.values())[: self.num_examples])
 
     def result(self) -> TagResult:
-        """The table and the examples. Raises ValueError if no picture was added."""
-        if not self.seen.pictures:
-            raise ValueError("no picture was compared: the validation data is empty")
-        ordered = sorted(self.seen.pictures, key=lambda picture: (picture["severity"], picture["key"]))
-        num_severities = len({picture["severity"] for picture in ordered})
+        """Return the table and the examples. Raises ValueError if no image was added."""
+        if not self.seen.images:
+            raise ValueError("no image was compared: the validation data is empty")
+        ordered = sorted(self.seen.images, key=lambda image: (image["severity"], image["key"]))
+        num_severities = len({image["severity"] for image in ordered})
         bins = np.array_split(np.arange(len(ordered)), min(self.severity_bins, num_severities))
         ranges = [ordered] + ([[ordered[index] for index in indices] for indices in bins] if len(bins) > 1 else [])
-        rows = [row for pictures in ranges for row in _rows(pictures, self._photographs(pictures))]
+        rows = [row for images in ranges for row in _rows(images, self._photographs(images))]
         return TagResult(rows, self.seen.examples)
 
-    def _photographs(self, pictures: Sequence[dict[str, Any]]) -> list[str]:
-        return [group_of(picture["key"], self.group) for picture in pictures]
+    def _photographs(self, images: Sequence[dict[str, Any]]) -> list[str]:
+        return [group_of(image["key"], self.group) for image in images]
 
     def _keep_examples(self, batch: Batch, views: dict[str, RAMOutput]) -> None:
         room = max(self.num_examples - len(self.seen.examples), 0)
@@ -138,11 +143,11 @@ class TagComparison:
         wanted = self.ram.tag_mask(views["teacher"].logits)
         scores = {view: self._scores(views[view], views["teacher"], wanted) for view in ("ram", "dape")}
         for i, key in enumerate(batch["key"]):
-            picture: dict[str, Any] = {"key": key, "id": int(batch["sample_id"][i]), "wanted": wanted[i].cpu()}
-            picture["severity"] = float(batch["severity"][i])
+            image: dict[str, Any] = {"key": key, "id": int(batch["sample_id"][i]), "wanted": wanted[i].cpu()}
+            image["severity"] = float(batch["severity"][i])
             for view, values in scores.items():
-                picture[view] = {name: value[i] for name, value in values.items()}
-            self.seen.pictures.append(picture)
+                image[view] = {name: value[i] for name, value in values.items()}
+            self.seen.images.append(image)
 
     def _scores(self, student: RAMOutput, teacher: RAMOutput, wanted: Tensor) -> dict[str, Tensor]:
         errors = (student.representation.float() - teacher.representation.float()).square().mean(dim=(1, 2))
@@ -151,7 +156,7 @@ class TagComparison:
         logit_errors = (ours - theirs).abs().mean(dim=1)
         scores = {"representation_error": errors, "cross_entropy": entropies, "logit_error": logit_errors}
         scores |= precision_recall_f1(self.ram.tag_mask(student.logits), wanted)
-        # Half precision: at full size and 1000 pictures, two times 9 MB instead of 18.
+        # Half precision: at full size and 1000 images, two times 9 MB instead of 18.
         return {name: value.cpu() for name, value in scores.items()} | {"logits": student.logits.half().cpu()}
 
 
@@ -164,9 +169,9 @@ def compare_tags(
     num_examples: int = 8,
     group: str = "(.*)",
 ) -> TagResult:
-    """Compare DAPE and plain RAM on the LQ pictures of `batches` with RAM on their HQ pictures, as `TagComparison`.
+    """Compare DAPE and plain RAM on the LQ images of `batches` with RAM on their HQ images, as `TagComparison`.
 
-    Raises ValueError if `ram` has no LoRA or `batches` no picture.
+    Raises ValueError if `ram` has no LoRA or `batches` no image.
     """
     if ram.lora_rank is None:
         raise ValueError("this RAM has no LoRA: there is no DAPE to compare with it")
@@ -178,7 +183,7 @@ def compare_tags(
 
 
 def precision_recall_f1(predicted: Bool[Tensor, "b k"], wanted: Bool[Tensor, "b k"]) -> dict[str, Float[Tensor, " b"]]:
-    """Per picture, of the tags that are on; not a number where a picture gives no denominator."""
+    """Compute the three per image, over the tags that are on; not a number where an image gives no denominator."""
     both = (predicted & wanted).sum(1).float()
     num_predicted, num_wanted = predicted.sum(1), wanted.sum(1)
     return {
@@ -188,25 +193,69 @@ def precision_recall_f1(predicted: Bool[Tensor, "b k"], wanted: Bool[Tensor, "b 
     }
 
 
-def write_table(result: TagResult, path: str | Path) -> None:
-    """Write the rows of `result` as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def mean_average_precision(logits: Float[Tensor, "b k"], wanted: Bool[Tensor, "b k"]) -> float:
+    """Average precision of each tag's ranking of the images, averaged over the tags that some image has.
+
+    Not a number if no image has any. Equal logits are one threshold.
+    """
+    present = wanted.any(0)
+    if not present.any():
+        return float("nan")
+    # In double precision, so that the sigmoid that torchmetrics takes keeps different logits apart.
+    scores, targets = logits[:, present].double(), wanted[:, present].long()
+    # Arguments are not validated, because that would refuse a single tag.
+    return float(multilabel_average_precision(scores, targets, num_labels=targets.shape[1], validate_args=False))
+
+
+def write_tags(result: TagResult, folder: str | Path) -> None:
+    """Write `tags.csv`, the rows of `result`, and `example_<i>.png`, a sheet for each example, into `folder`."""
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
     writer.writerow(TagRow._fields)
     writer.writerows(result.rows)
-    write_whole(path, text.getvalue().encode())
+    write_whole(Path(folder) / "tags.csv", content.getvalue())
+    for index, example in enumerate(result.examples):
+        write_image(Path(folder) / f"example_{index}.png", tag_sheet(example))
 
 
-def _rows(pictures: Sequence[dict[str, Any]], photographs: Sequence[str]) -> list[TagRow]:
-    severities = pictures[0]["severity"], pictures[-1]["severity"]
-    rows = [_paired(pictures, photographs, metric, severities) for metric in PICTURE_METRICS]
-    return [*rows, _map_row(pictures, photographs, severities)]
+def tag_sheet(example: TagExample, *, side: int = 384) -> RGB:
+    """LQ and HQ side by side, each enlarged to `side` pixels, above what RAM and DAPE see.
+
+    In the lists of the LQ, tags that the teacher sees too are black, others red, and what is missed is gray.
+    """
+    images = [Image.fromarray(pixels).resize((side, side)) for pixels in (example.lq, example.hq)]
+    margins = (_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)
+    pair = np.pad(sheet.row(*map(np.asarray, images), gap=_MARGIN), margins, constant_values=255)
+    width = pair.shape[1]
+    lists = {
+        f"{example.key}, severity {example.severity:.2f} - RAM on the HQ: ": _judged(example.teacher, example.teacher),
+        "RAM on the LQ: ": _judged(example.ram, example.teacher),
+        "DAPE on the LQ: ": _judged(example.dape, example.teacher),
+    }
+    lines = [
+        line
+        for title, words in lists.items()
+        for line in sheet.wrapped(title, words, width=width - 2 * _MARGIN, size=_TEXT_SIZE)
+    ]
+    below = sheet.text(lines, width=width, size=_TEXT_SIZE, left=_MARGIN, top=0, ground=sheet.WHITE)
+    return np.concatenate([pair, below, np.full((_MARGIN, width, 3), 255, np.uint8)])
+
+
+def _judged(tags: Sequence[str], teacher: Sequence[str]) -> list[sheet.Word]:
+    seen = [(tag, sheet.INK if tag in teacher else _WRONG) for tag in tags]
+    return [*seen, *((tag, _MISSED) for tag in teacher if tag not in tags)]
+
+
+def _rows(images: Sequence[dict[str, Any]], photographs: Sequence[str]) -> list[TagRow]:
+    severities = images[0]["severity"], images[-1]["severity"]
+    rows = [_paired(images, photographs, metric, severities) for metric in IMAGE_METRICS]
+    return [*rows, _map_row(images, photographs, severities)]
 
 
 def _paired(
-    pictures: Sequence[dict[str, Any]], photographs: Sequence[str], metric: str, severities: tuple[float, float]
+    images: Sequence[dict[str, Any]], photographs: Sequence[str], metric: str, severities: tuple[float, float]
 ) -> TagRow:
-    pairs = np.array([[float(picture[view][metric]) for view in ("ram", "dape")] for picture in pictures])
+    pairs = np.array([[float(image[view][metric]) for view in ("ram", "dape")] for image in images])
     defined = np.flatnonzero(np.isfinite(pairs).all(axis=1)).tolist()
     if not defined:
         return TagRow(metric, *severities, 0, *[float("nan")] * 5)
@@ -216,9 +265,9 @@ def _paired(
     return TagRow(metric, *severities, len(defined), *means, difference.mean, difference.low, difference.high)
 
 
-def _map_row(pictures: Sequence[dict[str, Any]], photographs: Sequence[str], severities: tuple[float, float]) -> TagRow:
-    wanted = torch.stack([picture["wanted"] for picture in pictures])
-    ram, dape = (torch.stack([picture[view]["logits"] for picture in pictures]) for view in ("ram", "dape"))
+def _map_row(images: Sequence[dict[str, Any]], photographs: Sequence[str], severities: tuple[float, float]) -> TagRow:
+    wanted = torch.stack([image["wanted"] for image in images])
+    ram, dape = (torch.stack([image[view]["logits"] for image in images]) for view in ("ram", "dape"))
     means = mean_average_precision(ram, wanted), mean_average_precision(dape, wanted)
     difference = precision_difference(dape, ram, wanted, photographs)
-    return TagRow("map", *severities, len(pictures), *means, difference.mean, difference.low, difference.high)
+    return TagRow("map", *severities, len(images), *means, difference.mean, difference.low, difference.high)

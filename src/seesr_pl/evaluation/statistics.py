@@ -4,11 +4,16 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from jaxtyping import Bool, Float
 from scipy import stats
+from torch import Tensor
 
 from seesr_pl import keyed
 
 NUM_RESAMPLES = 10_000
+NUM_RANKINGS = 1_000
+"""Resamples of a mean average precision; fewer than of a mean, because each ranks all images for all tags again."""
 CONFIDENCE = 0.95
 CHUNK = 1_000
 
@@ -82,6 +87,49 @@ def draw_counts(groups: Sequence[Hashable], *, num_resamples: int, seed: int = 0
     num_groups = max(positions) + 1
     generator = keyed.numpy_generator(seed, "bootstrap")
     return generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=num_resamples)[:, positions]
+
+
+def precision_difference(
+    logits: Float[Tensor, "b k"],
+    reference: Float[Tensor, "b k"],
+    wanted: Bool[Tensor, "b k"],
+    groups: Sequence[Hashable],
+    *,
+    num_resamples: int = NUM_RANKINGS,
+    seed: int = 0,
+) -> Interval:
+    """Subtract the mean average precision of `reference` from that of `logits`; with its paired bootstrap interval.
+
+    Whole groups are drawn, the same for both. The interval of fewer than two groups is not a number.
+    """
+    once = torch.ones(1, len(wanted))
+    ours, theirs = (resampled_precision(values, wanted, once) for values in (logits, reference))
+    difference = float(ours - theirs)
+    if len(set(groups)) < 2 or not np.isfinite(difference):
+        return Interval(difference, float("nan"), float("nan"), len(wanted))
+    counts = torch.from_numpy(draw_counts(groups, num_resamples=num_resamples, seed=seed))
+    ours, theirs = (resampled_precision(values, wanted, counts) for values in (logits, reference))
+    differences = ours - theirs
+    return Interval(difference, *percentile_interval(differences[differences.isfinite()].numpy()), len(wanted))
+
+
+def resampled_precision(
+    logits: Float[Tensor, "b k"], wanted: Bool[Tensor, "b k"], counts: Float[Tensor, "r b"]
+) -> Float[Tensor, " r"]:
+    """Mean average precision of each resample, in which image i occurs `counts[r, i]` times.
+
+    Equal logits are one threshold. Tags that a resample lacks do not count in it; without any it is not a number.
+    """
+    counts = counts.double()
+    total, num_tags = torch.zeros(2, len(counts), dtype=torch.float64)
+    for tag in wanted.any(0).nonzero().flatten().tolist():
+        hits = wanted[:, tag].nonzero().flatten()
+        above = (logits[None, :, tag] >= logits[hits, tag, None]).double()
+        drawn = counts[:, hits]
+        precisions = (drawn @ above[:, hits].T) / (counts @ above.T).clamp(min=1)
+        total += (drawn * precisions).sum(1) / drawn.sum(1).clamp(min=1)
+        num_tags += drawn.sum(1) > 0
+    return total / num_tags
 
 
 def finite_or_none(value: float) -> float | None:

@@ -1,68 +1,145 @@
-"""The table of scores for a document: Markdown and LaTeX, the best value bold, the second underlined in LaTeX."""
+"""The table of scores, and how a terminal, Markdown, LaTeX and the HTML page show it."""
 
 from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import TYPE_CHECKING, NamedTuple
 
-from seesr_pl.evaluation.results import Result
-from seesr_pl.evaluation.scoring import ImageMetric
+import rich.table
+from rich.box import SIMPLE_HEAD
 
-ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
-Row = tuple[str, dict[str, float]]
-Published = Mapping[str, Mapping[str, float]]
+from seesr_pl.evaluation.judge import Result
+from seesr_pl.evaluation.metrics import ImageMetric
+from seesr_pl.evaluation.statistics import Interval
+
+if TYPE_CHECKING:
+    from seesr_pl.evaluation.semantics import TagRow
+
+ARROWS = {True: "\u2191", False: "\u2193"}
+LATEX_ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
+PUBLISHED = "published"
 
 
-def markdown_table(
+class Cell(NamedTuple):
+    """A mean, its 95 % interval where it was measured, and its rank among what was measured; 0 is none."""
+
+    mean: float
+    interval: Interval | None = None
+    rank: int = 0
+
+
+class Row(NamedTuple):
+    """A method with a cell for each metric, None where it has no value; `published` rows were not measured here."""
+
+    method: str
+    cells: list[Cell | None]
+    published: bool = False
+
+
+class ScoreTable(NamedTuple):
+    """Metrics as columns; measured methods and then published ones as rows."""
+
+    metrics: list[ImageMetric]
+    rows: list[Row]
+
+
+def score_table(
     results: Sequence[Result],
     metrics: Sequence[ImageMetric],
     published: Mapping[str, Mapping[str, float]] | None = None,
-) -> str:
-    """A Markdown table with one row for each result and, marked, for what others published."""
-    rows = _rows(results, published or {})
-    measured = rows[: len(results)]
-    heads = [f"{m.name} ({'higher' if m.higher_is_better else 'lower'} is better)" for m in metrics]
-    lines = ["| " + " | ".join(["method", *heads]) + " |", "| --- |" + " ---: |" * len(metrics)]
-    for name, values in rows:
-        cells = [_cell(values, m, measured, "**{}**", "{}", compete=(name, values) in measured) for m in metrics]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+) -> ScoreTable:
+    """Gather the means of `results` and, below them, what others published (method -> metric -> mean).
+
+    The best measured mean of a metric has rank 1, the second 2; equal means share a rank, and one alone has none.
+    """
+    means = {m.name: [r.intervals[m.name].mean for r in results if m.name in r.intervals] for m in metrics}
+    ranked = {m.name: sorted(means[m.name], reverse=m.higher_is_better)[:2] for m in metrics}
+    rows = [Row(r.name, [_measured(r.intervals.get(m.name), ranked[m.name]) for m in metrics]) for r in results]
+    for method, values in (published or {}).items():
+        rows.append(Row(method, [Cell(values[m.name]) if m.name in values else None for m in metrics], published=True))
+    return ScoreTable(list(metrics), rows)
+
+
+def format_number(value: float | str | None) -> str:
+    """A number as tables print it: 4 decimals under 10, 2 above, none for an integer; text as it is, `-` for None."""
+    if value is None or isinstance(value, str):
+        return value or "-"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def terminal(table: ScoreTable, *, title: str) -> rich.table.Table:
+    """The table for a console, with intervals."""
+    shown = rich.table.Table("method", title=title, title_justify="left", title_style="bold")
+    for metric in table.metrics:
+        shown.add_column(f"{metric.name} {ARROWS[metric.higher_is_better]}", justify="right")
+    for before, row in zip([None, *table.rows], table.rows, strict=False):
+        if row.published and before is not None and not before.published:
+            shown.add_section()
+        method = f"{row.method}, {PUBLISHED}" if row.published else row.method
+        shown.add_row(method, *map(_in_terminal, row.cells), style="dim" if row.published else None)
+    return shown
+
+
+def markdown(table: ScoreTable) -> str:
+    """A Markdown table, the best value of each metric bold."""
+    heads = [f"{m.name} ({'higher' if m.higher_is_better else 'lower'} is better)" for m in table.metrics]
+    lines = ["| " + " | ".join(["method", *heads]) + " |", "| --- |" + " ---: |" * len(heads)]
+    for row in table.rows:
+        lines.append("| " + " | ".join([_method(row), *(_marked(cell, {1: "**{}**"}) for cell in row.cells)]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def latex_table(
-    results: Sequence[Result],
-    metrics: Sequence[ImageMetric],
-    published: Mapping[str, Mapping[str, float]] | None = None,
-) -> str:
-    """A LaTeX tabular (booktabs) of the same rows."""
-    rows = _rows(results, published or {})
-    measured = rows[: len(results)]
-    heads = [f"{_escaped(m.name)} {ARROWS[m.higher_is_better]}" for m in metrics]
-    lines = [rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}", r"\toprule", " & ".join(["method", *heads]) + r" \\"]
+def latex(table: ScoreTable) -> str:
+    """A LaTeX tabular (booktabs), the best value of each metric bold, the second underlined."""
+    heads = [f"{_escaped(m.name)} {LATEX_ARROWS[m.higher_is_better]}" for m in table.metrics]
+    lines = [rf"\begin{{tabular}}{{l{'r' * len(heads)}}}", r"\toprule", " & ".join(["method", *heads]) + r" \\"]
     lines.append(r"\midrule")
-    for name, values in rows:
-        compete = (name, values) in measured
-        cells = [_cell(values, m, measured, r"\textbf{{{}}}", r"\underline{{{}}}", compete=compete) for m in metrics]
-        lines.append(" & ".join([_escaped(name), *cells]) + r" \\")
+    marks = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
+    for row in table.rows:
+        lines.append(" & ".join([_escaped(_method(row)), *(_marked(cell, marks) for cell in row.cells)]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def _rows(results: Sequence[Result], published: Published) -> list[Row]:
-    measured = [(r.name, {name: interval.mean for name, interval in r.intervals.items()}) for r in results]
-    return [*measured, *((f"{name} (published)", dict(values)) for name, values in published.items())]
+def tags(rows: Sequence["TagRow"]) -> rich.table.Table:
+    """The comparison of DAPE with plain RAM for a console, a line for each metric and range of severity."""
+    shown = rich.table.Table(
+        title="tags on the LQ image, judged by RAM's on the HQ image",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in ("metric", "n", "RAM", "DAPE", "DAPE-RAM", "95 % interval"):
+        shown.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
+    for row in rows:
+        interval = "-" if isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
+        numbers = (f"{row.ram:.4f}", f"{row.dape:.4f}", f"{row.difference:+.4f}")
+        shown.add_row(row.metric, str(row.n), *numbers, interval)
+    return shown
 
 
-def _cell(
-    values: Mapping[str, float], metric: ImageMetric, measured: Sequence[Row], best: str, second: str, *, compete: bool
-) -> str:
-    value = values.get(metric.name)
-    if value is None:
+def _measured(interval: Interval | None, ranked: Sequence[float]) -> Cell | None:
+    if interval is None:
+        return None
+    rank = ranked.index(interval.mean) + 1 if len(ranked) > 1 and interval.mean in ranked else 0
+    return Cell(interval.mean, interval, rank)
+
+
+def _in_terminal(cell: Cell | None) -> str:
+    if cell is None or cell.interval is None:
+        return format_number(None if cell is None else cell.mean)
+    low, high = format_number(cell.interval.low), format_number(cell.interval.high)
+    return f"{cell.mean:.4f} [dim]({low} to {high})[/]"
+
+
+def _method(row: Row) -> str:
+    return f"{row.method} ({PUBLISHED})" if row.published else row.method
+
+
+def _marked(cell: Cell | None, marks: Mapping[int, str]) -> str:
+    if cell is None:
         return "-"
-    text = f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
-    known = [row[metric.name] for _, row in measured if metric.name in row]
-    ranked = sorted(known, reverse=metric.higher_is_better)
-    if not compete or len(ranked) < 2:
-        return text
-    if value == ranked[0]:
-        return best.format(text)
-    return second.format(text) if value == ranked[1] else text
+    return marks.get(cell.rank, "{}").format(format_number(cell.mean))
 
 
 def _escaped(text: str) -> str:

@@ -95,7 +95,7 @@ class SeeSRPipeline(DiffusionPipeline):
         representation: str = "dape",
         prompter: str = "own",
         prompter_model: str | None = None,
-        sampler: dict | None = None,
+        sampler: dict | None = None,  # type: ignore[type-arg]  # as above
     ) -> None:
         super().__init__()
         if representation not in get_args(Representation):
@@ -148,7 +148,7 @@ class SeeSRPipeline(DiffusionPipeline):
         for part in index.values():
             if isinstance(part, list) and str(part[0]).startswith("seesr_pl."):
                 importlib.import_module(part[0])
-        return cast(Self, super().from_pretrained(pretrained_model_name_or_path, **kwargs))
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def to_json_string(self) -> str:
         """The content of `model_index.json`; its class name says where to import the class from."""

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from seesr_pl.evaluation.semantics import TagResult, TagRow
-from seesr_pl.evaluation.tag_pictures import tag_sheet, write_tag_report
+from seesr_pl.evaluation.semantics import TagResult, TagRow, tag_sheet, write_tags
 from seesr_pl.files import write_whole
 from seesr_pl.training.dape import DAPEDistillation
 
@@ -91,7 +90,7 @@ class TagReport(Callback):
         assert isinstance(pl_module, DAPEDistillation)
         if not trainer.is_global_zero or pl_module.tag_result is None:
             return
-        write_tag_report(pl_module.tag_result, self.folder / f"{trainer.global_step:06d}")
+        write_tags(pl_module.tag_result, self.folder / f"{trainer.global_step:06d}")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 _log_to_wandb(logger, pl_module.tag_result, step=trainer.global_step)

@@ -1,4 +1,4 @@
-"""Stages keep what still holds, redo what does not, and write what they found."""
+"""An evaluation keeps what still holds, redo what does not, and write what they found."""
 
 import csv
 import json
@@ -11,18 +11,16 @@ from seesr_pl.evaluation import (
     Bicubic,
     Images,
     Interval,
-    aggregate,
+    Result,
     image_metrics,
     psnr_y,
     restore,
     score_all,
-    write_scores,
-    write_summary,
+    write_result,
 )
-from seesr_pl.evaluation.metrics import RGB
-from seesr_pl.evaluation.scoring import ImageMetric
-from seesr_pl.evaluation.stages import fingerprint
+from seesr_pl.evaluation.metrics import ImageMetric
 from seesr_pl.imaging.io import read_rgb, write_image
+from seesr_pl.types import RGB
 
 
 class Counting(Bicubic):
@@ -62,12 +60,16 @@ def test_what_no_longer_holds_is_restored_again(benchmark, tmp_path, change, pic
     assert method.calls == (4 if change in ("settings", "overwrite") else 1)
 
 
-def test_a_fingerprint_changes_with_the_content_of_a_path(tmp_path):
-    settings = {"dir": str(tmp_path), "steps": 1}
-    before = fingerprint(settings)
-    assert fingerprint({"steps": 1, "dir": str(tmp_path)}) == before
-    (tmp_path / "a.png").write_bytes(b"1")
-    assert fingerprint(settings) != before
+def test_results_of_another_program_are_taken_again_when_one_of_its_files_changes(benchmark, root, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(root / "hq", results)
+    settings = {"dir": results}
+    method = Counting()
+    restore(lambda: method, benchmark.pairs(), tmp_path / "restored", settings=settings)
+    restore(lambda: pytest.fail("built"), benchmark.pairs(), tmp_path / "restored", settings=settings)
+    (results / "lake_1.png").unlink()
+    restore(lambda: method, benchmark.pairs(), tmp_path / "restored", settings=settings)
+    assert method.calls == 8
 
 
 def test_a_result_of_the_wrong_size_is_refused(benchmark, tmp_path):
@@ -82,13 +84,13 @@ def test_missing_images_of_another_program_are_all_listed_before_the_first_is_co
         shutil.copy(root / "hq" / f"{name}.png", results)
     with pytest.raises(ValueError, match="2 of 4 missing: lake_1, street_0"):
         restore(lambda: Images(str(results)), benchmark.pairs(), tmp_path / "restored", settings={})
-    assert list((tmp_path / "restored").iterdir()) == []
+    assert not list(tmp_path.glob("restored/*"))
 
 
 def test_scores_are_those_of_the_metric_functions(benchmark, tmp_path):
     restored = restore(Bicubic, benchmark.pairs(), tmp_path, settings={})
-    scores = score_all(restored, image_metrics(["psnr_y"]).available, tmp_path / "scores.jsonl")
-    assert [item.values["psnr_y"] for item in scores] == [
+    scores = score_all("bicubic", restored, image_metrics(["psnr_y"]).available, tmp_path / "scores.jsonl")
+    assert [values["psnr_y"] for values in scores.values.values()] == [
         psnr_y(read_rgb(item.path), read_rgb(item.pair.hq)) for item in restored
     ]
 
@@ -100,49 +102,52 @@ def test_a_metric_is_computed_once_for_the_same_pixels_and_version(benchmark, tm
     def metric(version: str) -> ImageMetric:
         return ImageMetric("mean", lambda sr, hr: calls.append(1) or sr.mean(), False, True, version)
 
-    first = score_all(restored, [metric("1")], tmp_path / "scores.jsonl")
-    assert score_all(restored, [metric("1")], tmp_path / "scores.jsonl") == first
+    first = score_all("bicubic", restored, [metric("1")], tmp_path / "scores.jsonl")
+    assert score_all("bicubic", restored, [metric("1")], tmp_path / "scores.jsonl") == first
     assert len(calls) == 4
-    score_all(restored, [metric("2")], tmp_path / "scores.jsonl")
+    score_all("bicubic", restored, [metric("2")], tmp_path / "scores.jsonl")
     assert len(calls) == 8
     write_image(restored[0].path, np.zeros((64, 64, 3), np.uint8))
-    score_all(restored, [metric("2")], tmp_path / "scores.jsonl")
+    score_all("bicubic", restored, [metric("2")], tmp_path / "scores.jsonl")
     assert len(calls) == 9
 
 
 def test_a_store_cut_short_by_a_crash_is_read_up_to_the_cut(benchmark, tmp_path):
     restored = restore(Bicubic, benchmark.pairs(), tmp_path, settings={})
     metrics, store = image_metrics(["psnr_y"]).available, tmp_path / "scores.jsonl"
-    expected = score_all(restored, metrics, store)
+    expected = score_all("bicubic", restored, metrics, store)
     store.write_text(store.read_text()[:-20])
-    assert score_all(restored, metrics, store) == expected
+    assert score_all("bicubic", restored, metrics, store) == expected
     assert len([json.loads(line) for line in store.read_text().splitlines()]) == 4
 
 
 def test_the_interval_of_a_mean_draws_photographs_and_not_crops(benchmark, tmp_path):
     restored = restore(Bicubic, benchmark.pairs(), tmp_path, settings={})
-    scores = score_all(restored, image_metrics(["psnr_y"]).available, tmp_path / "scores.jsonl")
-    interval = aggregate(scores)["psnr_y"]
-    by_group = [np.mean([s.values["psnr_y"] for s in scores if s.pair.group == g]) for g in ("lake", "street")]
+    result = score_all("bicubic", restored, image_metrics(["psnr_y"]).available, tmp_path / "scores.jsonl")
+    interval = result.intervals["psnr_y"]
+    values = {image: scores["psnr_y"] for image, scores in result.values.items()}
+    by_group = [np.mean([values[f"{group}_{index}"] for index in range(2)]) for group in ("lake", "street")]
     assert interval.mean == pytest.approx(np.mean(by_group))
     assert (interval.low, interval.high) == pytest.approx((min(by_group), max(by_group)))
 
 
 def test_scores_csv_has_one_row_for_each_image(benchmark, tmp_path):
     restored = restore(Bicubic, benchmark.pairs(), tmp_path, settings={})
-    scores = score_all(restored, image_metrics(["psnr_y", "ssim_y"]).available, tmp_path / "scores.jsonl")
-    write_scores(tmp_path / "scores.csv", scores)
+    result = score_all("bicubic", restored, image_metrics(["psnr_y", "ssim_y"]).available, tmp_path / "scores.jsonl")
+    write_result(tmp_path, result, {})
     with (tmp_path / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == ["lake_0", "lake_1", "street_0", "street_1"]
-    assert float(rows[0]["psnr_y"]) == pytest.approx(scores[0].values["psnr_y"], abs=1e-6)
+    assert float(rows[0]["psnr_y"]) == pytest.approx(result.values["lake_0"]["psnr_y"], abs=1e-6)
     assert list(rows[0]) == ["image", "psnr_y", "ssim_y", "seconds"]
+    assert float(rows[3]["seconds"]) == pytest.approx(restored[3].seconds, abs=1e-3)
 
 
 def test_summary_json_is_strict_json_even_for_infinite_means(tmp_path):
     intervals = {"psnr_y": Interval(float("inf"), float("nan"), float("nan"), 2), "ssim_y": Interval(0.5, 0.4, 0.6, 2)}
-    write_summary(tmp_path / "summary.json", intervals, {"method": "bicubic"})
+    write_result(tmp_path, Result("bicubic", {}, intervals, {}, {}, {}), {"settings": {"dir": tmp_path}})
     read = json.loads((tmp_path / "summary.json").read_text(), parse_constant=lambda text: pytest.fail(text))
     assert read["metrics"]["ssim_y"] == {"mean": 0.5, "ci95": [0.4, 0.6], "n": 2}
     assert read["metrics"]["psnr_y"] == {"mean": None, "ci95": [None, None], "n": 2}
     assert read["method"] == "bicubic"
+    assert read["settings"] == {"dir": str(tmp_path)}

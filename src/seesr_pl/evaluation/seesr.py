@@ -1,0 +1,57 @@
+"""SeeSR as a method to judge: a pipeline with the settings of one published or tried result."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from seesr_pl.files import MissingFile
+from seesr_pl.models.prompts import PromptStyle, missing_prompt_model
+from seesr_pl.sampling.pipeline import restore
+from seesr_pl.types import RGB
+
+
+class SeeSRMethod:
+    """SeeSR itself: a `SeeSRPipeline` with the settings of one published or tried result.
+
+    The noise of an image is keyed by (seed, name): it depends neither on the other images nor on their order.
+
+    Args:
+        pipeline: a `SeeSRPipeline`.
+        name: of the method in tables.
+        seed: of the noise.
+        scale: size of the result over that of the input.
+        prompter: what says the text, a style of `models.prompts`; `own` leaves it to the pipeline, whose text is DAPE's
+            tags as in the official evaluation, or what a run was trained for.
+        prompter_model: of `classification` and `caption`: a folder, or a name on the Hugging Face hub.
+        sampler: what changes of the pipeline's own `Sampling`.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        *,
+        name: str = "seesr",
+        seed: int = 0,
+        scale: int = 4,
+        prompter: PromptStyle | Literal["own"] = "own",
+        prompter_model: str | Path | None = None,
+        sampler: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name, self.seed, self.pipeline = name, seed, pipeline
+        if prompter != "own":
+            pipeline.describe_by(prompter, model=_name(prompter_model))
+        self.sampling = pipeline.sampling.changed({**(sampler or {}), "upscale": scale})
+
+    def __call__(self, lq: RGB, *, name: str) -> RGB:
+        return restore(self.pipeline, lq, seed=self.seed, key=name, sampling=self.sampling).rgb
+
+    @classmethod
+    def missing_files(
+        cls, prompter: PromptStyle | Literal["own"] = "own", prompter_model: str | Path | None = None
+    ) -> list[MissingFile]:
+        """The weights of the prompter, where they are not on this machine."""
+        return missing_prompt_model(prompter, _name(prompter_model), argument="prompter_model")
+
+
+def _name(model: str | Path | None) -> str | None:
+    return None if model is None else str(model)
