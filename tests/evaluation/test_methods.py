@@ -140,7 +140,7 @@ def test_the_prompter_of_seesr_says_the_text_instead_of_the_pipeline(picture):
     pipeline, lq, settings = SeeSRPipeline(*tiny_stack()), picture(0, 20), {"num_inference_steps": 1, "process_size": 8}
     tags = pipeline(Image.fromarray(lq), **settings).tags
     own, none, ram = (
-        SeeSRMethod(pipeline, prompter=style, **settings)(lq, name="a") for style in ("own", "none", "ram")
+        SeeSRMethod(pipeline, prompter=style, sampler=settings)(lq, name="a") for style in ("own", "none", "ram")
     )
     assert tags != [""]
     assert (own != none).any()
