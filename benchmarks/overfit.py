@@ -25,12 +25,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from seesr_pl.degradation import RealESRGANDegradation
 from seesr_pl.evaluation.metrics import psnr_y
 from seesr_pl.imaging.io import write_image
+from seesr_pl.imaging.sheet import row, with_caption
 from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.prompts import TagPrompter
 from seesr_pl.tiny.photographs import Photograph, photographs
 from seesr_pl.tiny.stack import tiny_ram, tiny_stack
 from seesr_pl.training import SeeSRDiffusion
-from seesr_pl.training.restoration import Restored, panel_row, restore
+from seesr_pl.training.validation import Restored, restore
 from seesr_pl.types import Batch
 
 NAMES = ("astronaut", "chelsea", "coffee", "motorcycle-left", "hubble", "rocket", "brick", "grass")
@@ -179,7 +180,7 @@ def draw(batch: Batch, before: Restored, after: Restored, path: Path) -> None:
     rows = []
     for number, name in enumerate(NAMES):
         images = [column[number].numpy().repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1) for column in columns]
-        rows.append(panel_row(*images, caption=f"{name}: LQ, before, after, HQ. RAM sees: {after.tags[number]}"))
+        rows.append(with_caption(row(*images), f"{name}: LQ, before, after, HQ. RAM sees: {after.tags[number]}"))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, np.concatenate(rows))
 

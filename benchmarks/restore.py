@@ -22,7 +22,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch.utils.flop_counter import FlopCounterMode
 
-from seesr_pl.checkpoints import sd2
+from seesr_pl.checkpoints.stack import SD2_UNET, SD2_VAE
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 from seesr_pl.tiny.stack import tiny_stack
@@ -142,9 +142,9 @@ def passes(option: dict[str, Any]) -> int:
 def full_size() -> tuple[int, int]:
     """FLOPs of one row through UNet and ControlNet at 64x64 latents, and of VAE encode and decode at 512x512."""
     with torch.device("meta"):
-        unet = SeeSRUNet.from_config(sd2.UNET)
+        unet = SeeSRUNet.from_config(SD2_UNET)
         controlnet = SeeSRControlNet.from_unet(unet, load_weights_from_unet=False)
-        vae = AutoencoderKL.from_config(sd2.VAE)
+        vae = AutoencoderKL.from_config(SD2_VAE)
         sample, text, representation = torch.empty(1, 4, 64, 64), torch.empty(1, 77, 1024), torch.empty(1, 145, 512)
         image, step = torch.empty(1, 3, 512, 512), torch.zeros(1)
 

@@ -122,7 +122,7 @@ def evaluate() -> Action:
         Path("pairs", folder).mkdir(parents=True)
         for name in ("a.png", "b.png"):
             Image.fromarray(_image(size)).save(Path("pairs", folder, name))
-    settings = "method=tiny ckpt=pipeline benchmark=folder benchmark.root=pairs"
+    settings = "method=seesr sampler=tiny ckpt=pipeline benchmark=folder benchmark.root=pairs"
     return _script("evaluate.py", f"{settings} run_name=judged{{}}")
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from lightning import Callback, Trainer, seed_everything
 
-from seesr_pl.checkpoints.io import trainable_state_dict
 from seesr_pl.data import ShardDataModule, ShardSource
 from seesr_pl.degradation import BicubicDegradation
 from seesr_pl.tiny.stack import tiny_stack
 from seesr_pl.training import SeeSRDiffusion
 from seesr_pl.training.callbacks import AtomicCheckpointIO, LastCheckpoint
+from seesr_pl.training.frozen import trainable_state_dict
 
 HQ_SIZE = 64
 

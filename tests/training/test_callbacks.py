@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from seesr_pl.evaluation.metrics import psnr_y
 from seesr_pl.training import speed
 from seesr_pl.training.callbacks import AtomicCheckpointIO, GradientNorm, LastCheckpoint, LossByTimestep
-from seesr_pl.training.restoration import ValidationImages
 from seesr_pl.training.speed import Throughput, step_flops
+from seesr_pl.training.validation import ValidationImages
 
 NUM_STEPS, ACCUMULATION = 3, 2
 WAIT, WORK = 0.1, 0.3

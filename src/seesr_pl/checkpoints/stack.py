@@ -17,6 +17,44 @@ if TYPE_CHECKING:
     from seesr_pl.models.stack import SeeSRStack
 
 
+# Stable Diffusion 2 base. The UNet's config is the one recorded from the official SeeSR classes; the other three were
+# written from memory of the published files and are checked by parameter counts only.
+SD2_UNET = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "cross_attention_dim": 1024,
+    "attention_head_dim": (5, 10, 20, 20),
+    "use_linear_projection": True,
+}
+SD2_VAE = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "sample_size": 768,
+    "scaling_factor": 0.18215,
+}
+SD2_TEXT_ENCODER = {
+    "vocab_size": 49408,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 23,
+    "num_attention_heads": 16,
+    "projection_dim": 512,
+    "hidden_act": "gelu",
+}
+SD2_SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "prediction_type": "epsilon",
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+
+
 def load_stack(
     base: str | Path,
     *,
@@ -83,24 +121,23 @@ def random_stack(*, rca_init: Literal["official", "zero"] = "official") -> "SeeS
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from seesr_pl.checkpoints import sd2
     from seesr_pl.models.ram import RAM
     from seesr_pl.models.ram_networks import RAMConfig
     from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
     from seesr_pl.models.stack import SeeSRStack
 
     num_tags = 4585
-    unet = SeeSRUNet.from_unet(UNet2DConditionModel.from_config(sd2.UNET).eval(), rca_init=rca_init)
+    unet = SeeSRUNet.from_unet(UNet2DConditionModel.from_config(SD2_UNET).eval(), rca_init=rca_init)
     ram = RAM(RAMConfig(), [f"tag {index}" for index in range(num_tags)], [0.68] * num_tags)
     ram.add_lora()
     return SeeSRStack(
-        vae=AutoencoderKL.from_config(sd2.VAE).eval(),
-        text_encoder=CLIPTextModel(CLIPTextConfig(**sd2.TEXT_ENCODER)).eval(),  # type: ignore[arg-type]  # a dict of several types
+        vae=AutoencoderKL.from_config(SD2_VAE).eval(),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**SD2_TEXT_ENCODER)).eval(),  # type: ignore[arg-type]  # a dict of several types
         tokenizer=byte_tokenizer(),
         unet=unet,
         controlnet=SeeSRControlNet.from_unet(unet).eval(),
         ram=ram,
-        scheduler=DDPMScheduler.from_config(sd2.SCHEDULER),
+        scheduler=DDPMScheduler.from_config(SD2_SCHEDULER),
     )
 
 

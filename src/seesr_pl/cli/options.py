@@ -1,10 +1,14 @@
 """Options that several commands share: the sampling settings, and the weights to work with."""
 
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from seesr_pl.checkpoints.published import missing
+from seesr_pl.files import require
 from seesr_pl.sampling.settings import Setting, with_settings
 
 
@@ -18,6 +22,25 @@ def given(changes: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in changes.items() if value is not None}
 
 
+def pipeline_builder(
+    ckpt: Path | None,
+    base: Path | None,
+    seesr: Path | None,
+    ram: Path | None,
+    dape: Path | None,
+    *,
+    dtype: str,
+    keep_base_unet: bool,
+) -> Callable[[str], Any]:
+    """A function (picklable) from a device to the pipeline; ValueError or FileNotFoundError where files lack."""
+    if ckpt is not None:
+        return functools.partial(_from_ckpt, ckpt, dtype)
+    if base is None or seesr is None or ram is None:
+        raise ValueError("which weights? give --ckpt, or --base, --seesr and --ram (and --dape)")
+    require(missing(base=base, seesr=seesr, ram=ram, dape=dape))
+    return functools.partial(_from_official, (base, seesr, ram, dape), dtype, keep_base_unet)
+
+
 def _option(setting: Setting) -> Any:
     names = [f"--{setting.name.replace('_', '-')}", setting.short] if setting.short else []
     official = "" if setting.default in (None, "") else f" (official: {setting.default})"
@@ -26,3 +49,30 @@ def _option(setting: Setting) -> Any:
     range_ = "".join([f" from {minimum:g}" if minimum is not None else "", f" to {maximum:g}" if maximum else ""])
     help_text = f"{setting.help}{range_}{official}"
     return Annotated[setting.hint | None, typer.Option(*names, help=help_text, show_default=False)]
+
+
+def _from_ckpt(ckpt: Path, dtype: str, device: str) -> Any:
+    from seesr_pl.runs import load_pipeline
+
+    _hide_loading_bars()
+    return load_pipeline(ckpt, device=device, dtype=dtype)
+
+
+def _from_official(paths: tuple[Path, Path, Path, Path | None], dtype: str, keep_base_unet: bool, device: str) -> Any:
+    import torch
+
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+    _hide_loading_bars()
+    precision = getattr(torch, dtype)
+    pipeline = SeeSRPipeline.from_official(*paths, keep_base_unet=keep_base_unet, torch_dtype=precision)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def _hide_loading_bars() -> None:
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()

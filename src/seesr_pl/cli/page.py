@@ -31,7 +31,7 @@ def demo(
         import gradio  # noqa: F401  # a missing extra is said before weights are loaded
     except ImportError as error:
         raise ImportError("the demo needs gradio: pip install 'seesr-pl[demo]'") from error
-    from seesr_pl.cli.weights import pipeline_builder
+    from seesr_pl.cli.options import pipeline_builder
     from seesr_pl.jobs.pool import existing_device
 
     build = pipeline_builder(ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=turbo)

@@ -1,6 +1,5 @@
 """`seesr restore`: images in, restored images out."""
 
-import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from seesr_pl.cli.options import given, sampling_options
+from seesr_pl.cli.options import given, pipeline_builder, sampling_options
 
 Ending = Literal["png", "jpg", "webp"]
 SamplerName = Literal["official", "unipc20", "dpmpp20", "turbo"]
@@ -44,8 +43,6 @@ def restore(
     **changes: Any,
 ) -> None:
     """Restore images; the same command again does what is left. Exit code 1 if an image failed."""
-    from seesr_pl.cli.weights import pipeline_builder
-
     build = pipeline_builder(ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=sampler == "turbo")
     from seesr_pl.jobs import pool
     from seesr_pl.jobs.restore import RestorerSettings, plan
@@ -63,20 +60,17 @@ def restore(
 def _run(jobs: Sequence[Any], left_out: Sequence[Any], settings: Any, devices: list[str]) -> None:
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from seesr_pl.jobs import pool
+    from seesr_pl.progress import bar
 
     console = Console(stderr=True)
     for left in left_out:
         console.print(f"[yellow]left out[/] {escape(str(left.path))}: {escape(left.reason)}", highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"))
     counts = {"restored": 0, "kept": 0, "failed": 0}
     try:
-        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-            task = progress.add_task("images", total=len(jobs))
-            advance = functools.partial(progress.advance, task)
-            for outcome in pool.run(jobs, settings.restorer, devices=devices, advance=advance):
+        with bar("restoring", len(jobs), unit="images") as progress:
+            for outcome in pool.run(jobs, settings.restorer, devices=devices, advance=progress.advance):
                 counts[outcome.state] += 1
                 if outcome.state == "failed":
                     source, message = escape(str(outcome.job.source)), escape(outcome.message)

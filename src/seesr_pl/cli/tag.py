@@ -1,6 +1,5 @@
 """`seesr tag`: what RAM or DAPE sees, for images and shards."""
 
-import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +21,6 @@ def tag(
     """Write the tags of images, "a, b,", as training uses them; the same command again does what is left."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from seesr_pl.checkpoints.published import missing
     from seesr_pl.files import require
@@ -30,6 +28,7 @@ def tag(
     require(missing(ram=ram, dape=dape, tag_list=tag_list, thresholds=thresholds))
     from seesr_pl.jobs import pool
     from seesr_pl.jobs.tag import TaggerSettings, plan
+    from seesr_pl.progress import bar
 
     settings = TaggerSettings(ram, dape, tag_list, thresholds, representation, batch_size)
     devices = pool.devices_for(device, num_processes=processes)
@@ -38,12 +37,9 @@ def tag(
     for left in planned.left_out:
         console.print(f"[yellow]left out[/] {escape(str(left.path))}: {escape(left.reason)}", highlight=False)
     total = sum(job.num_images for job in planned.jobs)
-    columns = (TextColumn("tagging"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"), TimeRemainingColumn())
     damaged: list[str] = []
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("tagging", total=total)
-        advance = functools.partial(progress.advance, bar)
-        for names in pool.run(planned.jobs, settings.worker, devices=devices, advance=advance):
+    with bar("tagging", total, unit="images") as progress:
+        for names in pool.run(planned.jobs, settings.worker, devices=devices, advance=progress.advance):
             damaged += names
     for name in damaged:
         console.print(f"[yellow]not an image that can be read:[/] {escape(name)}", highlight=False, soft_wrap=True)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from seesr_pl.checkpoints.io import frozen_hash
 from seesr_pl.files import IMAGE_SUFFIXES, ImageFile, LeftOut, Record, find_images, fingerprint
 from seesr_pl.imaging.io import Picture, read_picture, write_picture
 from seesr_pl.jobs.pool import Advance
+from seesr_pl.models.stack import frozen_hash
 from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
 from seesr_pl.sampling.settings import SAMPLERS
 

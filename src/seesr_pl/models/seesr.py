@@ -26,7 +26,7 @@ REPRESENTATION_DIM = 512
 RCAInit = Literal["official", "zero"]
 
 
-class Conditioning(NamedTuple):
+class TextAndRepresentation(NamedTuple):
     """What the transformers attend to: text (b, 77, d), and the representation (b, n, 512) or None to skip RCA."""
 
     text: Tensor
@@ -42,7 +42,7 @@ class TextThenImageTransformer(Transformer2DModel):
     def forward(  # type: ignore[override]  # the pair is the point
         self,
         hidden_states: Tensor,
-        encoder_hidden_states: Conditioning | None = None,
+        encoder_hidden_states: TextAndRepresentation | None = None,
         timestep: Tensor | None = None,
         added_cond_kwargs: dict[str, Tensor] | None = None,
         class_labels: Tensor | None = None,
@@ -51,7 +51,7 @@ class TextThenImageTransformer(Transformer2DModel):
         encoder_attention_mask: Tensor | None = None,
         return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[Tensor]:
-        """As diffusers, with `encoder_hidden_states` a `Conditioning`; shapes as there."""
+        """As diffusers, with `encoder_hidden_states` a `TextAndRepresentation`; shapes as there."""
         assert encoder_hidden_states is not None
         attend = functools.partial(
             Transformer2DModel.forward,
@@ -130,7 +130,7 @@ class SeeSRUNet(UNet2DConditionModel):
         return super().forward(
             sample,
             timestep,
-            Conditioning(encoder_hidden_states, image_encoder_hidden_states),
+            TextAndRepresentation(encoder_hidden_states, image_encoder_hidden_states),
             class_labels=class_labels,
             timestep_cond=timestep_cond,
             attention_mask=attention_mask,
@@ -181,7 +181,7 @@ class SeeSRControlNet(ControlNetModel):
         return super().forward(
             sample,
             timestep,
-            Conditioning(encoder_hidden_states, image_encoder_hidden_states),
+            TextAndRepresentation(encoder_hidden_states, image_encoder_hidden_states),
             controlnet_cond,
             conditioning_scale=conditioning_scale,
             class_labels=class_labels,

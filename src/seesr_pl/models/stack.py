@@ -1,9 +1,13 @@
-"""The networks that SeeSR is made of, as one value."""
+"""The networks that SeeSR is made of, as one value, and the hash by which weights are known again."""
 
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import torch
 from diffusers import AutoencoderKL
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from seesr_pl.models.ram import RAM
@@ -20,3 +24,21 @@ class SeeSRStack(NamedTuple):
     controlnet: SeeSRControlNet
     ram: RAM
     scheduler: SchedulerMixin
+
+
+def frozen_hash(module: nn.Module) -> str:
+    """32 hexadecimal digits for the names, types, shapes and bytes of all tensors of `module` that do not train.
+
+    The memory format and the device do not matter; the precision does.
+    """
+    trainable = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    frozen = [item for item in module.state_dict().items() if item[0] not in trainable]
+    with ThreadPoolExecutor() as pool:
+        return hashlib.blake2b(b"".join(sorted(pool.map(_digest, frozen))), digest_size=16).hexdigest()
+
+
+def _digest(item: tuple[str, Tensor]) -> bytes:
+    name, tensor = item
+    header = f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
+    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return hashlib.blake2b(content, digest_size=16, key=hashlib.blake2b(header).digest()).digest()

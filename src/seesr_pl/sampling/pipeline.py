@@ -22,19 +22,9 @@ from seesr_pl.models.denoiser import decode, downscale_factor, embed
 from seesr_pl.models.prompts import Prompter, PromptStyle, tag_texts
 from seesr_pl.models.prompts import prompter as make_prompter
 from seesr_pl.models.stack import SeeSRStack
+from seesr_pl.sampling import images
 from seesr_pl.sampling.denoising import Generators, OnStep, denoise, drawn_start, fresh_scheduler
-from seesr_pl.sampling.images import (
-    RGB,
-    AnyImage,
-    Work,
-    as_rgb,
-    finish,
-    generators_for,
-    groups_of_equal_size,
-    one_each,
-    prepare,
-    prompt_text,
-)
+from seesr_pl.sampling.images import RGB, AnyImage, Work
 from seesr_pl.sampling.settings import OFFICIAL, Sampling
 
 Representation = Literal["dape", "ram", "none"]
@@ -124,15 +114,8 @@ class SeeSRPipeline(DiffusionPipeline):
         `keep_base_unet` takes only the RCA of SeeSR's UNet, for sd-turbo. `torch_dtype` applies to all but RAM, as in
         the official code.
         """
-        stack = load_stack(
-            sd_folder,
-            seesr=seesr_folder,
-            ram=ram_path,
-            dape=dape_path,
-            tag_list=tag_list,
-            thresholds=thresholds,
-            keep_base_unet=keep_base_unet,
-        )
+        ram: dict[str, Any] = {"ram": ram_path, "dape": dape_path, "tag_list": tag_list, "thresholds": thresholds}
+        stack = load_stack(sd_folder, seesr=seesr_folder, **ram, keep_base_unet=keep_base_unet)
         networks: tuple[Any, ...] = (stack.vae, stack.text_encoder, stack.unet, stack.controlnet)
         for network in networks:
             torch.nn.Module.to(network, dtype=torch_dtype)  # diffusers' own warns of an empty list
@@ -190,13 +173,13 @@ class SeeSRPipeline(DiffusionPipeline):
         Raises ValueError for an unknown setting or value, an image too large, and a list of another length.
         """
         settings = (sampling or self.sampling).changed(changes)
-        images: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
-        rgbs = [as_rgb(one) for one in images]
+        given: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
+        rgbs = [images.as_rgb(one) for one in given]
         works = [self._work(rgb, settings) for rgb in rgbs]
-        prompts = one_each(settings.prompt if prompt is None else prompt, len(works), name="prompt")
-        told = None if tags is None else one_each(tags, len(works), name="tags")
-        own = generators_for(generator, len(works), recipe=settings.recipe)
-        groups = list(groups_of_equal_size(works, settings.batch_size))
+        prompts = images.one_each(settings.prompt if prompt is None else prompt, len(works), name="prompt")
+        told = None if tags is None else images.one_each(tags, len(works), name="tags")
+        own = images.generators_for(generator, len(works), recipe=settings.recipe)
+        groups = list(images.groups_of_equal_size(works, settings.batch_size))
         progress = self.progress_bar(total=len(groups) * settings.num_inference_steps)
         results: dict[int, Restored] = {}
         for rows in groups:
@@ -204,7 +187,10 @@ class SeeSRPipeline(DiffusionPipeline):
             texts = seen if told is None else [told[row] for row in rows]
             restored = self._restore(
                 [works[row] for row in rows],
-                [prompt_text(text, prompts[row], settings.added_prompt) for row, text in zip(rows, texts, strict=True)],
+                [
+                    images.prompt_text(text, prompts[row], settings.added_prompt)
+                    for row, text in zip(rows, texts, strict=True)
+                ],
                 representation,
                 settings=settings,
                 generator=None if own is None else [own[row] for row in rows],
@@ -222,18 +208,18 @@ class SeeSRPipeline(DiffusionPipeline):
 
         Each image is resized to RAM's square as it is, not enlarged first (test_seesr.py:47-50, 137-138).
         """
-        images = [to_float(torch.from_numpy(rgb[None])).to(self._execution_device) for rgb in rgbs]
-        seen = self.ram.see(images, adapter=self.config["representation"] != "ram")
+        lq = [to_float(torch.from_numpy(rgb[None])).to(self._execution_device) for rgb in rgbs]
+        seen = self.ram.see(lq, adapter=self.config["representation"] != "ram")
         representation = seen.representation
         if self.config["representation"] == "none":
             representation = torch.zeros_like(representation[:, :1])
         if self._describe is None:
             return representation, tag_texts(self.ram, seen.logits)
-        return representation, [text for image in images for text in self._describe(image)]
+        return representation, [text for image in lq for text in self._describe(image)]
 
     def _work(self, rgb: RGB, settings: Sampling) -> Work:
         multiple, size = downscale_factor(self.vae), settings.process_size
-        return prepare(rgb, settings.upscale, multiple=multiple, recipe=settings.recipe, process_size=size)
+        return images.prepare(rgb, settings.upscale, multiple=multiple, recipe=settings.recipe, process_size=size)
 
     def _restore(
         self,
@@ -277,7 +263,9 @@ class SeeSRPipeline(DiffusionPipeline):
         )
         del image  # as large as what is decoded now
         decoded = to_uint8(decode(self.vae, latents, tile=settings.vae_tile)).cpu().numpy()
-        return [finish(rgb, work, color_fix=settings.color_fix) for rgb, work in zip(decoded, works, strict=True)]
+        return [
+            images.finish(rgb, work, color_fix=settings.color_fix) for rgb, work in zip(decoded, works, strict=True)
+        ]
 
     def _on_step(self, callback: OnStepEnd | None, progress: Any) -> OnStep:
         def on_step(index: int, timestep: Tensor, latents: Tensor) -> Tensor:

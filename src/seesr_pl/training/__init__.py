@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     )
     from seesr_pl.training.dape import DAPEDistillation
     from seesr_pl.training.loggers import MetricsCSV
-    from seesr_pl.training.restoration import ValidationImages
     from seesr_pl.training.seesr import SeeSRDiffusion
     from seesr_pl.training.speed import Throughput
+    from seesr_pl.training.validation import ValidationImages
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -45,7 +45,7 @@ __getattr__ = attributes(
         "SeeSRDiffusion": "seesr",
         "TagReport": "callbacks",
         "Throughput": "speed",
-        "ValidationImages": "restoration",
+        "ValidationImages": "validation",
     },
 )
 

@@ -1,6 +1,8 @@
 """What trains and what does not: which weights, how the frozen ones are stored, shared and named in checkpoints."""
 
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from importlib.metadata import version
 from typing import Any, ClassVar, Self
 
 import torch
@@ -9,11 +11,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from seesr_pl.checkpoints import io
+from seesr_pl.models.stack import frozen_hash
 from seesr_pl.types import Batch
 
 # The layers that autocast runs in low precision, so that storing their weights so changes no result.
 _AUTOCAST_LAYERS = (nn.Linear, nn.Conv2d)
+# Lightning's WeightAveraging keeps the weights that train beside the averaged ones under the second name.
+_MODEL_STATES = ("state_dict", "current_model_state")
+_LIBRARIES = ("seesr-pl", "torch", "lightning", "diffusers", "transformers", "peft")
 
 
 class PartlyFrozen(LightningModule):
@@ -37,12 +42,12 @@ class PartlyFrozen(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what trains."""
-        io.keep_trainable(checkpoint, self, self.frozen_hashes)
+        keep_trainable(checkpoint, self, self.frozen_hashes)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse other frozen weights."""
         self.hash_frozen()
-        io.add_frozen(checkpoint, self, self.frozen_hashes)
+        add_frozen(checkpoint, self, self.frozen_hashes)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy with its own trainable parameters and the same frozen ones, for Lightning's weight averaging."""
@@ -55,7 +60,7 @@ class PartlyFrozen(LightningModule):
         """Name the frozen parts, once."""
         # At full precision: before `setup` lowers it, and where a checkpoint is loaded without a trainer.
         if not self.frozen_hashes:
-            self.frozen_hashes = {part: io.frozen_hash(getattr(self, part)) for part in self.frozen_parts}
+            self.frozen_hashes = {part: frozen_hash(getattr(self, part)) for part in self.frozen_parts}
 
 
 def train_controlnet_and_rca(unet: nn.Module, controlnet: nn.Module, *, rca: bool) -> None:
@@ -99,3 +104,57 @@ def copy_sharing_frozen(module: nn.Module, memo: dict[int, Any]) -> dict[str, An
     """
     memo.update({id(parameter): parameter for parameter in module.parameters() if not parameter.requires_grad})
     return deepcopy(module.__dict__, memo)
+
+
+def trainable_state_dict(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters of `module` that require a gradient, detached, by name."""
+    return {name: tensor.detach() for name, tensor in module.named_parameters() if tensor.requires_grad}
+
+
+def check_frozen(recorded: Mapping[str, str], present: Mapping[str, str]) -> None:
+    """Raises ValueError, with both hashes, if a frozen part is not the one that a checkpoint was made with."""
+    parts = sorted(part for part in {*recorded, *present} if recorded.get(part) != present.get(part))
+    if not parts:
+        return
+    lines = [f"{part}: {recorded.get(part)} in the checkpoint, {present.get(part)} here" for part in parts]
+    raise ValueError(
+        "the checkpoint was made with other frozen weights (" + "; ".join(lines) + "); "
+        "point the configuration to the weights that the run was started from"
+    )
+
+
+def keep_trainable(checkpoint: dict[str, Any], module: nn.Module, frozen: Mapping[str, str]) -> None:
+    """Reduces the model states of a Lightning `checkpoint` to what trains, and records `frozen` and the versions."""
+    for key in _model_states(checkpoint):
+        checkpoint[key] = {name: checkpoint[key][name] for name in trainable_state_dict(module)}
+    checkpoint["frozen"] = dict(frozen)
+    checkpoint["versions"] = {library: version(library) for library in _LIBRARIES}
+
+
+def add_frozen(checkpoint: dict[str, Any], module: nn.Module, frozen: Mapping[str, str]) -> None:
+    """Undoes `keep_trainable` with the frozen tensors of `module`, so that a strict load of the whole succeeds.
+
+    Raises ValueError if the checkpoint was made with other frozen weights, or trained other parameters.
+    """
+    check_frozen(checkpoint["frozen"], frozen)
+    for key in _model_states(checkpoint):
+        _check_names(module, checkpoint[key])
+        checkpoint[key] = {**module.state_dict(), **checkpoint[key]}
+
+
+def _model_states(checkpoint: Mapping[str, Any]) -> Iterable[str]:
+    return [key for key in _MODEL_STATES if key in checkpoint]
+
+
+def _check_names(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    own = trainable_state_dict(module)
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or unknown:
+        raise ValueError(
+            f"the checkpoint trains other parameters: {len(missing)} of {len(own)} are missing "
+            f"(first {missing[:3]}), {len(unknown)} are unknown (first {unknown[:3]}); "
+            "check that the module is configured as in the run that wrote it"
+        )
+    for name, tensor in state.items():
+        if tensor.shape != own[name].shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)} in the checkpoint, {tuple(own[name].shape)} here")

@@ -9,17 +9,15 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from lightning import Callback, LightningModule, Trainer
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from seesr_pl import keyed
 from seesr_pl.evaluation.metrics import psnr_y, ssim_y
 from seesr_pl.imaging.io import write_image
+from seesr_pl.imaging.sheet import row, with_caption
 from seesr_pl.imaging.tensors import resize_bicubic, to_float, to_uint8
 from seesr_pl.training.seesr import SeeSRDiffusion
 from seesr_pl.types import Batch
-
-_CAPTION_HEIGHT = 14
 
 
 class Restored(NamedTuple):
@@ -77,7 +75,7 @@ class ValidationImages(Callback):
         for index, truth in enumerate(hq):
             self._scores.append([m(image[index], truth) for image in (sr, bicubic) for m in (psnr_y, ssim_y)])
             if len(self._rows) < self.num_shown:
-                self._rows.append(panel_row(bicubic[index], sr[index], truth, caption=restored.tags[index]))
+                self._rows.append(with_caption(row(bicubic[index], sr[index], truth), restored.tags[index]))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the means over all ranks; rank 0 writes the picture."""
@@ -114,14 +112,6 @@ def restore(module: SeeSRDiffusion, batch: Batch, *, sampler: Mapping[str, Any])
     images = torch.from_numpy(np.stack([np.array(image) for image in output.images]))
     bicubic = resize_bicubic(to_float(batch["lq"]), (height, width))
     return Restored(images, to_uint8(bicubic), output.tags)
-
-
-def panel_row(*images: UInt8[np.ndarray, "h w 3"], caption: str) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Pictures of one size side by side, with a line of text below."""
-    row = np.concatenate(images, axis=1)
-    line = Image.new("RGB", (row.shape[1], _CAPTION_HEIGHT))
-    ImageDraw.Draw(line).text((2, 1), caption, fill="white")
-    return np.concatenate([row, np.asarray(line)])
 
 
 def _first(batch: Any, count: int) -> Any:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from seesr_pl.checkpoints import io
+from seesr_pl.training import frozen
 
 
 @pytest.fixture
@@ -27,24 +27,24 @@ def perturbed(module):
 
 
 def test_only_what_trains_is_kept(module):
-    assert set(io.trainable_state_dict(module)) == {"1.weight", "1.bias", "2.weight", "2.bias"}
+    assert set(frozen.trainable_state_dict(module)) == {"1.weight", "1.bias", "2.weight", "2.bias"}
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown", "shape"])
 def test_a_state_that_does_not_fit_is_refused_with_the_name(module, change):
-    state = io.trainable_state_dict(module)
+    state = frozen.trainable_state_dict(module)
     weight = state.pop("2.weight")
     if change != "missing":
         state["2.weight"] = weight[:1] if change == "shape" else weight
     if change == "unknown":
         state["0.weight"] = weight
     with pytest.raises(ValueError, match="0.weight" if change == "unknown" else "2.weight"):
-        io.add_frozen({"state_dict": state, "frozen": {}}, module, {})
+        frozen.add_frozen({"state_dict": state, "frozen": {}}, module, {})
 
 
 def test_the_hash_does_not_depend_on_what_trains_nor_on_the_memory_format(module):
     other = perturbed(module).to(memory_format=torch.channels_last)
-    assert io.frozen_hash(other) == io.frozen_hash(module)
+    assert frozen.frozen_hash(other) == frozen.frozen_hash(module)
 
 
 @pytest.mark.parametrize("change", ["value", "buffer", "precision"])
@@ -57,21 +57,21 @@ def test_the_hash_depends_on_all_that_is_frozen(module, change):
             other[1].running_mean += 1
         else:
             other[0].to(torch.bfloat16)
-    assert io.frozen_hash(other) != io.frozen_hash(module)
+    assert frozen.frozen_hash(other) != frozen.frozen_hash(module)
 
 
 def test_other_frozen_weights_are_refused_with_both_hashes(module):
     checkpoint = {"state_dict": module.state_dict()}
-    io.keep_trainable(checkpoint, module, {"vae": "aaaa", "unet": "cccc"})
+    frozen.keep_trainable(checkpoint, module, {"vae": "aaaa", "unet": "cccc"})
     with pytest.raises(ValueError, match=r"vae: aaaa in the checkpoint, bbbb here"):
-        io.add_frozen(checkpoint, module, {"vae": "bbbb", "unet": "cccc"})
+        frozen.add_frozen(checkpoint, module, {"vae": "bbbb", "unet": "cccc"})
 
 
 def test_a_checkpoint_completed_with_the_frozen_part_loads_strictly(module):
     checkpoint = {"state_dict": module.state_dict()}
-    io.keep_trainable(checkpoint, module, {})
-    assert set(checkpoint["state_dict"]) == set(io.trainable_state_dict(module))
+    frozen.keep_trainable(checkpoint, module, {})
+    assert set(checkpoint["state_dict"]) == set(frozen.trainable_state_dict(module))
     other = perturbed(module)
-    io.add_frozen(checkpoint, other, {})
+    frozen.add_frozen(checkpoint, other, {})
     other.load_state_dict(checkpoint["state_dict"], strict=True)
     assert all(torch.equal(p, q) for p, q in zip(other.parameters(), module.parameters(), strict=True))
