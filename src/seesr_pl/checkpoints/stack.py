@@ -183,12 +183,12 @@ def official_ram(
 def _missing_of_stack(
     base: str | Path,
     *,
-    seesr: str | Path | None = None,
+    weights: str = "pretrained",
     ram: str | Path | None = None,
-    dape: str | Path | None = None,
     tag_list: str | Path | None = None,
     thresholds: str | Path | None = None,
-    weights: str = "pretrained",
+    dape: str | Path | None = None,
+    seesr: str | Path | None = None,
 ) -> list[MissingFile]:
     if weights == "random":
         return []

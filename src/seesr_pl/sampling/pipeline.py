@@ -74,19 +74,13 @@ class SeeSRPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        vae: Any,
-        text_encoder: Any,
-        tokenizer: Any,
-        unet: Any,
-        controlnet: Any,
-        ram: Any,
-        scheduler: Any,
+        vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, controlnet: Any, ram: Any, scheduler: Any,
         # diffusers checks saved values against these annotations, and knows plain classes only.
         representation: str = "dape",
         prompter: str = "own",
         prompter_model: str | None = None,
         sampler: dict | None = None,  # type: ignore[type-arg]  # as above
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         if representation not in get_args(Representation):
             raise ValueError(f"representation={representation!r} is not one of {', '.join(get_args(Representation))}")
