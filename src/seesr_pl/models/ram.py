@@ -217,7 +217,7 @@ class RAM(nn.Module):
             if isinstance(module, GradientCheckpointingLayer) and not hasattr(module, "blocks"):
                 module.gradient_checkpointing = True
                 recompute = functools.partial(checkpoint, use_reentrant=False)
-                module._gradient_checkpointing_func = recompute  # type: ignore[assignment]
+                module._gradient_checkpointing_func = recompute  # type: ignore[assignment]  # transformers types it as None
 
 
 def ram_pixel_values(

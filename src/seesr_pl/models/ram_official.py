@@ -102,50 +102,45 @@ def _theirs(name: str) -> str:
 
 
 def _split_fused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    split = {}
-    for name, tensor in state.items():
-        if name.endswith((_FUSED + "weight", _FUSED + "bias")):
-            for part, rows in zip("qkv", tensor.tensor_split(3), strict=True):
-                split[_ours(name.replace(_FUSED, f".attention.{part}_proj."))] = rows
-        else:
-            split[_ours(name)] = tensor
-    return split
+    return _split(state, parts="qkv")
 
 
 def _fuse(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    fused = {}
-    for name, tensor in state.items():
-        if ".attention.q_proj." in name:
-            parts = [state[name.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"]
-            fused[_theirs(name.replace(".attention.q_proj.", _FUSED))] = torch.cat(parts)
-        elif ".attention.k_proj." not in name and ".attention.v_proj." not in name:
-            fused[_theirs(name)] = tensor
-    return fused
+    return _joined(state, parts="qkv")
 
 
 def _split_lora(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # loralib's MergedLinear runs a grouped convolution: the first half of A and of B belongs to the query, the second
     # to the value, and nothing is shared (swin_transformer_lora.py:114).
-    split = {}
-    for name, tensor in state.items():
-        name = name + ".weight"
-        if _FUSED in name:
-            for part, rows in zip("qv", tensor.tensor_split(2), strict=True):
-                split[_ours(name.replace(_FUSED, f".attention.{part}_proj."))] = rows
-        else:
-            split[_ours(name)] = tensor
-    return split
+    return _split({f"{name}.weight": tensor for name, tensor in state.items()}, parts="qv")
 
 
 def _fuse_lora(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    fused = {}
+    return {name.removesuffix(".weight"): tensor for name, tensor in _joined(state, parts="qv").items()}
+
+
+def _split(state: Mapping[str, Tensor], *, parts: str) -> dict[str, Tensor]:
+    """Our names; what the official code fuses is split into equal rows, one for each of `parts`."""
+    split = {}
     for name, tensor in state.items():
-        official = _theirs(name.replace(".attention.q_proj.", _FUSED)).removesuffix(".weight")
+        if _FUSED not in name:
+            split[_ours(name)] = tensor
+            continue
+        for part, rows in zip(parts, tensor.tensor_split(len(parts)), strict=True):
+            split[_ours(name.replace(_FUSED, f".attention.{part}_proj."))] = rows
+    return split
+
+
+def _joined(state: Mapping[str, Tensor], *, parts: str) -> dict[str, Tensor]:
+    """Official names; undoes `_split`."""
+    joined = {}
+    for name, tensor in state.items():
         if ".attention.q_proj." in name:
-            fused[official] = torch.cat([tensor, state[name.replace(".q_proj.", ".v_proj.")]])
-        elif ".attention.v_proj." not in name:
-            fused[official] = tensor
-    return fused
+            rows = [state[name.replace(".q_proj.", f".{part}_proj.")] for part in parts]
+            joined[_theirs(name.replace(".attention.q_proj.", _FUSED))] = torch.cat(rows)
+        elif ".attention.k_proj." not in name and ".attention.v_proj." not in name:
+            joined[_theirs(name)] = tensor
+    return joined
 
 
 def _base_tensors(ram: "RAM") -> dict[str, Tensor]:

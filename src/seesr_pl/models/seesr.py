@@ -74,7 +74,7 @@ def _accept_rca_flag(init: Callable[..., None]) -> Callable[[Callable[..., None]
         wrapped = functools.wraps(init)(function)
         signature = inspect.signature(init)
         flag = inspect.Parameter("use_image_cross_attention", inspect.Parameter.KEYWORD_ONLY, default=True)
-        wrapped.__signature__ = signature.replace(parameters=[*signature.parameters.values(), flag])  # type: ignore[attr-defined]
+        wrapped.__signature__ = signature.replace(parameters=[*signature.parameters.values(), flag])  # type: ignore[attr-defined]  # a function may have one
         return wrapped
 
     return decorate
@@ -109,39 +109,18 @@ class SeeSRUNet(UNet2DConditionModel):
         """As diffusers; ValueError where the folder lacks weights, which diffusers would leave uninitialised."""
         return _complete(super().from_pretrained, pretrained_model_name_or_path, kwargs)
 
-    def forward(
+    def forward(  # whatever else diffusers' forward takes is handed on as it is
         self,
         sample: Tensor,
         timestep: Tensor | float | int,
         encoder_hidden_states: Tensor,
-        class_labels: Tensor | None = None,
-        timestep_cond: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        cross_attention_kwargs: dict[str, Any] | None = None,
-        added_cond_kwargs: dict[str, Tensor] | None = None,
-        down_block_additional_residuals: tuple[Tensor, ...] | None = None,
-        mid_block_additional_residual: Tensor | None = None,
-        down_intrablock_additional_residuals: tuple[Tensor, ...] | None = None,
-        encoder_attention_mask: Tensor | None = None,
-        return_dict: bool = True,
+        *args: Any,
         image_encoder_hidden_states: Tensor | None = None,
+        **kwargs: Any,
     ) -> UNet2DConditionOutput | tuple[Tensor, ...]:
         """As diffusers, plus the representation `image_encoder_hidden_states` (b, n, 512); None skips every RCA."""
-        return super().forward(
-            sample,
-            timestep,
-            TextAndRepresentation(encoder_hidden_states, image_encoder_hidden_states),
-            class_labels=class_labels,
-            timestep_cond=timestep_cond,
-            attention_mask=attention_mask,
-            cross_attention_kwargs=cross_attention_kwargs,
-            added_cond_kwargs=added_cond_kwargs,
-            down_block_additional_residuals=down_block_additional_residuals,
-            mid_block_additional_residual=mid_block_additional_residual,
-            down_intrablock_additional_residuals=down_intrablock_additional_residuals,
-            encoder_attention_mask=encoder_attention_mask,
-            return_dict=return_dict,
-        )
+        pair: Any = TextAndRepresentation(encoder_hidden_states, image_encoder_hidden_states)
+        return super().forward(sample, timestep, pair, *args, **kwargs)
 
 
 class SeeSRControlNet(ControlNetModel):
@@ -164,34 +143,16 @@ class SeeSRControlNet(ControlNetModel):
         timestep: Tensor | float | int,
         encoder_hidden_states: Tensor,
         controlnet_cond: Tensor,
-        conditioning_scale: float = 1.0,
-        class_labels: Tensor | None = None,
-        timestep_cond: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        added_cond_kwargs: dict[str, Tensor] | None = None,
-        cross_attention_kwargs: dict[str, Any] | None = None,
-        guess_mode: bool = False,
-        return_dict: bool = True,
+        *args: Any,
         image_encoder_hidden_states: Tensor | None = None,
+        **kwargs: Any,
     ) -> ControlNetOutput | tuple[tuple[Tensor, ...], Tensor]:
         """As diffusers, plus the representation `image_encoder_hidden_states` (b, n, 512); None skips every RCA.
 
-        `controlnet_cond` is the upsampled low-quality picture in [0, 1], as large as the result.
+        `controlnet_cond` is the upsampled LQ image in [0, 1], as large as the result.
         """
-        return super().forward(
-            sample,
-            timestep,
-            TextAndRepresentation(encoder_hidden_states, image_encoder_hidden_states),
-            controlnet_cond,
-            conditioning_scale=conditioning_scale,
-            class_labels=class_labels,
-            timestep_cond=timestep_cond,
-            attention_mask=attention_mask,
-            added_cond_kwargs=added_cond_kwargs,
-            cross_attention_kwargs=cross_attention_kwargs,
-            guess_mode=guess_mode,
-            return_dict=return_dict,
-        )
+        pair: Any = TextAndRepresentation(encoder_hidden_states, image_encoder_hidden_states)
+        return super().forward(sample, timestep, pair, controlnet_cond, *args, **kwargs)
 
 
 def initialise_image_attentions(model: SeeSRUNet, *, device: torch.device, rca_init: RCAInit) -> None:

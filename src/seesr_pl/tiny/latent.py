@@ -22,7 +22,7 @@ COEFFICIENTS = (
 RGB_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
-class DCTAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class DCTAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has no types
     """Encodes RGB (b, 3, h, w) in [-1, 1] to (b, 16, h/4, w/4) and back; nothing in it is learned.
 
     It keeps 16 of a block's 48 numbers, and the part of `AutoencoderKL`'s interface that this project uses. The

@@ -26,7 +26,7 @@ BETA_START, BETA_END = 0.00085, 0.05
 class LQSkipControlNet(SeeSRControlNet):
     """Starts from the LQ picture's own latent, and returns it times `conditioning_scale` before the usual residuals."""
 
-    def forward(  # type: ignore[override]
+    def forward(  # type: ignore[override]  # fewer arguments: the toy needs no more
         self,
         sample: Tensor,
         timestep: Tensor | float | int,
@@ -55,7 +55,7 @@ class LQSkipControlNet(SeeSRControlNet):
 class LQSkipUNet(SeeSRUNet):
     """Adds the first ControlNet residual, the LQ latent, to its output; without a ControlNet it is a plain UNet."""
 
-    def forward(  # type: ignore[override]
+    def forward(  # type: ignore[override]  # fewer arguments: the toy needs no more
         self,
         sample: Tensor,
         timestep: Tensor | float | int,

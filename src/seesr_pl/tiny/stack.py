@@ -93,7 +93,7 @@ def _missing_files(
     return [MissingFile(str(dape), "a DAPE of experiment=tiny_dape", fix)]
 
 
-tiny_stack.missing_files = _missing_files  # type: ignore[attr-defined]
+tiny_stack.missing_files = _missing_files  # type: ignore[attr-defined]  # a function has no attributes for mypy
 
 
 def tiny_ram(

@@ -59,7 +59,7 @@ def _missing_files(
     return [missing for photo in photos for missing in photo.missing_files(debian_root)]
 
 
-photo_shards.missing_files = _missing_files  # type: ignore[attr-defined]
+photo_shards.missing_files = _missing_files  # type: ignore[attr-defined]  # a function has no attributes for mypy
 
 
 def tile_shards(folder: str | Path, made: Callable[[], Iterable[Tile]], *, weight: float = 1.0) -> ShardSource:

@@ -16,7 +16,7 @@ from seesr_pl.evaluation.semantics import TagComparison, TagResult
 from seesr_pl.imaging.tensors import resize_bicubic, to_float
 from seesr_pl.models.ram import RAM, RAMOutput, Resize
 from seesr_pl.models.ram_inputs import RAMInputs
-from seesr_pl.training.frozen import PartlyFrozen, cast_frozen, keep_buffers_local
+from seesr_pl.training.frozen import PartlyFrozen
 from seesr_pl.training.optim import schedule
 from seesr_pl.types import Batch
 
@@ -87,7 +87,7 @@ class DAPEDistillation(PartlyFrozen):
         num_examples: int = 8,
         group: str = "(.*)",
     ) -> None:
-        super().__init__()
+        super().__init__(frozen_dtype=frozen_dtype)
         self.ram = ram
         self.seed, self.learning_rate, self.warmup_steps, self.optimizer = seed, learning_rate, warmup_steps, optimizer
         self.milestones, self.gamma = tuple(milestones), gamma
@@ -95,7 +95,6 @@ class DAPEDistillation(PartlyFrozen):
         self.lq_upscale, self.resize = lq_upscale, Resize(resize_mode, resize_antialias)
         self.inputs = RAMInputs(ram.config.image_size, lq_upscale, resize_mode, resize_antialias)
         self.stochastic_student, self.compile_networks = stochastic_student, compile
-        self.frozen_dtype: torch.dtype = getattr(torch, frozen_dtype)
         self.compared: dict[str, Any] = {"severity_bins": severity_bins, "num_examples": num_examples, "group": group}
         self.tag_result: TagResult | None = None
         self._mark_trainable(lora_rank)
@@ -163,11 +162,8 @@ class DAPEDistillation(PartlyFrozen):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
-        """Name the frozen weights by hash, then settle precision and compilation."""
-        self.hash_frozen()
-        keep_buffers_local(self)
-        if self.frozen_dtype != torch.float32:
-            cast_frozen(self, self.frozen_dtype)
+        """Settle the frozen weights, then compilation."""
+        super().setup(stage)
         if self.compile_networks:
             self.ram.visual_encoder.compile()
             self.ram.tagging_head.compile()

@@ -26,8 +26,9 @@ class PartlyFrozen(LightningModule):
 
     frozen_parts: ClassVar[tuple[str, ...]]
 
-    def __init__(self) -> None:
+    def __init__(self, *, frozen_dtype: str) -> None:
         super().__init__()
+        self.frozen_dtype: torch.dtype = getattr(torch, frozen_dtype)
         self.frozen_hashes: dict[str, str] = {}
         self._micro_losses: list[Tensor] = []
 
@@ -35,6 +36,13 @@ class PartlyFrozen(LightningModule):
         """Only pictures travel: reading a sample's keys back from a GPU would wait for all that is queued there."""
         pictures = {"hq": batch["hq"], "lq": batch["lq"]}
         return {**batch, **super().transfer_batch_to_device(pictures, device, dataloader_idx)}
+
+    def setup(self, stage: str) -> None:
+        """Name the frozen parts by hash, then settle their buffers and their precision."""
+        self.hash_frozen()
+        keep_buffers_local(self)
+        if self.frozen_dtype != torch.float32:
+            cast_frozen(self, self.frozen_dtype)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """The next loss belongs to the next step."""

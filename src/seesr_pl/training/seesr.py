@@ -18,7 +18,7 @@ from seesr_pl.models.prompts import PromptStyle, missing_prompt_model, prompter
 from seesr_pl.models.ram import BICUBIC, RAM
 from seesr_pl.models.stack import SeeSRStack
 from seesr_pl.sampling.pipeline import Representation, SeeSRPipeline
-from seesr_pl.training.frozen import PartlyFrozen, cast_frozen, keep_buffers_local, train_controlnet_and_rca
+from seesr_pl.training.frozen import PartlyFrozen, train_controlnet_and_rca
 from seesr_pl.training.optim import schedule
 from seesr_pl.types import Batch
 
@@ -73,7 +73,7 @@ class SeeSRDiffusion(PartlyFrozen):
         channels_last: bool = False,
         frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
-        super().__init__()
+        super().__init__(frozen_dtype=frozen_dtype)
         _require_lora(stack.ram, needs_lora=rca and representation == "dape")
         self.vae: Any = stack.vae
         self.text_encoder, self.tokenizer = stack.text_encoder, stack.tokenizer
@@ -86,7 +86,6 @@ class SeeSRDiffusion(PartlyFrozen):
         self.prompter = None if tags == "shards" else prompter(tags, ram=stack.ram, model=prompt_model)
         self.representation, self.rca = representation, rca
         self.compile_networks, self.channels_last = compile, channels_last
-        self.frozen_dtype: torch.dtype = getattr(torch, frozen_dtype)
         self.val_loss = MeanMetric()
         self.requires_grad_(False)
         train_controlnet_and_rca(self.unet, self.controlnet, rca=rca)
@@ -217,11 +216,8 @@ class SeeSRDiffusion(PartlyFrozen):
         return self
 
     def setup(self, stage: str) -> None:
-        """Name the frozen parts by hash, then settle buffers, precision, memory format, compilation."""
-        self.hash_frozen()
-        keep_buffers_local(self)
-        if self.frozen_dtype != torch.float32:
-            cast_frozen(self, self.frozen_dtype)
+        """Settle the frozen parts, then memory format and compilation."""
+        super().setup(stage)
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
         if self.compile_networks:
