@@ -132,6 +132,8 @@ def recorded_sampler(ckpt: str | Path) -> dict[str, Any]:
 
 
 def _run_pipeline(ckpt: str | Path, dtype: "torch.dtype") -> "SeeSRPipeline":
+    import torch
+
     from seesr_pl.training import SeeSRDiffusion
 
     module = load_module(ckpt)
@@ -139,5 +141,5 @@ def _run_pipeline(ckpt: str | Path, dtype: "torch.dtype") -> "SeeSRPipeline":
         raise ValueError(f"ckpt={ckpt} is a run of {type(module).__name__}; restoring needs one of experiment=seesr")
     networks: tuple[Any, ...] = (module.vae, module.text_encoder, module.unet, module.controlnet)
     for network in networks:
-        network.to(dtype=dtype)
+        torch.nn.Module.to(network, dtype=dtype)  # diffusers' own warns of an empty list
     return module.pipeline()
