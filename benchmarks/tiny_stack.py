@@ -30,7 +30,7 @@ from seesr_pl.evaluation import (
 from seesr_pl.evaluation.semantics import mean_average_precision
 from seesr_pl.evaluation.statistics import draw_counts, percentile_interval, precision_difference
 from seesr_pl.imaging.io import read_rgb
-from seesr_pl.models.ram_inputs import RAMInputs
+from seesr_pl.imaging.tensors import resize_bicubic, to_float
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 from seesr_pl.tiny.pairs import photo_pairs
 from seesr_pl.tiny.photographs import photographs
@@ -194,12 +194,10 @@ def scores(items: Sequence[Item], restore: Restore, label: str = "bicubic") -> d
 @torch.no_grad()
 def compare_tags(items: Sequence[Item], ram) -> None:
     """Print the error of the representation and the mAP of the tags of RAM and DAPE on the LQ, with intervals."""
-    inputs = RAMInputs(size=ram.config.image_size)
-    hq, lq = (torch.from_numpy(np.stack([getattr(item, kind) for item in items])) for kind in ("hq", "lq"))
-    pixels = inputs.lq(lq, hq.shape[1:3])
-    with ram.disable_adapter():
-        teacher, plain = ram(inputs.hq(hq)), ram(pixels)
-    dape, wanted = ram(pixels), ram.tag_mask(teacher.logits)
+    hq, lq = (to_float(torch.from_numpy(np.stack([getattr(item, kind) for item in items]))) for kind in ("hq", "lq"))
+    enlarged = resize_bicubic(lq, (hq.shape[-2], hq.shape[-1]))
+    teacher, plain = ram.see(hq, adapter=False), ram.see(enlarged, adapter=False)
+    dape, wanted = ram.see(enlarged), ram.tag_mask(teacher.logits)
     errors = [(view.representation - teacher.representation).square().mean((1, 2)).numpy() for view in (plain, dape)]
     severities = np.array([item.severity for item in items])
     console = Console(width=160, highlight=False)

@@ -16,7 +16,8 @@ from seesr_pl.evaluation.semantics import (
     tag_sheet,
     write_tags,
 )
-from seesr_pl.models.ram import RAM
+from seesr_pl.imaging.tensors import resize_bicubic, to_float
+from seesr_pl.models.ram import BICUBIC, RAM
 
 
 @pytest.fixture
@@ -100,10 +101,25 @@ def test_two_processes_see_together_what_one_sees_alone(ram):
 def test_examples_are_the_first_pictures_with_three_lists(ram):
     examples = compare_tags(ram, batches(6), num_examples=3).examples
     assert [example.key for example in examples] == ["picture0", "picture1", "picture2"]
-    with torch.no_grad(), ram.disable_adapter():
-        comparison = TagComparison(ram)
-        expected = ram.tags(ram(comparison.inputs.hq(next(batches(6))["hq"])).logits)
+    with torch.no_grad():
+        expected = ram.tags(ram.see(to_float(next(batches(6))["hq"]), adapter=False).logits)
     assert [example.teacher for example in examples[:2]] == expected
+
+
+@pytest.mark.parametrize("lq_upscale", ["bicubic", "none"])
+def test_every_view_is_resized_as_asked(ram, lq_upscale):
+    torch.nn.init.normal_(next(parameter for name, parameter in ram.named_parameters() if "lora_B" in name))
+    batch = next(batches(6))
+    comparison = TagComparison(ram, resize=BICUBIC, lq_upscale=lq_upscale)
+    comparison.add(batch)
+    hq, lq = to_float(batch["hq"]), to_float(batch["lq"])
+    lq = resize_bicubic(lq, (32, 32)) if lq_upscale == "bicubic" else lq
+    with torch.no_grad():
+        teacher = ram.see(hq, adapter=False, resize=BICUBIC)
+        students = {"ram": ram.see(lq, adapter=False, resize=BICUBIC), "dape": ram.see(lq, resize=BICUBIC)}
+    for view, student in students.items():
+        errors = (student.representation - teacher.representation).square().mean(dim=(1, 2))
+        assert [image[view]["representation_error"] for image in comparison.seen.images] == list(errors)
 
 
 def test_the_table_is_written_as_csv_and_each_example_as_a_sheet(ram, tmp_path):

@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from seesr_pl.evaluation.statistics import paired_interval, precision_difference
 from seesr_pl.files import write_whole
 from seesr_pl.imaging import sheet
 from seesr_pl.imaging.io import write_image
-from seesr_pl.models.ram import RAM, RAMOutput
-from seesr_pl.models.ram_inputs import RAMInputs
+from seesr_pl.imaging.tensors import resize_bicubic, to_float
+from seesr_pl.models.ram import BILINEAR, RAM, RAMOutput, Resize
 from seesr_pl.types import RGB, Batch
 
 _MARGIN, _TEXT_SIZE = 8, 12
@@ -89,13 +89,14 @@ class TagComparison:
         self,
         ram: RAM,
         *,
-        inputs: RAMInputs | None = None,
+        resize: Resize = BILINEAR,
+        lq_upscale: Literal["bicubic", "none"] = "bicubic",
         severity_bins: int = 3,
         num_examples: int = 8,
         group: str = "(.*)",
     ) -> None:
         self.ram = ram
-        self.inputs = inputs or RAMInputs(size=ram.config.image_size)
+        self.resize, self.lq_upscale = resize, lq_upscale
         self.severity_bins, self.num_examples, self.group = severity_bins, num_examples, re.compile(group)
         self.seen = Seen([], [])
 
@@ -103,10 +104,14 @@ class TagComparison:
     def add(self, batch: Batch) -> None:
         """Look at the images of `batch`, which lie on the device of the network; leaves the network in eval mode."""
         self.ram.eval()
-        lq = self.inputs.lq(batch["lq"], (batch["hq"].shape[1], batch["hq"].shape[2]))
-        with self.ram.disable_adapter():
-            teacher, plain = self.ram(self.inputs.hq(batch["hq"])), self.ram(lq)
-        views = {"teacher": teacher, "ram": plain, "dape": self.ram(lq)}
+        hq, lq = to_float(batch["hq"]), to_float(batch["lq"])
+        if self.lq_upscale == "bicubic":
+            lq = resize_bicubic(lq, (hq.shape[-2], hq.shape[-1]))
+        views = {
+            "teacher": self.ram.see(hq, adapter=False, resize=self.resize),
+            "ram": self.ram.see(lq, adapter=False, resize=self.resize),
+            "dape": self.ram.see(lq, resize=self.resize),
+        }
         self._keep_examples(batch, views)
         self._keep_scores(batch, views)
 
@@ -164,7 +169,8 @@ def compare_tags(
     ram: RAM,
     batches: Iterable[Batch],
     *,
-    inputs: RAMInputs | None = None,
+    resize: Resize = BILINEAR,
+    lq_upscale: Literal["bicubic", "none"] = "bicubic",
     severity_bins: int = 3,
     num_examples: int = 8,
     group: str = "(.*)",
@@ -175,7 +181,14 @@ def compare_tags(
     """
     if ram.lora_rank is None:
         raise ValueError("this RAM has no LoRA: there is no DAPE to compare with it")
-    comparison = TagComparison(ram, inputs=inputs, severity_bins=severity_bins, num_examples=num_examples, group=group)
+    comparison = TagComparison(
+        ram,
+        resize=resize,
+        lq_upscale=lq_upscale,
+        severity_bins=severity_bins,
+        num_examples=num_examples,
+        group=group,
+    )
     for batch in batches:
         on_device = {"hq": batch["hq"].to(ram.device), "lq": batch["lq"].to(ram.device)}
         comparison.add({**batch, **on_device})  # type: ignore[typeddict-item]

@@ -15,7 +15,6 @@ from seesr_pl import keyed
 from seesr_pl.evaluation.semantics import TagComparison, TagResult
 from seesr_pl.imaging.tensors import resize_bicubic, to_float
 from seesr_pl.models.ram import RAM, RAMOutput, Resize
-from seesr_pl.models.ram_inputs import RAMInputs
 from seesr_pl.training.frozen import PartlyFrozen
 from seesr_pl.training.optim import schedule
 from seesr_pl.types import Batch
@@ -93,7 +92,6 @@ class DAPEDistillation(PartlyFrozen):
         self.milestones, self.gamma = tuple(milestones), gamma
         self.representation_weight, self.logit_weight = representation_weight, logit_weight
         self.lq_upscale, self.resize = lq_upscale, Resize(resize_mode, resize_antialias)
-        self.inputs = RAMInputs(ram.config.image_size, lq_upscale, resize_mode, resize_antialias)
         self.stochastic_student, self.compile_networks = stochastic_student, compile
         self.compared: dict[str, Any] = {"severity_bins": severity_bins, "num_examples": num_examples, "group": group}
         self.tag_result: TagResult | None = None
@@ -136,7 +134,9 @@ class DAPEDistillation(PartlyFrozen):
 
     def on_validation_epoch_start(self) -> None:
         """Start a new comparison."""
-        self._comparison = TagComparison(self.ram, inputs=self.inputs, **self.compared)
+        self._comparison = TagComparison(
+            self.ram, resize=self.resize, lq_upscale=self.lq_upscale, **self.compared
+        )
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """What RAM and DAPE see on held-out pictures, without chance."""
