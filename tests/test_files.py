@@ -144,6 +144,18 @@ def test_a_folder_is_searched_through_links_once_and_what_is_left_out_is_said(tm
     assert reasons["gone.jpg"] == "a link to nothing"
 
 
+def test_a_search_that_is_not_recursive_lists_the_folders_that_it_leaves_out(tmp_path: Path) -> None:
+    for folder in (tmp_path / "more", tmp_path / "out"):
+        folder.mkdir()
+        (folder / "a.png").write_bytes(b"x")
+    (tmp_path / "b.png").write_bytes(b"x")
+    found = find_images(tmp_path, recursive=False, outside=tmp_path / "out")
+    assert [str(image.place) for image in found.images] == ["b.png"]
+    assert [(left.path.name, left.reason) for left in found.left_out] == [
+        ("more", "a folder; only the files beside it are searched")
+    ]
+
+
 def test_results_below_the_folder_are_no_input(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     for path in (tmp_path / "a.png", tmp_path / "out" / "a.png"):

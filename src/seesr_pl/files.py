@@ -32,7 +32,7 @@ class ImageFile(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """A file that a search passed over although its name is one of an image, and why."""
+    """A file that a search passed over although its name is one of an image, or a folder not searched; and why."""
 
     path: Path
     reason: str
@@ -110,25 +110,28 @@ def fingerprint(*facts: Any) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def find_images(source: str | Path, *, also: Sequence[str] = (), outside: Path | None = None) -> Found:
+def find_images(
+    source: str | Path, *, also: Sequence[str] = (), outside: Path | None = None, recursive: bool = True
+) -> Found:
     """The images that a user means by `source`: a folder with all below it, a file, or a pattern such as "in/*.png".
 
     Args:
         source: what exists under this very name is meant literally; only what does not is read as a pattern.
         also: further file endings to find, e.g. (".tar",).
         outside: a folder below `source` that is not searched, such as the one that results go to.
+        recursive: search the folders below a folder too; if False, they are listed as left out.
 
     Raises FileNotFoundError where nothing of that name is there and the pattern matches nothing.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        return _searched(path, (*IMAGE_SUFFIXES, *also), None if outside is None else outside.resolve())
+        return _searched(path, (*IMAGE_SUFFIXES, *also), outside and outside.resolve(), recursive=recursive)
     if path.exists():
         return Found([ImageFile(path, Path(path.name))], [])
     matches = sorted(glob(str(path), recursive=True)) if has_magic(str(path)) else []
     if not matches:
         raise FileNotFoundError(f"{source} does not exist, and is no pattern that matches a file")
-    found = [find_images(match, also=also, outside=outside) for match in matches]
+    found = [find_images(match, also=also, outside=outside, recursive=recursive) for match in matches]
     return Found([image for part in found for image in part.images], [left for part in found for left in part.left_out])
 
 
@@ -155,9 +158,9 @@ def require(missing: Sequence[MissingFile], *, hint: str = "") -> None:
         raise FileNotFoundError("\n".join([head, *lines, *([hint] if hint else [])]))
 
 
-def _searched(folder: Path, suffixes: tuple[str, ...], outside: Path | None) -> Found:
+def _searched(folder: Path, suffixes: tuple[str, ...], outside: Path | None, *, recursive: bool) -> Found:
     found = Found([], [])
-    for path in _walk(folder, outside, found.left_out, seen=set()):
+    for path in _walk(folder, outside, found.left_out, seen=set(), recursive=recursive):
         if reason := _reason_to_leave_out(path):
             found.left_out.append(LeftOut(path, reason))
         elif path.name.lower().endswith(suffixes):
@@ -166,7 +169,9 @@ def _searched(folder: Path, suffixes: tuple[str, ...], outside: Path | None) -> 
     return found
 
 
-def _walk(folder: Path, outside: Path | None, left_out: list[LeftOut], *, seen: set[Path]) -> Iterator[Path]:
+def _walk(
+    folder: Path, outside: Path | None, left_out: list[LeftOut], *, seen: set[Path], recursive: bool
+) -> Iterator[Path]:
     """The files below `folder`, links to folders followed; each folder once, however many links lead to it."""
     real = folder.resolve()
     if real == outside:
@@ -181,10 +186,12 @@ def _walk(folder: Path, outside: Path | None, left_out: list[LeftOut], *, seen: 
         left_out.append(LeftOut(folder, f"cannot be opened: {error.strerror}"))
         return
     for entry in entries:
-        if entry.is_dir():
-            yield from _walk(entry, outside, left_out, seen=seen)
-        else:
+        if not entry.is_dir():
             yield entry
+        elif recursive:
+            yield from _walk(entry, outside, left_out, seen=seen, recursive=True)
+        elif entry.resolve() != outside:
+            left_out.append(LeftOut(entry, "a folder; only the files beside it are searched"))
 
 
 def _reason_to_leave_out(path: Path) -> str:

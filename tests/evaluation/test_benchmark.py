@@ -1,5 +1,7 @@
 """A benchmark is what its folders say, or an error that says what is wrong with them."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -98,6 +100,25 @@ def test_two_files_of_one_name_are_refused(benchmark, root):
     (root / "lq" / "lake_1.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match="have the same name"):
         benchmark.pairs()
+
+
+def test_a_set_in_the_root_itself_takes_nothing_from_the_folders_below(root):
+    (root / "lq" / "more").mkdir()
+    shutil.copy(root / "lq" / "lake_0.png", root / "lq" / "more" / "lake_9.png")
+    assert len(FolderBenchmark(str(root), hq=None).pairs()) == 5
+    assert len(FolderBenchmark(str(root / "lq"), lq=".", hq=None).pairs()) == 4
+
+
+def test_an_error_lists_what_was_left_out_and_why(benchmark, root):
+    (root / "lq" / "street_1.png").rename(root / "lq" / "street_1.heic")
+    with pytest.raises(ValueError, match=r"holds 3 images, small has 4(.|\n)*street_1.heic: .heic is not read here"):
+        benchmark.pairs()
+    (root / "lq" / "street_1.heic").rename(root / "lq" / "street_1.png")
+    (root / "hq" / "street_1.png").rename(root / "hq" / "street_1.heic")
+    with pytest.raises(ValueError, match=r"missing: street_1\n  left out: .*street_1.heic: .heic is not read here"):
+        benchmark.pairs()
+    with pytest.raises(ValueError, match=r"holds no image (.|\n)*hq: a folder; only the files beside it"):
+        FolderBenchmark(str(root), lq=".", hq=None).pairs()
 
 
 def test_an_empty_folder_is_refused(tmp_path):

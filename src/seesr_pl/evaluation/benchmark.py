@@ -3,18 +3,17 @@
 import csv
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from seesr_pl.files import MissingFile
+from seesr_pl.files import IMAGE_SUFFIXES, LeftOut, MissingFile, find_images
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.types import Batch
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 NUM_NAMED = 5
 SEVERITIES = "severity.csv"
 """Beside the folders of a benchmark: how badly each of its images was degraded, `name,severity` a line, in [0, 1]."""
@@ -27,6 +26,13 @@ class Pair(NamedTuple):
     group: str
     lq: Path
     hq: Path | None
+
+
+class ImagesByStem(NamedTuple):
+    """The images of a folder by name without extension, and what the search left out."""
+
+    paths: dict[str, Path]
+    left_out: list[LeftOut]
 
 
 class FolderBenchmark:
@@ -63,17 +69,20 @@ class FolderBenchmark:
 
     def pairs(self) -> list[Pair]:
         """All pairs in the order of their names, or the first `max_images` of them; sizes are checked."""
-        lq = images_by_stem(self.lq_folder, key="benchmark.root")
-        if self.count is not None and len(lq) != self.count:
+        lq = self._images(self.lq_folder)
+        if self.count is not None and len(lq.paths) != self.count:
             raise ValueError(
-                f"benchmark.root={self.root}: {self.lq_folder.name} holds {len(lq)} images, {self.name} has "
+                f"benchmark.root={self.root}: {self.lq_folder.name} holds {len(lq.paths)} images, {self.name} has "
                 f"{self.count}; complete it from {self.origin}, or accept it with benchmark.count=null"
+                f"{_reasons(lq.left_out)}"
             )
-        hq = {} if self.hq_folder is None else images_by_stem(self.hq_folder, key="benchmark.root")
+        hq: dict[str, Path] = {}
         if self.hq_folder is not None:
-            require_names(lq, hq, f"{self.hq_folder} lacks images that {self.lq_folder} has")
-        names = sorted(lq)[: self.max_images]
-        pairs = [Pair(name, group_of(name, self.group), lq[name], hq.get(name)) for name in names]
+            references = self._images(self.hq_folder)
+            require_names(lq.paths, references, f"{self.hq_folder} lacks images that {self.lq_folder} has")
+            hq = references.paths
+        names = sorted(lq.paths)[: self.max_images]
+        pairs = [Pair(name, group_of(name, self.group), lq.paths[name], hq.get(name)) for name in names]
         for pair in pairs:
             self._check_sizes(pair)
         return pairs
@@ -109,6 +118,10 @@ class FolderBenchmark:
             return []
         return [MissingFile(root, f"{origin} ({name})", "benchmark.root=FOLDER")]
 
+    def _images(self, folder: Path) -> ImagesByStem:
+        # Below the root itself may lie anything, such as results.
+        return images_by_stem(folder, key="benchmark.root", recursive=folder != self.root)
+
     def _severities(self) -> dict[str, float]:
         path = self.root / SEVERITIES
         if not path.is_file():
@@ -133,36 +146,37 @@ def group_of(name: str, pattern: re.Pattern[str]) -> str:
     return match.group(1) if match else name
 
 
-def images_by_stem(folder: Path, *, key: str) -> dict[str, Path]:
-    """Image files of `folder` by name without extension; `key` is the config key to name in an error.
+def images_by_stem(folder: Path, *, key: str, recursive: bool = True) -> ImagesByStem:
+    """Find the images of `folder` by name without extension; `files.find_images` says which files are meant.
+
+    Args:
+        folder: where to look.
+        key: the config key to name in an error.
+        recursive: look in the folders below it too.
 
     Raises ValueError if the folder does not exist, holds no image, or holds two images of one name.
     """
     if not folder.is_dir():
-        beside = (
-            sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) if folder.parent.is_dir() else []
-        )
-        hint = (
-            f"; {folder.parent} holds {', '.join(beside[:NUM_NAMED]) or 'no folder'}" if folder.parent.is_dir() else ""
-        )
-        raise ValueError(f"{key}: folder {folder} does not exist{hint}")
+        raise ValueError(f"{key}: folder {folder} does not exist{_beside(folder)}")
+    images, left_out = find_images(folder, recursive=recursive)
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in EXTENSIONS and path.stem in found:
+    for path, _ in images:
+        if path.stem in found:
             raise ValueError(f"{key}: {found[path.stem]} and {path} have the same name; keep one of them")
-        if path.suffix.lower() in EXTENSIONS:
-            found[path.stem] = path
+        found[path.stem] = path
     if not found:
-        raise ValueError(f"{key}: {folder} holds no image ({' '.join(EXTENSIONS)})")
-    return found
+        raise ValueError(f"{key}: {folder} holds no image ({' '.join(IMAGE_SUFFIXES)}){_reasons(left_out)}")
+    return ImagesByStem(found, left_out)
 
 
-def require_names(wanted: Mapping[str, object], present: Mapping[str, object], what: str) -> None:
-    """Raise ValueError, with `what` and the names, if a name of `wanted` is not in `present`."""
-    missing = sorted(set(wanted) - set(present))
+def require_names(wanted: Collection[str], present: ImagesByStem, what: str) -> None:
+    """Raise ValueError, with `what`, the names and what was left out, if a name of `wanted` is not in `present`."""
+    missing = sorted(set(wanted) - set(present.paths))
     if missing:
         more = f" and {len(missing) - NUM_NAMED} more" if len(missing) > NUM_NAMED else ""
-        raise ValueError(f"{what}: {len(missing)} of {len(wanted)} missing: {', '.join(missing[:NUM_NAMED])}{more}")
+        names = f"{', '.join(missing[:NUM_NAMED])}{more}"
+        reasons = _reasons(present.left_out)
+        raise ValueError(f"{what}: {len(missing)} of {len(wanted)} missing: {names}{reasons}")
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -183,3 +197,17 @@ def pixel_digest(pairs: Sequence[Pair]) -> str:
             if path is not None:
                 digest.update(hashlib.sha256(read_rgb(path).tobytes()).digest())
     return digest.hexdigest()
+
+
+def _beside(folder: Path) -> str:
+    """The folders that lie where `folder` was expected, as the end of an error message."""
+    if not folder.parent.is_dir():
+        return ""
+    names = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+    return f"; {folder.parent} holds {', '.join(names[:NUM_NAMED]) or 'no folder'}"
+
+
+def _reasons(left_out: Sequence[LeftOut]) -> str:
+    """What a search left out, a line each, as the end of an error message."""
+    more = f"\n  and {len(left_out) - NUM_NAMED} more" if len(left_out) > NUM_NAMED else ""
+    return "".join(f"\n  left out: {path}: {reason}" for path, reason in left_out[:NUM_NAMED]) + more

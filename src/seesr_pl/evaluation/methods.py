@@ -65,15 +65,15 @@ class Images:
     def __init__(self, dir: str | Path, *, name: str = "images") -> None:
         self.name = name
         self.folder = Path(dir).expanduser()
-        self.paths = images_by_stem(self.folder, key="method.dir")
+        self.found = images_by_stem(self.folder, key="method.dir")
 
     def __call__(self, lq: RGB, *, name: str) -> RGB:
         self.require([name])
-        return read_rgb(self.paths[name])
+        return read_rgb(self.found.paths[name])
 
     def require(self, names: Iterable[str]) -> None:
         """Raise ValueError that lists every image of `names` that the folder lacks."""
-        require_names(dict.fromkeys(names), self.paths, f"method.dir={self.folder}")
+        require_names(set(names), self.found, f"method.dir={self.folder}")
 
     @classmethod
     def missing_files(cls, dir: str | Path) -> list[MissingFile]:
