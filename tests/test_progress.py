@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from seesr_pl.progress import bar
+from seesr_pl.progress import bar, track
 
 
 @pytest.mark.parametrize("unit", ["samples", "steps", "images"])
@@ -16,6 +16,11 @@ def test_a_bar_counts_units_with_a_rate_and_a_note(capsys, unit):
     printed = capsys.readouterr()
     assert printed.out == ""
     assert re.search(rf"working .*4/4 {unit}, [\d.]+(/s| s each) ETA.*\[3\] damaged", printed.err.replace("\n", " "))
+
+
+def test_items_are_gone_through_under_a_bar(capsys):
+    assert list(track("abc", "reading", unit="samples")) == ["a", "b", "c"]
+    assert "3/3 samples" in capsys.readouterr().err
 
 
 def test_a_bar_of_bytes_learns_its_total_on_the_way(capsys):

@@ -1,7 +1,8 @@
 """The progress bar of every command: bytes, samples, steps or images, with count, rate and time left."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +18,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.text import Text
+
+T = TypeVar("T")
 
 
 class Bar:
@@ -53,6 +56,14 @@ def bar(description: str, total: float | None, *, unit: str) -> Iterator[Bar]:
     more = (TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False))
     with Progress(*columns, *more, console=Console(stderr=True)) as progress:
         yield Bar(progress, progress.add_task(description, total=total, note=""))
+
+
+def track(items: Sequence[T], description: str, *, unit: str = "images") -> Iterator[T]:
+    """Go through `items` under a bar; arguments as of `bar`."""
+    with bar(description, len(items), unit=unit) as shown:
+        for item in items:
+            yield item
+            shown.advance()
 
 
 class _Rate(ProgressColumn):

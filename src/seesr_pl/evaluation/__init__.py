@@ -9,16 +9,7 @@ from seesr_pl.lazy import attributes
 
 if TYPE_CHECKING:
     from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair
-    from seesr_pl.evaluation.judge import (
-        Comparison,
-        Restored,
-        Result,
-        compare,
-        load_result,
-        restore,
-        score_all,
-        write_result,
-    )
+    from seesr_pl.evaluation.judge import Restored, judge_method, judge_tags, restore, score_all
     from seesr_pl.evaluation.methods import Bicubic, GaussianBlur, Images, Method, NonLocalMeans
     from seesr_pl.evaluation.metrics import (
         FIDELITY,
@@ -31,10 +22,20 @@ if TYPE_CHECKING:
         ssim_y,
     )
     from seesr_pl.evaluation.report import Chart, Section, Table, write_report
+    from seesr_pl.evaluation.results import Comparison, Result, compare, load_result, write_result
     from seesr_pl.evaluation.rrdbnet import RRDBNetMethod
     from seesr_pl.evaluation.seesr import SeeSRMethod
     from seesr_pl.evaluation.statistics import Interval, mean_interval, paired_interval, wilcoxon
-    from seesr_pl.evaluation.tables import ScoreTable, format_number, latex, markdown, score_table, terminal
+    from seesr_pl.evaluation.tables import (
+        ScoreTable,
+        Shown,
+        format_number,
+        latex,
+        markdown,
+        score_table,
+        show,
+        terminal,
+    )
 
 __all__ = [
     "Bicubic",
@@ -56,10 +57,13 @@ __all__ = [
     "ScoreTable",
     "Section",
     "SeeSRMethod",
+    "Shown",
     "Table",
     "compare",
     "format_number",
     "image_metrics",
+    "judge_method",
+    "judge_tags",
     "latex",
     "load_result",
     "markdown",
@@ -71,6 +75,7 @@ __all__ = [
     "score",
     "score_all",
     "score_table",
+    "show",
     "ssim_y",
     "terminal",
     "wilcoxon",
@@ -79,13 +84,14 @@ __all__ = [
 ]
 _NAMES = {
     "benchmark": ("FolderBenchmark", "Pair"),
-    "judge": ("Comparison", "Restored", "Result", "compare", "load_result", "restore", "score_all", "write_result"),
+    "judge": ("Restored", "judge_method", "judge_tags", "restore", "score_all"),
     "methods": ("Bicubic", "GaussianBlur", "Images", "Method", "NonLocalMeans"),
     "metrics": ("FIDELITY", "ImageMetric", "Metrics", "image_metrics", "psnr_rgb", "psnr_y", "score", "ssim_y"),
     "report": ("Chart", "Section", "Table", "write_report"),
+    "results": ("Comparison", "Result", "compare", "load_result", "write_result"),
     "rrdbnet": ("RRDBNetMethod",),
     "seesr": ("SeeSRMethod",),
     "statistics": ("Interval", "mean_interval", "paired_interval", "wilcoxon"),
-    "tables": ("ScoreTable", "format_number", "latex", "markdown", "score_table", "terminal"),
+    "tables": ("ScoreTable", "Shown", "format_number", "latex", "markdown", "score_table", "show", "terminal"),
 }
 __getattr__ = attributes(__name__, {name: module for module, names in _NAMES.items() for name in names})

@@ -63,6 +63,7 @@ class FolderBenchmark:
         self.name, self.scale, self.count, self.max_images, self.digest = name, scale, count, max_images, digest
         self.lq_folder = self.root / lq
         self.hq_folder = None if hq is None else self.root / hq
+        self.has_reference = hq is not None
         self.origin = origin
         self.group = re.compile(group or "(.*)")
         self.published = {method: dict(values) for method, values in (published or {}).items()}

@@ -1,33 +1,30 @@
-"""Restore a benchmark with a method, score what comes out, and compare it with what other methods achieved.
+"""Judge a method on a benchmark: restore every image, score the results, compare them, and write all of it down.
 
 Each step keeps what an earlier run left, where it still holds.
 """
 
-import csv
-import io
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
-from seesr_pl.evaluation.benchmark import Pair
+from seesr_pl.evaluation import tables
+from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair
 from seesr_pl.evaluation.methods import Images, Method
-from seesr_pl.evaluation.metrics import ImageMetric, score
-from seesr_pl.evaluation.statistics import (
-    Interval,
-    finite_or_none,
-    holm,
-    metric_intervals,
-    paired_interval,
-    wilcoxon,
-)
+from seesr_pl.evaluation.metrics import ImageMetric, Metrics, score
+from seesr_pl.evaluation.options import STAGES, Stage
+from seesr_pl.evaluation.results import Result, load_result, write_result
+from seesr_pl.evaluation.statistics import metric_intervals
 from seesr_pl.files import Record, fingerprint, write_whole
 from seesr_pl.imaging.io import read_rgb, write_image
 
+if TYPE_CHECKING:
+    from seesr_pl.models.ram import RAM
+
 T = TypeVar("T")
 Track = Callable[[Sequence[T], str], Iterable[T]]
-"""Goes through items, showing how far it is under a description."""
+"""Goes through items, showing under a description how far it is."""
 
 
 class Restored(NamedTuple):
@@ -38,28 +35,84 @@ class Restored(NamedTuple):
     seconds: float
 
 
-class Result(NamedTuple):
-    """A method's scores `values[image][metric]`, their means, and for each image its file, photograph and seconds."""
-
-    name: str
-    values: dict[str, dict[str, float]]
-    intervals: dict[str, Interval]
-    paths: dict[str, Path]
-    groups: dict[str, str]
-    seconds: dict[str, float]
-
-
-class Comparison(NamedTuple):
-    """The paired difference of a metric and its p-value (Wilcoxon), adjusted over the metrics compared (Holm)."""
-
-    metric: str
-    difference: Interval
-    p_value: float
-
-
 def silently(items: Sequence[T], description: str) -> Iterable[T]:
     """Go through `items` without showing progress."""
     return items
+
+
+def judge_method(
+    benchmark: FolderBenchmark,
+    build: Callable[[], Method],
+    folder: Path,
+    *,
+    name: str,
+    settings: Mapping[str, Any],
+    metrics: Metrics,
+    stages: Collection[Stage] = STAGES,
+    compare: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    track: Track[Any] = silently,
+    command: str = "",
+) -> tables.Shown:
+    """Restore and score `benchmark`, write everything into `folder`, and return what is to be shown of it.
+
+    `build`, `settings`, `overwrite` and `track` are those of `restore`.
+
+    Args:
+        benchmark: the images.
+        build: makes the method.
+        folder: of this evaluation.
+        name: of the method in tables.
+        settings: all that the method's results depend on.
+        metrics: those to score with, and those skipped.
+        stages: without restore, all images must be there already; score writes numbers and tables, report the page.
+        compare: folders of finished evaluations on the same benchmark.
+        command: what the page says of how it was made.
+
+    Raises ValueError for a benchmark, a result or a folder to compare with that is not what it must be.
+    """
+    pairs, images = benchmark.pairs(), folder / "restored"
+    make = build if "restore" in stages else _refused(stages, folder)
+    restored = restore(make, pairs, images, settings=settings, scale=benchmark.scale, overwrite=overwrite, track=track)
+    if "score" not in stages:
+        return tables.Shown(None, {}, [images])
+    result = score_all(name, restored, metrics.available, folder / "scores.jsonl", track=track)
+    results = [result, *(load_result(other, result.groups) for other in compare)]
+    published = benchmark.published_for(pairs)
+    facts = _facts(benchmark, pairs, result, settings, metrics.skipped)
+    table = tables.score_table(results, metrics.available, published)
+    write_result(folder, result, facts)
+    write_whole(folder / "table.md", tables.markdown(table))
+    write_whole(folder / "table.tex", tables.latex(table))
+    if "report" in stages:
+        from seesr_pl.evaluation.report import write_report  # here, because it imports matplotlib
+
+        write_report(
+            folder / "report.html",
+            title=f"{name} on {benchmark.name}",
+            pairs=pairs,
+            results=results,
+            metrics=metrics.available,
+            facts=_in_words(facts, benchmark.root, command),
+            published=published,
+        )
+    files = [folder / file for file in ("report.html", "table.md", "summary.json", "scores.csv", "restored")]
+    title = f"{benchmark.name}, {len(pairs)} images"
+    return tables.Shown(tables.terminal(table, title=title), metrics.skipped, [file for file in files if file.exists()])
+
+
+def judge_tags(ram: "RAM", benchmark: FolderBenchmark, folder: Path, *, track: Track[Any] = silently) -> tables.Shown:
+    """Compare what DAPE and plain RAM see on the LQ images with what RAM sees on the HQ ones, as `semantics` does.
+
+    Writes `tags.csv` and `example_<i>.png` into `folder`. Raises ValueError if `ram` has no LoRA or the benchmark has
+    no reference images.
+    """
+    from seesr_pl.evaluation.semantics import compare_tags, write_tags  # here, because it imports the networks
+
+    batches = benchmark.batches(track(benchmark.pairs(), "tags"))
+    found = compare_tags(ram, batches, group=benchmark.group.pattern)
+    write_tags(found, folder)
+    return tables.Shown(tables.tags(found.rows), {}, [folder / "tags.csv"])
 
 
 def restore(
@@ -125,59 +178,6 @@ def score_all(
     )
 
 
-def write_result(folder: str | Path, result: Result, facts: Mapping[str, Any]) -> None:
-    """Write `scores.csv`, one row for each image, and `summary.json` into `folder`.
-
-    The summary is `{"metrics": {name: {"mean", "ci95", "n"}}, "method": name, **facts}`; numbers that are not finite
-    become null, and a `Path` its text.
-    """
-    names = list(dict.fromkeys(name for scores in result.values.values() for name in scores))
-    content = io.StringIO()
-    writer = csv.writer(content)
-    writer.writerow(["image", *names, "seconds"])
-    for image, scores in result.values.items():
-        cells = [f"{scores[name]:.6f}" if name in scores else "" for name in names]
-        writer.writerow([image, *cells, f"{result.seconds[image]:.3f}"])
-    write_whole(Path(folder) / "scores.csv", content.getvalue())
-    metrics = {name: _as_json(interval) for name, interval in result.intervals.items()}
-    summary = {"metrics": metrics, "method": result.name, **facts}
-    write_whole(Path(folder) / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
-
-
-def load_result(folder: str | Path, groups: Mapping[str, str]) -> Result:
-    """Read what `write_result` wrote, for the images that `groups` names.
-
-    Raises ValueError if the folder is no evaluation or lacks one of the images.
-    """
-    path = Path(folder).expanduser()
-    for name in ("scores.csv", "summary.json"):
-        if not (path / name).is_file():
-            raise ValueError(f"compare: {path} has no {name}; give the folder of a finished evaluation")
-    with (path / "scores.csv").open(newline="") as file:
-        rows = {row.pop("image"): row for row in csv.DictReader(file)}
-    missing = sorted(set(groups) - set(rows))
-    if missing:
-        raise ValueError(f"compare: {path} lacks {len(missing)} of {len(groups)} images: {', '.join(missing[:5])}")
-    seconds = {image: float(rows[image].pop("seconds")) for image in groups}
-    values = {image: {name: float(text) for name, text in rows[image].items() if text} for image in groups}
-    paths = {image: path / "restored" / f"{image}.png" for image in groups}
-    method = json.loads((path / "summary.json").read_text())["method"]
-    return Result(method, values, metric_intervals(values, groups), paths, dict(groups), seconds)
-
-
-def compare(result: Result, reference: Result) -> list[Comparison]:
-    """Subtract `reference` from `result` for each metric that both have, over the images that both scored."""
-    names = [name for name in result.intervals if name in reference.intervals]
-    found = []
-    for name in names:
-        images = [i for i in result.values if name in result.values[i] and name in reference.values.get(i, {})]
-        ours, theirs = ([item.values[image][name] for image in images] for item in (result, reference))
-        difference = paired_interval(ours, theirs, [result.groups[image] for image in images])
-        found.append((name, difference, wilcoxon(ours, theirs)))
-    adjusted = holm([p_value for _, _, p_value in found])
-    return [Comparison(name, difference, p) for (name, difference, _), p in zip(found, adjusted, strict=True)]
-
-
 def _kept(pair: Pair, folder: Path, key: str) -> Restored | None:
     path = folder / f"{pair.name}.png"
     record = Record.beside(path)
@@ -228,6 +228,37 @@ def _stored(store: Path) -> dict[str, float]:
     return {record["key"]: record["value"] for record in records}
 
 
-def _as_json(interval: Interval) -> dict[str, Any]:
-    low, high = finite_or_none(interval.low), finite_or_none(interval.high)
-    return {"mean": finite_or_none(interval.mean), "ci95": [low, high], "n": interval.n}
+def _refused(stages: Collection[Stage], folder: Path) -> Callable[[], NoReturn]:
+    def build() -> NoReturn:
+        raise ValueError(f"stages={list(stages)} leaves out restore, but images in {folder} are not restored")
+
+    return build
+
+
+def _facts(
+    benchmark: FolderBenchmark,
+    pairs: Sequence[Pair],
+    result: Result,
+    settings: Mapping[str, Any],
+    skipped: Mapping[str, str],
+) -> dict[str, Any]:
+    return {
+        "benchmark": benchmark.name,
+        "images": len(pairs),
+        "published_pixels": benchmark.matches_published(pairs),
+        "skipped": skipped,
+        "seconds_per_image": sum(result.seconds.values()) / len(pairs),
+        "settings": settings,
+    }
+
+
+def _in_words(facts: Mapping[str, Any], root: Path, command: str) -> dict[str, str]:
+    """What the report says of how it was measured."""
+    pixels = {True: "the published ones", False: "NOT the published ones", None: "not checked (no digest is known)"}
+    return {
+        "images": f"{root}; pixels: {pixels[facts['published_pixels']]}",
+        "seconds per image": f"{facts['seconds_per_image']:.4g}",
+        **{f"skipped: {name}": reason for name, reason in facts["skipped"].items()},
+        "settings": json.dumps(facts["settings"], default=str),
+        "command": command,
+    }

@@ -88,7 +88,10 @@ def image_metrics(
     """
     wanted = dict.fromkeys([names] if isinstance(names, str) else names)
     for name in wanted:
-        _check_name(name)
+        if name not in NAMES:
+            near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.3)
+            hint = f"; did you mean {near[0]!r}?" if near else ";"
+            raise ValueError(f"metrics: {name!r} is not a metric{hint} known: {', '.join(NAMES)}")
     found = Metrics([], {})
     for name in wanted:
         metric = _metric(name, niqe_parameters, device)
@@ -180,14 +183,6 @@ def _iqa(name: str, setting: IQASetting, device: str) -> ImageMetric | str:
 def _network_input(image: RGB, device: str) -> torch.Tensor:
     pixels = np.ascontiguousarray(image.transpose(2, 0, 1))
     return torch.from_numpy(pixels).to(device).float()[None] / 255
-
-
-def _check_name(name: str) -> None:
-    if name in NAMES:
-        return
-    near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.3)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
-    raise ValueError(f"metrics: {name!r} is not a metric{hint} known: {', '.join(NAMES)}")
 
 
 def _psnr(sr: np.ndarray, hr: np.ndarray) -> float:

@@ -9,22 +9,27 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from seesr_pl.evaluation.benchmark import Pair
 from seesr_pl.evaluation.charts import line_chart, strip_chart
-from seesr_pl.evaluation.judge import Comparison, Result, compare
 from seesr_pl.evaluation.methods import Bicubic
 from seesr_pl.evaluation.metrics import ImageMetric
+from seesr_pl.evaluation.results import Result, compare
 from seesr_pl.evaluation.statistics import finite_or_none
 from seesr_pl.evaluation.tables import format_number, score_table
 from seesr_pl.files import write_whole
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.types import RGB
 
-JPEG_QUALITY = 90
+# No chroma subsampling: it would blur colors that the images under the slider differ in.
+JPEG_OPTIONS = [
+    *(cv2.IMWRITE_JPEG_QUALITY, 90),
+    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+]
 MAX_SIDE = 1024
+TEMPLATES = Path(__file__).parent / "templates"
 LQ, BICUBIC, HQ = "LQ", "bicubic", "HQ"
 
 
@@ -73,16 +78,18 @@ def write_report(
     """
     scored = [metric for metric in metrics if metric.name in results[0].intervals]
     shown = _embedded(pairs, results, metrics, budget=max_megabytes * 1e6)
-    environment = Environment(loader=PackageLoader("seesr_pl.evaluation", "templates"), autoescape=True)
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
     environment.filters["number"] = format_number
     page = environment.get_template("report.html.jinja").render(
         title=title,
+        style=Markup((TEMPLATES / "report.css").read_text()),
+        script=Markup((TEMPLATES / "report.js").read_text()),
         facts=facts or {},
         notes=notes,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         judged=results[0],
         table=score_table(results, scored, published),
-        comparisons=_comparisons(results),
+        comparisons={reference.name: compare(results[0], reference) for reference in results[1:]},
         charts=_distributions(results, metrics),
         sections=[_rendered(section) for section in sections],
         num_images=len(pairs),
@@ -97,15 +104,10 @@ def data_uri(image: RGB, *, lossless: bool = False) -> str:
     scale = MAX_SIDE / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    extension, options = (".png", []) if lossless else (".jpg", _jpeg_options())
+    extension, options = (".png", []) if lossless else (".jpg", JPEG_OPTIONS)
     _, encoded = cv2.imencode(extension, np.ascontiguousarray(image[..., ::-1]), options)
     kind = "png" if lossless else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(encoded.tobytes()).decode()}"
-
-
-def _jpeg_options() -> list[int]:
-    no_subsampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    return [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, *no_subsampling]
 
 
 def _embedded(
@@ -144,23 +146,16 @@ def _gallery(
     shown: Mapping[str, Mapping[str, str]], results: Sequence[Result], metrics: Sequence[ImageMetric]
 ) -> dict[str, Any]:
     judged = results[0]
+    scores = {
+        name: {r.name: {metric: finite_or_none(value) for metric, value in r.values[name].items()} for r in results}
+        for name in shown
+    }
     return {
         "method": judged.name,
         "views": list(next(iter(shown.values()), {})),
         "metrics": [{"name": m.name, "higher": m.higher_is_better} for m in metrics if m.name in judged.intervals],
-        "images": [
-            {"name": name, "views": views, "scores": {result.name: _scores(result, name) for result in results}}
-            for name, views in shown.items()
-        ],
+        "images": [{"name": name, "views": views, "scores": scores[name]} for name, views in shown.items()],
     }
-
-
-def _scores(result: Result, image: str) -> dict[str, float | None]:
-    return {metric: finite_or_none(value) for metric, value in result.values[image].items()}
-
-
-def _comparisons(results: Sequence[Result]) -> dict[str, list[Comparison]]:
-    return {reference.name: compare(results[0], reference) for reference in results[1:]}
 
 
 def _distributions(results: Sequence[Result], metrics: Sequence[ImageMetric]) -> list[Markup]:

@@ -20,8 +20,8 @@ class SeeSRMethod:
         name: of the method in tables.
         seed: of the noise.
         scale: size of the result over that of the input.
-        prompter: what says the text, a style of `models.prompts`; `own` leaves it to the pipeline, whose text is DAPE's
-            tags as in the official evaluation, or what a run was trained for.
+        prompter: what describes the image to the networks, a style of `models.prompts`; `own` leaves it to the pipeline,
+            whose text is DAPE's tags as in the official evaluation, or what a run was trained for.
         prompter_model: of `classification` and `caption`: a folder, or a name on the Hugging Face hub.
         sampler: what changes of the pipeline's own `Sampling`.
     """
@@ -39,10 +39,11 @@ class SeeSRMethod:
     ) -> None:
         self.name, self.seed, self.pipeline = name, seed, pipeline
         if prompter != "own":
-            pipeline.describe_by(prompter, model=_name(prompter_model))
+            pipeline.describe_by(prompter, model=None if prompter_model is None else str(prompter_model))
         self.sampling = pipeline.sampling.changed({**(sampler or {}), "upscale": scale})
 
     def __call__(self, lq: RGB, *, name: str) -> RGB:
+        """Restore `lq`, uint8 RGB HxWx3, with the noise of `name`."""
         return restore(self.pipeline, lq, seed=self.seed, key=name, sampling=self.sampling).rgb
 
     @classmethod
@@ -50,8 +51,5 @@ class SeeSRMethod:
         cls, prompter: PromptStyle | Literal["own"] = "own", prompter_model: str | Path | None = None
     ) -> list[MissingFile]:
         """The weights of the prompter, where they are not on this machine."""
-        return missing_prompt_model(prompter, _name(prompter_model), argument="prompter_model")
-
-
-def _name(model: str | Path | None) -> str | None:
-    return None if model is None else str(model)
+        model = None if prompter_model is None else str(prompter_model)
+        return missing_prompt_model(prompter, model, argument="prompter_model")

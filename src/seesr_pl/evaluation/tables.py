@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from math import isnan
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import rich
 import rich.table
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 
-from seesr_pl.evaluation.judge import Result
 from seesr_pl.evaluation.metrics import ImageMetric
+from seesr_pl.evaluation.results import Result
 from seesr_pl.evaluation.statistics import Interval
 
 if TYPE_CHECKING:
@@ -40,6 +43,24 @@ class ScoreTable(NamedTuple):
 
     metrics: list[ImageMetric]
     rows: list[Row]
+
+
+class Shown(NamedTuple):
+    """What a command shows at its end: a table if there is one, metrics skipped with the reason, and files written."""
+
+    table: rich.table.Table | None
+    skipped: Mapping[str, str]
+    files: Sequence[Path]
+
+
+def show(shown: Shown) -> None:
+    """Print the table, what was skipped, and a path a line."""
+    if shown.table is not None:
+        rich.print(shown.table)
+    for name, reason in shown.skipped.items():
+        rich.print(f"[yellow]skipped[/] {name}: {escape(reason)}")
+    for path in shown.files:
+        print(path)
 
 
 def score_table(

@@ -134,9 +134,7 @@ class DAPEDistillation(PartlyFrozen):
 
     def on_validation_epoch_start(self) -> None:
         """Start a new comparison."""
-        self._comparison = TagComparison(
-            self.ram, resize=self.resize, lq_upscale=self.lq_upscale, **self.compared
-        )
+        self._comparison = TagComparison(self.ram, resize=self.resize, lq_upscale=self.lq_upscale, **self.compared)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """What RAM and DAPE see on held-out pictures, without chance."""

@@ -15,7 +15,7 @@ function element(tag, className, text) {
   return made;
 }
 
-function picture(image, view, side) {
+function shownView(image, view, side) {
   const made = element("img", side + (view === "LQ" ? " pixelated" : ""));
   made.src = image.views[view];
   made.alt = image.name + ", " + view;
@@ -35,12 +35,12 @@ function slider(image, left, right) {
     range.value = 100 * (event.clientX - place.left) / place.width;
     cut(range.value);
   };
-  const shape = picture(image, right, "right");
+  const shape = shownView(image, right, "right");
   shape.onload = () => {
     box.style.aspectRatio = `${shape.naturalWidth} / ${shape.naturalHeight}`;
     box.style.setProperty("--ratio", shape.naturalWidth / shape.naturalHeight);
   };
-  box.append(shape, picture(image, left, "left"), element("i"), element("em", "l", left), element("em", "r", right), range);
+  box.append(shape, shownView(image, left, "left"), element("i"), element("em", "l", left), element("em", "r", right), range);
   return box;
 }
 
