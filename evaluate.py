@@ -66,7 +66,7 @@ def evaluate_tags(cfg: DictConfig) -> None:
 
 
 def needs_pipeline(cfg: DictConfig) -> bool:
-    """Whether the method restores with the pipeline of `ckpt`: its constructor takes one as `pipeline`."""
+    """Tell whether the method restores with the pipeline of `ckpt`: its constructor takes one as `pipeline`."""
     return "pipeline" in inspect.signature(get_object(cfg.method._target_)).parameters
 
 
@@ -78,7 +78,7 @@ def build_method(cfg: DictConfig) -> Any:
 
 
 def settings(cfg: DictConfig) -> dict[str, Any]:
-    """All that a restored image depends on besides its input."""
+    """Return all that a restored image depends on besides its input."""
     method = method_settings(config.plain(cfg.method), get_object(cfg.method._target_))
     if not needs_pipeline(cfg):
         return {"method": method}
@@ -87,7 +87,7 @@ def settings(cfg: DictConfig) -> dict[str, Any]:
 
 
 def device(cfg: DictConfig) -> str:
-    """The device that `device` stands for; `auto` is the first GPU, or the CPU."""
+    """Return the device that `device` stands for; `auto` is the first GPU, or the CPU."""
     from seesr_pl.jobs.pool import existing_device
 
     return existing_device(cfg.device)

@@ -201,7 +201,7 @@ def compare_tags(items: Sequence[Item], ram) -> None:
     errors = [(view.representation - teacher.representation).square().mean((1, 2)).numpy() for view in (plain, dape)]
     severities = np.array([item.severity for item in items])
     console = Console(width=160, highlight=False)
-    console.print("\n### Tags and representation on the degraded picture against RAM's on the clean one\n")
+    console.print("\n### Tags and representation on the degraded image against RAM's on the clean one\n")
     console.print("| | crops | RAM | DAPE | gain |\n|---|---|---|---|---|")
     for name, chosen in (("all", severities >= 0), ("the heavier half", severities >= np.median(severities))):
         groups = [item.group for item, taken in zip(items, chosen, strict=True) if taken]

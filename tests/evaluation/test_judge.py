@@ -48,10 +48,10 @@ def test_a_second_run_restores_nothing_and_does_not_build_the_method(benchmark, 
 
 
 @pytest.mark.parametrize("change", ["settings", "input", "image", "sidecar", "overwrite"])
-def test_what_no_longer_holds_is_restored_again(benchmark, tmp_path, change, picture):
+def test_what_no_longer_holds_is_restored_again(benchmark, tmp_path, change, make_image):
     restore(Bicubic, benchmark.pairs(), tmp_path, settings={"steps": 1})
     if change == "input":
-        write_image(benchmark.lq_folder / "lake_0.png", picture(9, 16))
+        write_image(benchmark.lq_folder / "lake_0.png", make_image(9, 16))
     if change in ("image", "sidecar"):
         (tmp_path / f"lake_0.{'png' if change == 'image' else 'json'}").unlink()
     method = Counting()

@@ -18,20 +18,20 @@ def test_a_method_enlarges_four_times_and_keeps_a_constant(method):
     flat = np.full((12, 20, 3), (200, 30, 90), np.uint8)
     enlarged = method(flat, name="flat")
     assert enlarged.shape == (48, 80, 3)
-    # Non-local means goes through the Lab colour space, whose 8-bit values are coarser.
+    # Non-local means goes through the Lab color space, whose 8-bit values are coarser.
     np.testing.assert_allclose(enlarged.astype(int), np.broadcast_to((200, 30, 90), (48, 80, 3)), atol=1)
 
 
-def test_bicubic_is_the_interpolation_of_torch(picture):
-    lq = picture(0, 24)
+def test_bicubic_is_the_interpolation_of_torch(make_image):
+    lq = make_image(0, 24)
     pixels = torch.from_numpy(lq).permute(2, 0, 1)[None].float()
     theirs = torch.nn.functional.interpolate(pixels, scale_factor=4, mode="bicubic").round().clamp(0, 255)
     difference = Bicubic()(lq, name="").astype(int) - theirs[0].permute(1, 2, 0).numpy()
     assert np.abs(difference).max() <= 1
 
 
-def test_denoising_methods_bring_a_noisy_image_nearer_to_the_clean_one(picture):
-    clean = cv2.GaussianBlur(picture(0, 48), (0, 0), 4)
+def test_denoising_methods_bring_a_noisy_image_nearer_to_the_clean_one(make_image):
+    clean = cv2.GaussianBlur(make_image(0, 48), (0, 0), 4)
     noise = np.random.default_rng(0).normal(0, 12, clean.shape)
     noisy = np.clip(clean + noise, 0, 255).astype(np.uint8)
 
@@ -42,14 +42,14 @@ def test_denoising_methods_bring_a_noisy_image_nearer_to_the_clean_one(picture):
     assert error(NonLocalMeans(strength=12)) < error(Bicubic())
 
 
-def test_images_are_found_by_name_whatever_their_ending(tmp_path, picture):
-    image = picture(0)
+def test_images_are_found_by_name_whatever_their_ending(tmp_path, make_image):
+    image = make_image(0)
     write_image(tmp_path / "a.png", image)
     np.testing.assert_array_equal(Images(str(tmp_path))(np.zeros((16, 16, 3), np.uint8), name="a"), image)
 
 
-def test_images_that_are_missing_are_listed(tmp_path, picture):
-    write_image(tmp_path / "a.png", picture(0))
+def test_images_that_are_missing_are_listed(tmp_path, make_image):
+    write_image(tmp_path / "a.png", make_image(0))
     with pytest.raises(ValueError, match=r"method.dir=.*: 2 of 3 missing: b, c"):
         Images(str(tmp_path)).require(["a", "b", "c"])
 
@@ -75,8 +75,8 @@ def pipeline():
     return pipeline
 
 
-def test_the_noise_of_seesr_depends_on_seed_and_name_and_not_on_the_order(pipeline, picture):
-    lq = picture(0, 16)
+def test_the_noise_of_seesr_depends_on_seed_and_name_and_not_on_the_order(pipeline, make_image):
+    lq = make_image(0, 16)
     first, second, other = (SeeSRMethod(pipeline, seed=seed, sampler=QUICK) for seed in (1, 1, 2))
     first(lq, name="other")
     np.testing.assert_array_equal(first(lq, name="a"), second(lq, name="a"))
@@ -92,8 +92,8 @@ def test_what_seesr_is_not_told_is_the_pipelines_own_setting(pipeline):
     assert SeeSRMethod(SimpleNamespace(sampling=own), sampler={"tile": 50}).sampling == own.changed({"tile": 50})
 
 
-def test_every_setting_of_seesr_reaches_the_pipeline(pipeline, picture):
-    lq = picture(0, 16)[:12]
+def test_every_setting_of_seesr_reaches_the_pipeline(pipeline, make_image):
+    lq = make_image(0, 16)[:12]
     settings = {
         "prompt": "old stone wall",
         "added_prompt": "clean",
@@ -121,23 +121,27 @@ def test_every_setting_of_seesr_reaches_the_pipeline(pipeline, picture):
 
 
 @pytest.mark.slow
-def test_seesr_restores_with_the_real_pipeline_and_repeats_itself(picture):
+def test_seesr_restores_with_the_real_pipeline_and_repeats_itself(make_image):
     from seesr_pl.sampling.pipeline import SeeSRPipeline
     from seesr_pl.tiny.stack import tiny_stack
 
     method = SeeSRMethod(SeeSRPipeline(*tiny_stack()), sampler={"num_inference_steps": 1, "guidance_scale": 1.0})
-    first = method(picture(0, 20), name="a")
+    first = method(make_image(0, 20), name="a")
     assert first.shape == (80, 80, 3)
     assert first.dtype == np.uint8
-    np.testing.assert_array_equal(first, method(picture(0, 20), name="a"))
+    np.testing.assert_array_equal(first, method(make_image(0, 20), name="a"))
 
 
 @pytest.mark.slow
-def test_the_prompter_of_seesr_says_the_text_instead_of_the_pipeline(picture):
+def test_the_prompter_of_seesr_says_the_text_instead_of_the_pipeline(make_image):
     from seesr_pl.sampling.pipeline import SeeSRPipeline
     from seesr_pl.tiny.stack import tiny_stack
 
-    pipeline, lq, settings = SeeSRPipeline(*tiny_stack()), picture(0, 20), {"num_inference_steps": 1, "process_size": 8}
+    pipeline, lq, settings = (
+        SeeSRPipeline(*tiny_stack()),
+        make_image(0, 20),
+        {"num_inference_steps": 1, "process_size": 8},
+    )
     tags = pipeline(Image.fromarray(lq), **settings).tags
     own, none, ram = (
         SeeSRMethod(pipeline, prompter=style, sampler=settings)(lq, name="a") for style in ("own", "none", "ram")

@@ -83,15 +83,15 @@ def test_ssim_of_an_image_smaller_than_its_window_is_refused():
         ssim_y(np.zeros((10, 40, 3), np.uint8), np.zeros((10, 40, 3), np.uint8))
 
 
-def test_score_gives_each_metric_its_name(picture):
-    sr, hr = picture(0), picture(1)
+def test_score_gives_each_metric_its_name(make_image):
+    sr, hr = make_image(0), make_image(1)
     assert score(sr, hr) == {"psnr_y": psnr_y(sr, hr), "ssim_y": ssim_y(sr, hr)}
     metrics = image_metrics(["psnr_rgb", "psnr_y"]).available
     assert list(score(sr, hr, metrics).items()) == [("psnr_rgb", psnr_rgb(sr, hr)), ("psnr_y", psnr_y(sr, hr))]
 
 
-def test_metrics_that_need_a_reference_are_left_out_without_one(picture):
-    assert score(picture(0), None, FIDELITY) == {}
+def test_metrics_that_need_a_reference_are_left_out_without_one(make_image):
+    assert score(make_image(0), None, FIDELITY) == {}
     found = image_metrics(["psnr_y"], has_reference=False)
     assert found.available == []
     assert "needs reference images" in found.skipped["psnr_y"]

@@ -88,13 +88,13 @@ def coefficients(plane: np.ndarray, window: np.ndarray) -> np.ndarray:
     return (plane - mean) / (np.sqrt(np.abs(square - mean**2)) + 1)
 
 
-def test_niqe_is_the_distance_of_the_blocks_features_from_the_natural_ones(picture):
+def test_niqe_is_the_distance_of_the_blocks_features_from_the_natural_ones(make_image):
     generator = np.random.default_rng(0)
     mean, factor = generator.normal(size=36), generator.normal(size=(36, 36))
     covariance = factor @ factor.T + np.eye(36)
     window = np.outer(*[cv2.getGaussianKernel(7, 7 / 6).ravel()] * 2)
     noise = np.random.default_rng(1).integers(-20, 20, (200, 300, 3))
-    image = np.clip(picture(0, 300)[:200].astype(int) + noise, 0, 255).astype(np.uint8)
+    image = np.clip(make_image(0, 300)[:200].astype(int) + noise, 0, 255).astype(np.uint8)
     plane = np.round(image[:192, :288].astype(np.float64) @ [0.299, 0.587, 0.114])
     scales = []
     for side, values in ((96, plane), (48, halved(plane))):
@@ -125,16 +125,16 @@ def test_halving_keeps_a_constant_and_the_middle_of_a_ramp():
     np.testing.assert_allclose(halved(ramp)[:, 4:-4], ramp[:6, 8:-8:2] + 0.5)
 
 
-def test_what_lies_beyond_the_last_whole_block_does_not_count(niqe, picture):
-    image = picture(0, 200)
+def test_what_lies_beyond_the_last_whole_block_does_not_count(niqe, make_image):
+    image = make_image(0, 200)
     changed = image.copy()
     changed[192:], changed[:, 192:] = 0, 255
     assert niqe(image) == niqe(changed)
 
 
-def test_an_image_under_one_block_is_refused(niqe, picture):
+def test_an_image_under_one_block_is_refused(niqe, make_image):
     with pytest.raises(ValueError, match="at least 96 pixels a side, got 64x64"):
-        niqe(picture(0))
+        niqe(make_image(0))
 
 
 @pytest.mark.parametrize("content", [None, {"mean": np.zeros(3)}])

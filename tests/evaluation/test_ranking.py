@@ -11,7 +11,7 @@ from seesr_pl.evaluation.statistics import precision_difference, resampled_preci
 
 @pytest.fixture
 def seen():
-    """Logits of two views and wanted tags, of 40 pictures and 7 tags."""
+    """Logits of two views and wanted tags, of 40 images and 7 tags."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 40, 7, generator=generator)
     return *logits, torch.rand(40, 7, generator=generator) < 0.3

@@ -95,7 +95,7 @@ def test_the_page_loads_nothing_and_is_well_formed(results, pairs, tmp_path):
     assert links.open == []
 
 
-def test_the_page_holds_every_view_of_every_picture_and_its_scores(results, pairs, tmp_path):
+def test_the_page_holds_every_view_of_every_image_and_its_scores(results, pairs, tmp_path):
     data = _data(_page(tmp_path, pairs, results))
     assert data["views"] == ["LQ", "gaussian_blur", "bicubic", "HQ"]
     assert sorted(image["name"] for image in data["images"]) == [pair.name for pair in pairs]
@@ -103,7 +103,7 @@ def test_the_page_holds_every_view_of_every_picture_and_its_scores(results, pair
         assert image["scores"]["bicubic"] == pytest.approx(results[1].values[image["name"]])
 
 
-def test_pictures_come_worst_first(results, pairs, tmp_path):
+def test_images_come_worst_first(results, pairs, tmp_path):
     values = [image["scores"]["gaussian_blur"]["psnr_y"] for image in _data(_page(tmp_path, pairs, results))["images"]]
     assert values == sorted(values)
 
@@ -123,20 +123,20 @@ def test_text_of_users_cannot_break_the_page(results, pairs, tmp_path):
     assert "1 &lt; 2" in page
 
 
-def test_sections_add_tables_charts_and_images(results, pairs, tmp_path, picture):
+def test_sections_add_tables_charts_and_images(results, pairs, tmp_path, make_image):
     section = Section(
         "Training", "how it went", [Table(["metric", "RAM"], [["recall", 0.5]])],
-        [Chart("loss", {"a": [(0, 1.0), (1, 0.5)], "b": [(0, 2.0)]})], {"a tag list": picture(0)},
+        [Chart("loss", {"a": [(0, 1.0), (1, 0.5)], "b": [(0, 2.0)]})], {"a tag list": make_image(0)},
     )  # fmt: skip
     page = _page(tmp_path, pairs, results, sections=[section])
     for text in ("<h2>Training</h2>", "how it went", "<td>0.5000</td>", '<svg class="chart"', "a tag list"):
         assert text in page
 
 
-def test_a_lossless_data_uri_holds_the_same_pixels(picture):
-    encoded = data_uri(picture(0), lossless=True).removeprefix("data:image/png;base64,")
+def test_a_lossless_data_uri_holds_the_same_pixels(make_image):
+    encoded = data_uri(make_image(0), lossless=True).removeprefix("data:image/png;base64,")
     pixels = cv2.imdecode(np.frombuffer(base64.b64decode(encoded), np.uint8), cv2.IMREAD_COLOR)
-    np.testing.assert_array_equal(pixels[..., ::-1], picture(0))
+    np.testing.assert_array_equal(pixels[..., ::-1], make_image(0))
 
 
 def test_a_chart_has_only_colors_of_the_page_so_that_it_is_seen_in_light_and_dark():

@@ -1,4 +1,4 @@
-"""What DAPE sees is judged by the definitions of the metrics, by severity, and picture by picture."""
+"""What DAPE sees is judged by the definitions of the metrics, by severity, and image by image."""
 
 import csv
 
@@ -29,22 +29,22 @@ def ram():
     return ram
 
 
-def batches(num_pictures, size=2, *, lq_equals_hq=False):
+def batches(num_images, size=2, *, lq_equals_hq=False):
     generator = torch.Generator().manual_seed(1)
-    for start in range(0, num_pictures, size):
+    for start in range(0, num_images, size):
         hq = torch.randint(0, 256, (size, 32, 32, 3), generator=generator, dtype=torch.uint8)
         yield {
             "hq": hq,
             "lq": hq if lq_equals_hq else hq[:, ::4, ::4],
-            "key": [f"picture{start + index}" for index in range(size)],
+            "key": [f"image{start + index}" for index in range(size)],
             "sample_id": torch.arange(start, start + size),
             "epoch": torch.zeros(size, dtype=torch.int64),
-            "severity": torch.arange(start, start + size) / num_pictures,
+            "severity": torch.arange(start, start + size) / num_images,
             "tags": [""] * size,
         }
 
 
-def test_precision_recall_and_f1_count_tags_of_each_picture():
+def test_precision_recall_and_f1_count_tags_of_each_image():
     predicted = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
     wanted = torch.tensor([[1, 0, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
     scores = precision_recall_f1(predicted, wanted)
@@ -61,7 +61,7 @@ def test_a_fresh_lora_sees_what_plain_ram_sees(ram):
             assert (row.difference, row.low, row.high) == pytest.approx((0, 0, 0))
 
 
-def test_on_an_undamaged_picture_plain_ram_errs_nowhere(ram):
+def test_on_an_undamaged_image_plain_ram_errs_nowhere(ram):
     rows = compare_tags(ram, batches(6, lq_equals_hq=True)).rows
     values = {row.metric: row.ram for row in rows[: len(IMAGE_METRICS) + 1] if row.metric != "cross_entropy"}
     assert values == pytest.approx(
@@ -69,20 +69,20 @@ def test_on_an_undamaged_picture_plain_ram_errs_nowhere(ram):
     )
 
 
-def test_the_ranges_of_severity_hold_equally_many_pictures_mildest_first(ram):
+def test_the_ranges_of_severity_hold_equally_many_images_mildest_first(ram):
     rows = [row for row in compare_tags(ram, batches(6)).rows if row.metric == "representation_error"]
     ranges = [(round(row.severity_from * 6), round(row.severity_to * 6), row.n) for row in rows]
     assert ranges == [(0, 5, 6), (0, 1, 2), (2, 3, 2), (4, 5, 2)]
 
 
-def test_pictures_of_one_severity_are_not_split_into_ranges(ram):
+def test_images_of_one_severity_are_not_split_into_ranges(ram):
     same = [batch | {"severity": torch.zeros(2)} for batch in batches(6)]
     assert [row.n for row in compare_tags(ram, same).rows if row.metric == "map"] == [6]
 
 
-def test_pictures_of_one_photograph_are_resampled_together(ram):
+def test_images_of_one_photograph_are_resampled_together(ram):
     torch.nn.init.normal_(next(parameter for name, parameter in ram.named_parameters() if "lora_B" in name))
-    alone, together = (compare_tags(ram, batches(6), group=group).rows for group in ("(.*)", "(picture)"))
+    alone, together = (compare_tags(ram, batches(6), group=group).rows for group in ("(.*)", "(image)"))
     assert all(row.low <= row.difference <= row.high for row in alone if row.metric in ("logit_error", "map"))
     assert [row.difference for row in alone] == pytest.approx([row.difference for row in together], nan_ok=True)
     assert np.isnan([row.low for row in together]).all()
@@ -93,14 +93,14 @@ def test_two_processes_see_together_what_one_sees_alone(ram):
     parts = [TagComparison(ram), TagComparison(ram)]
     for index, batch in enumerate(batches(6)):
         parts[index % 2].add(batch)
-    parts[1].add(next(batches(6)))  # a picture that a sampler repeated to fill the last batch
+    parts[1].add(next(batches(6)))  # an image that a sampler repeated to fill the last batch
     parts[0].merge([part.seen for part in parts])
     assert str(parts[0].result().rows) == str(alone.rows)
 
 
-def test_examples_are_the_first_pictures_with_three_lists(ram):
+def test_examples_are_the_first_images_with_three_lists(ram):
     examples = compare_tags(ram, batches(6), num_examples=3).examples
-    assert [example.key for example in examples] == ["picture0", "picture1", "picture2"]
+    assert [example.key for example in examples] == ["image0", "image1", "image2"]
     with torch.no_grad():
         expected = ram.tags(ram.see(to_float(next(batches(6))["hq"]), adapter=False).logits)
     assert [example.teacher for example in examples[:2]] == expected
@@ -137,12 +137,12 @@ def test_a_ram_without_lora_is_refused():
         compare_tags(RAM(TINY, ["cat"], [0.5]), batches(2))
 
 
-def test_no_pictures_are_refused(ram):
+def test_no_images_are_refused(ram):
     with pytest.raises(ValueError, match="no image"):
         compare_tags(ram, [])
 
 
-def test_a_sheet_shows_both_pictures_and_grows_with_the_tags():
+def test_a_sheet_shows_both_images_and_grows_with_the_tags():
     lq, hq = np.full((16, 16, 3), 40, np.uint8), np.full((64, 64, 3), 200, np.uint8)
     few = tag_sheet(TagExample("a", 0.5, lq, hq, ["cat"], ["cat"], ["dog"]), side=100)
     many = tag_sheet(TagExample("a", 0.5, lq, hq, ["cat"] * 90, ["cat"], ["dog"]), side=100)

@@ -1,6 +1,6 @@
-"""How good restored images are: metrics, methods, benchmarks, statistics, report. Names are imported when first used.
+"""How good restored images are: metrics, methods, benchmarks, statistics, report.
 
-So `method=bicubic` loads neither a network library nor what draws charts.
+Names are imported when first used: `method=bicubic` loads neither the networks' libraries nor matplotlib.
 """
 
 from typing import TYPE_CHECKING

@@ -41,7 +41,6 @@ class FolderBenchmark:
     `count` is the published number of images; `digest` identifies the published pixels. `group` is a regular
     expression whose first group names the photograph that an image was cut from; images of one photograph are
     resampled together in the statistics. `published` holds means printed elsewhere: method -> metric -> value.
-    Raises ValueError where the folders are not what they must be.
     """
 
     def __init__(
@@ -69,7 +68,10 @@ class FolderBenchmark:
         self.published = {method: dict(values) for method, values in (published or {}).items()}
 
     def pairs(self) -> list[Pair]:
-        """All pairs in the order of their names, or the first `max_images` of them; sizes are checked."""
+        """Return all pairs in the order of their names, or the first `max_images` of them; check their sizes.
+
+        Raises ValueError where the folders are not what they must be.
+        """
         lq = self._images(self.lq_folder)
         if self.count is not None and len(lq.paths) != self.count:
             raise ValueError(
@@ -89,17 +91,17 @@ class FolderBenchmark:
         return pairs
 
     def matches_published(self, pairs: Sequence[Pair]) -> bool | None:
-        """Whether the pixels are the published ones; None where no digest is known or images were left out."""
+        """Tell whether the pixels are the published ones; None where no digest is known or images were left out."""
         if self.digest is None or len(pairs) != self.count:
             return None
         return pixel_digest(pairs) == self.digest
 
     def published_for(self, pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
-        """The means printed elsewhere; none where images were left out, because they hold for the whole set."""
+        """Return the means printed elsewhere, which hold for the whole set; {} where images were left out."""
         return self.published if len(pairs) == self.count else {}
 
     def batches(self, pairs: Iterable[Pair]) -> Iterator[Batch]:
-        """Batches of one pair each; the severity is that of `severity.csv`, or 0 where it is not known.
+        """Yield batches of one pair each, uint8 (1, h, w, 3); a severity that `severity.csv` does not tell is 0.
 
         Raises ValueError for a set without reference.
         """
@@ -114,7 +116,7 @@ class FolderBenchmark:
 
     @classmethod
     def missing_files(cls, root: str, *, name: str = "folder", origin: str = "your own images") -> list[MissingFile]:
-        """The root folder, where it does not exist."""
+        """List the root folder if it does not exist."""
         if Path(root).expanduser().is_dir():
             return []
         return [MissingFile(root, f"{origin} ({name})", "benchmark.root=FOLDER")]
@@ -142,7 +144,7 @@ class FolderBenchmark:
 
 
 def group_of(name: str, pattern: re.Pattern[str]) -> str:
-    """The photograph that an image belongs to: the first group of `pattern` in its name, or the name itself."""
+    """Name the photograph that an image was cut from: the first group of `pattern` in its name, or the name itself."""
     match = pattern.match(name)
     return match.group(1) if match else name
 
@@ -181,7 +183,7 @@ def require_names(wanted: Collection[str], present: ImagesByStem, what: str) -> 
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height from the file's header. Raises ValueError for a file that is no image."""
+    """Read width and height from the file's header. Raises ValueError for a file that is no image."""
     try:
         with Image.open(path) as image:
             return image.size
@@ -190,7 +192,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def pixel_digest(pairs: Sequence[Pair]) -> str:
-    """SHA-256 over names and decoded pixels of all pairs: the same for any lossless encoding of the same images."""
+    """Compute SHA-256 over names and decoded pixels of all pairs: the same for any lossless encoding."""
     digest = hashlib.sha256()
     for pair in pairs:
         for path in (pair.lq, pair.hq):

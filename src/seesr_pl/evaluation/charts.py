@@ -1,4 +1,4 @@
-"""Charts as SVG that take their colours from the page around them, light or dark."""
+"""Charts as SVG that take their colors from the page around them, light or dark."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from seesr_pl.evaluation.statistics import Interval
 
 NUM_COLORS = 6
 WIDTH, HEIGHT, ROW = 560, 260, 34
-# Matplotlib knows no CSS variables: each of these colours stands for one until the SVG is written.
+# Matplotlib knows no CSS variables: each of these colors stands for one until the SVG is written.
 TEXT, MUTED, GRID = "#000001", "#000002", "#000003"
 SERIES = [f"#0000{16 + index:02x}" for index in range(NUM_COLORS)]
 VARIABLES = {TEXT: "--text", MUTED: "--muted", GRID: "--line"} | {c: f"--s{i}" for i, c in enumerate(SERIES)}
@@ -42,7 +42,7 @@ STYLE: dict[Any, Any] = {
 
 
 def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str, y_label: str) -> str:
-    """Draw a line for each named series of (x, y) points; points that are not finite are left out."""
+    """Draw a line for each named series of (x, y) points; points that are not finite are left out. Return SVG."""
     curves = {name: [point for point in points if all(map(isfinite, point))] for name, points in series.items()}
     if not any(curves.values()):
         return '<p class="muted">Nothing was logged.</p>'
@@ -58,7 +58,7 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: 
 
 
 def strip_chart(values: Mapping[str, Sequence[float]], intervals: Mapping[str, Interval], *, label: str) -> str:
-    """Draw for each named row a dot for each value, and its mean with the 95 % interval."""
+    """Draw for each named row a dot for each value, and its mean with the 95 % interval. Return SVG, or ""."""
     rows = {name: [value for value in row if isfinite(value)] for name, row in values.items()}
     if not any(rows.values()):
         return ""
@@ -84,7 +84,7 @@ def strip_chart(values: Mapping[str, Sequence[float]], intervals: Mapping[str, I
 
 @contextmanager
 def _svg(height: float) -> Iterator[tuple[Axes, StringIO]]:
-    """Axes to draw on, and what then holds the SVG element."""
+    """Give axes to draw on, and a buffer that holds the SVG element afterwards."""
     svg, written = StringIO(), StringIO()
     with rc_context(STYLE):
         figure = Figure((WIDTH / 72, height / 72), layout="constrained")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Track = Callable[[Sequence[T], str], Iterable[T]]
-"""Goes through items, showing under a description how far it is."""
+"""A function that goes through items and shows under a description how many are done."""
 
 
 class Restored(NamedTuple):
@@ -125,7 +125,7 @@ def restore(
     overwrite: bool = False,
     track: Track[Pair] = silently,
 ) -> list[Restored]:
-    """Restore every pair's `lq` into `folder`/<name>.png; keep an image whose record names these settings and this lq.
+    """Restore every pair's `lq` into `folder`/<name>.png; keep what was made of the same lq with the same settings.
 
     Args:
         build: makes the method; called only if an image is missing.
@@ -158,7 +158,7 @@ def score_all(
     *,
     track: Track[Restored] = silently,
 ) -> Result:
-    """Score every restored image of the method `name`, and the means with 95 % intervals over photographs.
+    """Score every restored image of the method `name`; means have 95 % intervals, drawn by photograph.
 
     Values are kept in `store` (JSON lines) and used again for the same pixels and version of a metric, so that a metric
     can be added without computing the others again.
@@ -253,7 +253,7 @@ def _facts(
 
 
 def _in_words(facts: Mapping[str, Any], root: Path, command: str) -> dict[str, str]:
-    """What the report says of how it was measured."""
+    """Say how it was measured, for the report."""
     pixels = {True: "the published ones", False: "NOT the published ones", None: "not checked (no digest is known)"}
     return {
         "images": f"{root}; pixels: {pixels[facts['published_pixels']]}",

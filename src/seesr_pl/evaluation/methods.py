@@ -13,17 +13,17 @@ from seesr_pl.types import RGB
 
 
 class Method(Protocol):
-    """Restores one image at a time; what comes out depends on the image and its name alone."""
+    """What restores one image at a time; the result depends on the image and its name alone."""
 
     name: str
 
     def __call__(self, lq: RGB, *, name: str) -> RGB:
-        """The restored image of `lq`, uint8 RGB, `scale` times as large."""
+        """Restore `lq`, uint8 RGB HxWx3, to `scale` times its size."""
         ...
 
 
 class Bicubic:
-    """Bicubic interpolation with a = -0.75, as OpenCV and torch do it: the lower bound of every table."""
+    """Bicubic interpolation with a = -0.75, as OpenCV and torch do it: the lowest row of most tables."""
 
     def __init__(self, *, name: str = "bicubic", scale: int = 4) -> None:
         self.name, self.scale = name, scale
@@ -77,7 +77,7 @@ class Images:
 
     @classmethod
     def missing_files(cls, dir: str | Path) -> list[MissingFile]:
-        """The folder, where it does not exist."""
+        """List the folder if it does not exist."""
         if Path(dir).expanduser().is_dir():
             return []
         return [MissingFile(str(dir), "the results of the method to judge, one image a file", "method.dir=FOLDER")]

@@ -75,16 +75,16 @@ def image_metrics(
     device: str = "cpu",
     strict: bool = False,
 ) -> Metrics:
-    """Look the metrics of `names` up, in that order.
+    """Find the metrics of `names`, in that order.
 
     Args:
         names: of psnr_y, ssim_y, psnr_rgb, niqe, lpips, dists, musiq, maniqa, clipiqa.
         has_reference: whether the test set has HQ images; without them, metrics that need one are skipped.
-        niqe_parameters: path of `niqe_pris_params.npz` as published with BasicSR.
+        niqe_parameters: the path of `niqe_pris_params.npz` as published with BasicSR.
         device: for metrics with a network.
         strict: refuse a metric whose package or parameters are absent, instead of skipping it with the reason.
 
-    Raises ValueError for a name that no metric has, with the nearest one that exists.
+    Raises ValueError for an unknown name, with the nearest one that exists.
     """
     wanted = dict.fromkeys([names] if isinstance(names, str) else names)
     for name in wanted:
@@ -107,22 +107,25 @@ def image_metrics(
 
 
 def psnr_y(sr: RGB, hr: RGB) -> float:
-    """Peak signal-to-noise ratio in dB on limited-range luma with peak 255; infinite for equal images."""
+    """Compute the peak signal-to-noise ratio in dB on limited-range luma with peak 255; infinite for equal images.
+
+    Both are uint8 RGB HxWx3. Raises ValueError for another type or two sizes.
+    """
     _check_pair(sr, hr)
     return _psnr(luma(sr), luma(hr))
 
 
 def psnr_rgb(sr: RGB, hr: RGB) -> float:
-    """Peak signal-to-noise ratio in dB over the three channels together; infinite for equal images."""
+    """Compute the peak signal-to-noise ratio in dB over the three channels together; otherwise as `psnr_y`."""
     _check_pair(sr, hr)
     return _psnr(sr.astype(np.float64), hr.astype(np.float64))
 
 
 def ssim_y(sr: RGB, hr: RGB) -> float:
-    """Structural similarity on limited-range luma rounded to integers, in [0, 1].
+    """Compute the structural similarity on limited-range luma rounded to integers, in [0, 1].
 
     11x11 Gaussian window with sigma 1.5, windows inside the image only, contrast-structure term clamped at 0.
-    Raises ValueError for a side under 11 pixels.
+    Raises ValueError as `psnr_y`, and for a side under 11 pixels.
     """
     _check_pair(sr, hr)
     if min(sr.shape[:2]) < WINDOW_SIZE:
@@ -131,7 +134,7 @@ def ssim_y(sr: RGB, hr: RGB) -> float:
 
 
 def luma(image: RGB) -> Luma:
-    """BT.601 luma of an 8-bit RGB image, in [16, 235], not rounded."""
+    """Compute BT.601 luma of a uint8 RGB image HxWx3, in [16, 235], not rounded."""
     return image.astype(np.float64) @ LUMA_WEIGHTS + LUMA_OFFSET
 
 
@@ -150,7 +153,7 @@ def score(sr: RGB, hr: RGB | None, metrics: Sequence[ImageMetric] = FIDELITY) ->
 
 
 def _metric(name: str, niqe_parameters: str | None, device: str) -> ImageMetric | str:
-    """The metric, or the reason why it cannot be had here."""
+    """Return the metric, or the reason why it is not available."""
     if name in NATIVE:
         return NATIVE[name]
     if name == "niqe":

@@ -52,6 +52,7 @@ class NIQE:
             raise ValueError(f"niqe_parameters={path} is not niqe_pris_params.npz of BasicSR: {error}") from error
 
     def __call__(self, image: RGB) -> float:
+        """Compute NIQE of a uint8 RGB image HxWx3. Raises ValueError for a side under 96 pixels."""
         height, width = (side // BLOCK * BLOCK for side in image.shape[:2])
         if min(height, width) < BLOCK:
             raise ValueError(f"niqe needs at least {BLOCK} pixels a side, got {image.shape[1]}x{image.shape[0]}")
@@ -65,14 +66,14 @@ class NIQE:
     def _features(self, plane: Plane, block: int) -> np.ndarray:
         local_mean = cv2.filter2D(plane, -1, self.window, borderType=cv2.BORDER_REPLICATE)
         local_square = cv2.filter2D(plane**2, -1, self.window, borderType=cv2.BORDER_REPLICATE)
-        normalised = (plane - local_mean) / (np.sqrt(np.abs(local_square - local_mean**2)) + 1)
+        normalized = (plane - local_mean) / (np.sqrt(np.abs(local_square - local_mean**2)) + 1)
         rows, columns = (side // block for side in plane.shape)
-        blocks = normalised.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(-1, block, block)
+        blocks = normalized.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(-1, block, block)
         return np.array([block_features(one) for one in blocks])
 
 
 def block_features(block: Plane) -> np.ndarray:
-    """18 numbers: the generalised Gaussian fits of a block's coefficients and of their products with 4 neighbours."""
+    """Fit generalized Gaussians to a block's coefficients and to their products with 4 neighbors: 18 features."""
     alpha, left, right = asymmetric_gaussian(block)
     features = [alpha, (left + right) / 2]
     for shift in SHIFTS:
@@ -82,7 +83,7 @@ def block_features(block: Plane) -> np.ndarray:
 
 
 def asymmetric_gaussian(values: Plane) -> tuple[float, float, float]:
-    """Shape alpha and the scales to the left and right of zero, by moment matching (Lasmar et al., 2009)."""
+    """Fit shape alpha and the scales to the left and right of zero by moment matching (Lasmar et al., 2009)."""
     flat = values.ravel()
     with np.errstate(invalid="ignore", divide="ignore"):
         left, right = (np.sqrt(_mean(flat[side] ** 2)) for side in (flat < 0, flat > 0))
@@ -97,7 +98,7 @@ def asymmetric_gaussian(values: Plane) -> tuple[float, float, float]:
 
 
 def halved(plane: Plane) -> Plane:
-    """Half the size by MATLAB's imresize: bicubic, a = -0.5, widened against aliasing, mirrored at the border."""
+    """Halve the size as MATLAB's imresize does: bicubic, a = -0.5, widened against aliasing, mirrored at the border."""
     rows, columns = (_halving_weights(side) for side in plane.shape)
     return rows @ plane @ columns.T
 

@@ -33,7 +33,7 @@ def option_problems(values: Mapping[str, Any], *, needs_ckpt: bool, outputs: str
     """Say of each of `values` that does not fit `Options` what is expected, and of a checkpoint that is not there.
 
     Args:
-        values: by key; further keys are of no interest.
+        values: by key; keys that are no options are passed over.
         needs_ckpt: whether the task or the method takes its networks from `ckpt`.
         outputs: the folder of the runs, for the message.
     """

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: images side by side under a slider, tables, distributions, and what else is given."""
+"""One self-contained HTML page: images side by side under a slider, tables, distributions, and further sections."""
 
 import base64
 import json
@@ -100,7 +100,7 @@ def write_report(
 
 
 def data_uri(image: RGB, *, lossless: bool = False) -> str:
-    """The image as a data URI: PNG, or JPEG without chroma subsampling; sides over 1024 pixels are reduced."""
+    """Encode a uint8 RGB image as a data URI, PNG or JPEG; larger ones are reduced to sides of 1024 pixels."""
     scale = MAX_SIDE / max(image.shape[:2])
     if scale < 1:
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -32,7 +32,7 @@ class DenseBlock(nn.Module):
         self.conv5 = nn.Conv2d(features + 4 * growth, features, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Add a fifth of what the last convolution says."""
+        """Add a fifth of the last convolution's output to `x`."""
         seen = x
         for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
             seen = torch.cat([seen, F.leaky_relu(convolution(seen), 0.2)], dim=1)
@@ -47,7 +47,7 @@ class ResidualDenseBlocks(nn.Module):
         self.rdb1, self.rdb2, self.rdb3 = (DenseBlock(features, growth) for _ in range(3))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Add a fifth of what the three blocks make of `x`."""
+        """Add a fifth of the three blocks' output to `x`."""
         return x + 0.2 * self.rdb3(self.rdb2(self.rdb1(x)))
 
 
@@ -65,7 +65,7 @@ class RRDBNet(nn.Module):
         self.conv_last = nn.Conv2d(features, 3, 3, padding=1)
 
     def forward(self, lq: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h4 w4"]:
-        """The enlarged image, not clamped."""
+        """Return the enlarged image, not clamped."""
         x = self.conv_first(lq)
         x = x + self.conv_body(self.body(x))
         for convolution in (self.conv_up1, self.conv_up2):
@@ -74,7 +74,10 @@ class RRDBNet(nn.Module):
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> "RRDBNet":
-        """From a published state dict of either layout; sizes are read from the tensors, every key must fit."""
+        """Build from a published state dict of either layout; sizes are read from the tensors, every key must fit.
+
+        Raises ValueError for weights of another network.
+        """
         renamed = {_renamed(key): tensor for key, tensor in state.items()}
         blocks = {int(match[1]) for key in renamed if (match := re.match(r"body\.(\d+)\.", key))}
         first, grown = renamed.get("conv_first.weight"), renamed.get("body.0.rdb1.conv1.weight")
@@ -89,7 +92,7 @@ class RRDBNet(nn.Module):
 
 
 class RRDBNetMethod:
-    """Restores with the published file `weights` of BSRGAN, Real-ESRGAN x4plus or LDL."""
+    """Restore with the published file `weights` of BSRGAN, Real-ESRGAN x4plus or LDL."""
 
     def __init__(self, weights: str | Path, *, name: str = "rrdbnet", device: str = "cpu") -> None:
         self.name, self.device = name, torch.device(device)
@@ -97,12 +100,13 @@ class RRDBNetMethod:
 
     @torch.no_grad()
     def __call__(self, lq: RGB, *, name: str) -> RGB:
+        """Enlarge `lq`, uint8 RGB HxWx3, four times."""
         enlarged = self.network(to_float(torch.from_numpy(lq.copy())[None].to(self.device)))
         return to_uint8(enlarged.clamp(0, 1))[0].cpu().numpy()
 
     @classmethod
     def missing_files(cls, weights: str | Path) -> list[MissingFile]:
-        """The file, where it does not exist."""
+        """List the file if it does not exist."""
         if Path(weights).expanduser().is_file():
             return []
         origin = "releases of https://github.com/cszn/KAIR (BSRGAN), https://github.com/xinntao/Real-ESRGAN or its kin"

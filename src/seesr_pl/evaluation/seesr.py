@@ -1,4 +1,4 @@
-"""SeeSR as a method to judge: a pipeline with the settings of one published or tried result."""
+"""SeeSR as a method to judge, with the settings of one published or tried result."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from seesr_pl.types import RGB
 
 
 class SeeSRMethod:
-    """SeeSR itself: a `SeeSRPipeline` with the settings of one published or tried result.
+    """Restore with a `SeeSRPipeline`.
 
     The noise of an image is keyed by (seed, name): it depends neither on the other images nor on their order.
 
@@ -20,10 +20,12 @@ class SeeSRMethod:
         name: of the method in tables.
         seed: of the noise.
         scale: size of the result over that of the input.
-        prompter: what describes the image to the networks, a style of `models.prompts`; `own` leaves it to the pipeline,
-            whose text is DAPE's tags as in the official evaluation, or what a run was trained for.
+        prompter: what describes the image to the networks, a style of `models.prompts`; `own` leaves it to the
+            pipeline, whose text is DAPE's tags as in the official evaluation, or what a run was trained for.
         prompter_model: of `classification` and `caption`: a folder, or a name on the Hugging Face hub.
-        sampler: what changes of the pipeline's own `Sampling`.
+        sampler: changes of the pipeline's own `Sampling`, by name.
+
+    Raises ValueError for a setting or a prompter that does not exist.
     """
 
     def __init__(
@@ -50,6 +52,6 @@ class SeeSRMethod:
     def missing_files(
         cls, prompter: PromptStyle | Literal["own"] = "own", prompter_model: str | Path | None = None
     ) -> list[MissingFile]:
-        """The weights of the prompter, where they are not on this machine."""
+        """List the weights of the prompter that are not on this machine."""
         model = None if prompter_model is None else str(prompter_model)
         return missing_prompt_model(prompter, model, argument="prompter_model")

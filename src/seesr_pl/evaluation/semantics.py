@@ -1,4 +1,4 @@
-"""Judge whether DAPE sees on the LQ image what RAM sees on the HQ one, beside plain RAM on the same LQ image."""
+"""Whether DAPE sees on the LQ image what RAM sees on the HQ one, beside plain RAM on the same LQ image."""
 
 import csv
 import io
@@ -65,7 +65,7 @@ class TagResult(NamedTuple):
     examples: list[TagExample]
 
     def scalars(self) -> dict[str, float]:
-        """The metrics over all images, as `dape/f1` and `ram/f1`."""
+        """Return the metrics over all images, as `dape/f1` and `ram/f1`."""
         overall = self.rows[: len(IMAGE_METRICS) + 1]
         return {f"{name}/{row.metric}": getattr(row, name) for row in overall for name in ("dape", "ram")}
 
@@ -78,11 +78,18 @@ class Seen(NamedTuple):
 
 
 class TagComparison:
-    """Collect what three views of each image pair say, batch by batch; `result()` compares them.
+    """Collect, batch by batch, what RAM sees on HQ images, and RAM and DAPE on LQ ones; `result()` compares them.
 
-    The `severity_bins` ranges hold equally many images each; images of one severity are not split. The first group
-    of `group`, a regular expression, names a image's photograph by its key. `seen` is what one process saw, to be
-    joined by `merge`.
+    Args:
+        ram: with a LoRA, which makes it DAPE.
+        resize: to RAM's square.
+        lq_upscale: "bicubic" enlarges the LQ to the HQ's size first, as the official distillation's pairs are stored
+            (make_paired_data_DAPE.py); "none" does not.
+        severity_bins: ranges of severity, equally filled; images of one severity are not split.
+        num_examples: images kept to look at.
+        group: a regular expression whose first group, in an image's key, names its photograph.
+
+    `seen` is what one process saw; `merge` joins the processes.
     """
 
     def __init__(
@@ -196,7 +203,7 @@ def compare_tags(
 
 
 def precision_recall_f1(predicted: Bool[Tensor, "b k"], wanted: Bool[Tensor, "b k"]) -> dict[str, Float[Tensor, " b"]]:
-    """Compute the three per image, over the tags that are on; not a number where an image gives no denominator."""
+    """Compute the three for each image, over the tags that are on; not a number where the denominator is 0."""
     both = (predicted & wanted).sum(1).float()
     num_predicted, num_wanted = predicted.sum(1), wanted.sum(1)
     return {
@@ -207,7 +214,7 @@ def precision_recall_f1(predicted: Bool[Tensor, "b k"], wanted: Bool[Tensor, "b 
 
 
 def mean_average_precision(logits: Float[Tensor, "b k"], wanted: Bool[Tensor, "b k"]) -> float:
-    """Average precision of each tag's ranking of the images, averaged over the tags that some image has.
+    """Average, over the tags that some image has, the average precision of a tag's ranking of the images.
 
     Not a number if no image has any. Equal logits are one threshold.
     """
@@ -232,7 +239,7 @@ def write_tags(result: TagResult, folder: str | Path) -> None:
 
 
 def tag_sheet(example: TagExample, *, side: int = 384) -> RGB:
-    """LQ and HQ side by side, each enlarged to `side` pixels, above what RAM and DAPE see.
+    """Draw LQ and HQ side by side, each enlarged to `side` pixels, above the tags that RAM and DAPE see.
 
     In the lists of the LQ, tags that the teacher sees too are black, others red, and what is missed is gray.
     """

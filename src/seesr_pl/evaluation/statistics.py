@@ -34,7 +34,7 @@ def mean_interval(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The mean of `values` and its percentile bootstrap interval.
+    """Compute the mean of `values` and its percentile bootstrap interval.
 
     With `groups`, whole groups are drawn: values of one photograph are not independent. The interval of fewer
     than two groups, or of values that are not finite, is not a number. Raises ValueError for no values.
@@ -52,7 +52,7 @@ def mean_interval(
 def metric_intervals(
     values: Mapping[str, Mapping[str, float]], groups: Mapping[str, str], *, seed: int = 0
 ) -> dict[str, Interval]:
-    """The mean interval of each metric of `values[image][metric]`; images of one `groups[image]` are drawn together."""
+    """Compute the interval of each metric of `values[image][metric]`; images of one group are drawn together."""
     names = dict.fromkeys(name for scores in values.values() for name in scores)
     having = {name: [image for image in values if name in values[image]] for name in names}
     return {
@@ -69,20 +69,20 @@ def paired_interval(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The mean of `values - reference`, image by image, with its bootstrap interval as in `mean_interval`."""
+    """Compute the mean of `values - reference`, image by image, with its interval as in `mean_interval`."""
     differences = _differences(values, reference)
     return mean_interval(differences.tolist(), groups, num_resamples=num_resamples, seed=seed)
 
 
 def percentile_interval(resampled: np.ndarray) -> tuple[float, float]:
-    """The bounds that hold 95 % of a statistic's resampled values."""
+    """Compute the bounds between which 95 % of a statistic's resampled values lie."""
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(resampled, [tail, 100 - tail])
     return float(low), float(high)
 
 
 def draw_counts(groups: Sequence[Hashable], *, num_resamples: int, seed: int = 0) -> np.ndarray:
-    """How often each value occurs in each resample of whole groups: integers (num_resamples, len(groups))."""
+    """Draw how often each value occurs in each resample of whole groups: integers (num_resamples, len(groups))."""
     positions = _positions(groups)
     num_groups = max(positions) + 1
     generator = keyed.numpy_generator(seed, "bootstrap")
@@ -116,7 +116,7 @@ def precision_difference(
 def resampled_precision(
     logits: Float[Tensor, "b k"], wanted: Bool[Tensor, "b k"], counts: Float[Tensor, "r b"]
 ) -> Float[Tensor, " r"]:
-    """Mean average precision of each resample, in which image i occurs `counts[r, i]` times.
+    """Compute the mean average precision of each resample r, in which image i occurs `counts[r, i]` times.
 
     Equal logits are one threshold. Tags that a resample lacks do not count in it; without any it is not a number.
     """
@@ -133,12 +133,12 @@ def resampled_precision(
 
 
 def finite_or_none(value: float) -> float | None:
-    """`value` as JSON can hold it."""
+    """Return `value`, or None where JSON has no number for it (infinite, not a number)."""
     return float(value) if np.isfinite(value) else None
 
 
 def wilcoxon(values: Sequence[float], reference: Sequence[float]) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test on paired values; 1 where all pairs are equal."""
+    """Compute the two-sided p-value of Wilcoxon's signed-rank test on paired values; 1 where all pairs are equal."""
     differences = _differences(values, reference)
     if not np.any(differences):
         return 1.0
@@ -146,7 +146,7 @@ def wilcoxon(values: Sequence[float], reference: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) adjustment of p-values for several tests, in the order given."""
+    """Adjust the p-values of several tests by Holm (1979); the order stays."""
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)
     adjusted = np.minimum(np.maximum.accumulate(np.asarray(p_values, dtype=np.float64)[order] * factors), 1.0)

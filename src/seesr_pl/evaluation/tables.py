@@ -81,7 +81,7 @@ def score_table(
 
 
 def format_number(value: float | str | None) -> str:
-    """A number as tables print it: 4 decimals under 10, 2 above, none for an integer; text as it is, `-` for None."""
+    """Write a number with 4 decimals under 10, 2 above, none if it is an integer; text as it is, `-` for None."""
     if value is None or isinstance(value, str):
         return value or "-"
     if isinstance(value, int):
@@ -90,7 +90,7 @@ def format_number(value: float | str | None) -> str:
 
 
 def terminal(table: ScoreTable, *, title: str) -> rich.table.Table:
-    """The table for a console, with intervals."""
+    """Lay the table out for a terminal, with intervals."""
     shown = rich.table.Table("method", title=title, title_justify="left", title_style="bold")
     for metric in table.metrics:
         shown.add_column(f"{metric.name} {ARROWS[metric.higher_is_better]}", justify="right")
@@ -103,7 +103,7 @@ def terminal(table: ScoreTable, *, title: str) -> rich.table.Table:
 
 
 def markdown(table: ScoreTable) -> str:
-    """A Markdown table, the best value of each metric bold."""
+    """Write the table as Markdown, the best value of each metric bold."""
     heads = [f"{m.name} ({'higher' if m.higher_is_better else 'lower'} is better)" for m in table.metrics]
     lines = ["| " + " | ".join(["method", *heads]) + " |", "| --- |" + " ---: |" * len(heads)]
     for row in table.rows:
@@ -112,7 +112,7 @@ def markdown(table: ScoreTable) -> str:
 
 
 def latex(table: ScoreTable) -> str:
-    """A LaTeX tabular (booktabs), the best value of each metric bold, the second underlined."""
+    """Write the table as a LaTeX tabular (booktabs), the best value of each metric bold, the second underlined."""
     heads = [f"{_escaped(m.name)} {LATEX_ARROWS[m.higher_is_better]}" for m in table.metrics]
     lines = [rf"\begin{{tabular}}{{l{'r' * len(heads)}}}", r"\toprule", " & ".join(["method", *heads]) + r" \\"]
     lines.append(r"\midrule")
@@ -123,7 +123,7 @@ def latex(table: ScoreTable) -> str:
 
 
 def tags(rows: Sequence["TagRow"]) -> rich.table.Table:
-    """The comparison of DAPE with plain RAM for a console, a line for each metric and range of severity."""
+    """Lay the comparison of DAPE with plain RAM out for a terminal, a line for each metric and range of severity."""
     shown = rich.table.Table(
         title="tags on the LQ image, judged by RAM's on the HQ image",
         box=SIMPLE_HEAD,
