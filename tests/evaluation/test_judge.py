@@ -13,6 +13,7 @@ from seesr_pl.evaluation import (
     Interval,
     Result,
     image_metrics,
+    judge_method,
     psnr_y,
     restore,
     score_all,
@@ -151,3 +152,19 @@ def test_summary_json_is_strict_json_even_for_infinite_means(tmp_path):
     assert read["metrics"]["psnr_y"] == {"mean": None, "ci95": [None, None], "n": 2}
     assert read["method"] == "bicubic"
     assert read["settings"] == {"dir": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("stages", "written"),
+    [
+        (["restore"], ["restored"]),
+        (["restore", "score"], ["restored", "scores.csv", "scores.jsonl", "summary.json", "table.md", "table.tex"]),
+    ],
+)
+def test_each_stage_writes_its_files_and_shows_those_to_look_at(benchmark, tmp_path, stages, written):
+    given = {"name": "bicubic", "settings": {}, "metrics": image_metrics(["psnr_y", "niqe"]), "stages": stages}
+    shown = judge_method(benchmark, Bicubic, tmp_path / "out", **given)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == written
+    shows = [name for name in ("table.md", "summary.json", "scores.csv", "restored") if name in written]
+    assert [path.name for path in shown.files] == shows
+    assert (shown.table is not None, list(shown.skipped)) == ((True, ["niqe"]) if "score" in stages else (False, []))
