@@ -13,8 +13,8 @@ from seesr_pl import config, launch, runs
 from seesr_pl.evaluation.options import method_settings, option_problems
 from seesr_pl.progress import track
 
-# The library's floors are imported inside the functions: --help and a mistake answer before the networks are loaded.
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
+# Imports inside functions are those of torch and of what needs it: --help and a mistake are answered before.
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
