@@ -5,6 +5,7 @@ import inspect
 import logging
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,19 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seesr_pl.annotations import accepts, hints_of, in_words
 from seesr_pl.files import MissingFile, require
-from seesr_pl.sampling.settings import settings
+from seesr_pl.sampling.settings import OFFICIAL
 
 # Keys of Hydra's instantiate, allowed in any node that has a `_target_`.
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
 """The YAML files beside `train.py`, for a config that was composed outside a Hydra command."""
-# `sampler/settings`, on which the files of conf/sampler build: every setting, none of them changed.
-ConfigStore.instance().store(
-    group="sampler",
-    name="settings",
-    node={"_target_": "seesr_pl.sampling.sampler", **dict.fromkeys(setting.name for setting in settings())},
-    provider="seesr_pl",
-)
+# What the files of conf/sampler build on. A named sampler gives every setting, so that it is the same on every run.
+for _name, _values in {
+    "settings": dict.fromkeys(asdict(OFFICIAL)),  # none of them changed
+    "official_settings": asdict(OFFICIAL),
+}.items():
+    _node = {"_target_": "seesr_pl.sampling.sampler", **_values}
+    ConfigStore.instance().store(group="sampler", name=_name, node=_node, provider="seesr_pl")
 
 
 class ConfigError(ValueError):

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from typer.testing import CliRunner
 
 from seesr_pl import config
@@ -89,6 +90,22 @@ def test_a_named_sampler_is_the_same_in_conf_and_in_python(name):
         cfg = compose("evaluate", overrides=["benchmark.root=x", f"sampler={name}"])
     given = {key: value for key, value in cfg.sampler.items() if key != "_target_"}
     assert OFFICIAL.changed(sampler(**given)) == SAMPLERS[name]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("own", ["tiny", "turbo"])
+def test_a_named_sampler_replaces_the_whole_sampler_of_a_run(name, own):
+    with initialize_config_dir(f"{ROOT}/conf", version_base="1.3"):
+        run = compose("train", overrides=["experiment=seesr", f"sampler={own}"])
+        cfg = compose("evaluate", overrides=["benchmark.root=x", f"sampler={name}"])
+
+    class Pipeline:
+        sampling = OFFICIAL.changed(instantiate(run.sampler))
+
+    scheduler = {"official": "ddpm"}.get(name, SAMPLERS[name].scheduler)  # the official script's, where own may differ
+    assert SeeSRMethod(Pipeline(), sampler=instantiate(cfg.sampler)).sampling == SAMPLERS[name].changed(
+        {"scheduler": scheduler}
+    )
 
 
 def test_the_official_settings_are_the_published_ones():
