@@ -1,6 +1,7 @@
 """A run found again restores as it was trained: what its ablation left out stays out."""
 
 import importlib.util
+import logging
 from pathlib import Path
 
 import cv2
@@ -8,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from PIL import Image
 
-from seesr_pl import config
+from seesr_pl import config, launch, runs
 from seesr_pl.data import ShardWriter
 from seesr_pl.runs import RunFolder, load_module, load_pipeline
 from seesr_pl.sampling import OFFICIAL
@@ -167,6 +168,46 @@ def test_a_run_that_lacks_a_file_says_which(run, gone, message):
     (folder / gone).unlink()
     with pytest.raises(FileNotFoundError, match=f"{Path(gone).name}.*{message}"):
         RunFolder.of(folder)
+
+
+def test_a_run_is_loaded_without_a_warning(run, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)  # to where caplog listens
+    load_pipeline(run())
+    assert caplog.messages == []
+
+
+def test_a_run_that_names_its_parts_as_earlier_versions_did_restores_the_same(run, picture):
+    folder = run("~module.loss", "~module.learning_rate_factors", "~module.sampler")
+    expected, expected_tags = restored(load_pipeline(folder), picture)
+    text = (folder / "config.yaml").read_text()
+    for now, before in (
+        ("seesr_pl.training.SeeSRDiffusion", "seesr_pl.training.tiny.TinySeeSR"),
+        ("seesr_pl.tiny.tiny_stack", "seesr_pl.models.tiny.tiny_stack"),
+    ):
+        assert now in text
+        text = text.replace(now, before)
+    (folder / "config.yaml").write_text(text)
+    found, tags = restored(load_pipeline(folder), picture)
+    np.testing.assert_array_equal(found, expected)
+    assert tags == expected_tags
+
+
+def test_a_run_that_names_its_parts_as_earlier_versions_did_goes_on(tmp_path):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=["experiment=dape", f"paths.run={tmp_path}"])
+    run = RunFolder(tmp_path)
+    earlier = cfg.copy()
+    earlier.module._target_ = "seesr_pl.training.dape.DAPEDistillation"
+    earlier.module.ram._target_ = "seesr_pl.checkpoints.official.official_ram"
+    run.record(earlier)
+    run.last_checkpoint.parent.mkdir()
+    run.last_checkpoint.touch()
+    assert launch.checkpoint_to_resume(cfg) == run.last_checkpoint
+
+
+@pytest.mark.parametrize("target", sorted(runs._MOVED.values()))
+def test_what_earlier_versions_recorded_has_a_successor(target):
+    assert callable(get_object(target))
 
 
 def test_a_run_restores_with_its_own_sampler(run):

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from seesr_pl.models import RAM
     from seesr_pl.sampling import SeeSRPipeline
 
+_MOVED = {
+    "seesr_pl.checkpoints.official.official_ram": "seesr_pl.checkpoints.official_ram",
+    "seesr_pl.data.photo_leaves.leaf_shards": "seesr_pl.tiny.leaf_shards",
+    "seesr_pl.data.photo_tiles.photo_shards": "seesr_pl.tiny.photo_shards",
+    "seesr_pl.models.tiny.tiny_ram": "seesr_pl.tiny.tiny_ram",
+    "seesr_pl.models.tiny.tiny_stack": "seesr_pl.tiny.tiny_stack",
+    "seesr_pl.training.dape.DAPEDistillation": "seesr_pl.training.DAPEDistillation",
+    "seesr_pl.training.tiny.TinyPrior": "seesr_pl.tiny.TinyPrior",
+    "seesr_pl.training.tiny.TinySeeSR": "seesr_pl.training.SeeSRDiffusion",
+    "seesr_pl.training.tiny.TinyTagging": "seesr_pl.tiny.TinyTagging",
+}
+"""Targets that runs of earlier versions recorded, and what takes their place now."""
+
 
 class RunFolder(NamedTuple):
     """Where the files of a run lie; `checkpoint` is the one that is meant, by default the last."""
@@ -60,8 +73,9 @@ class RunFolder(NamedTuple):
         return self.chosen or self.last_checkpoint
 
     def recorded(self) -> DictConfig:
-        """The config that the run recorded."""
-        return cast(DictConfig, OmegaConf.load(self.config))
+        """The config that the run recorded, with today's names of what it is made of."""
+        content = OmegaConf.to_container(OmegaConf.load(self.config))
+        return cast(DictConfig, OmegaConf.create(_renamed(content)))
 
     def record(self, cfg: DictConfig) -> None:
         """Write the config of the run, so that it is found again."""
@@ -129,6 +143,14 @@ def checkpoint_file(ckpt: str | Path) -> str:
 def recorded_sampler(ckpt: str | Path) -> dict[str, Any]:
     """What a run changes of the official sampling settings; {} for a pipeline folder, which holds its own."""
     return {} if is_pipeline(ckpt) else plain(RunFolder.of(ckpt).recorded()).get("sampler", {})
+
+
+def _renamed(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_renamed(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: _MOVED.get(value, value) if key == "_target_" else _renamed(value) for key, value in node.items()}
 
 
 def _run_pipeline(ckpt: str | Path, dtype: "torch.dtype") -> "SeeSRPipeline":

@@ -1,8 +1,9 @@
 """The networks that SeeSR is made of, as one value, and the hash by which weights are known again."""
 
 import hashlib
+import importlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKL
@@ -12,6 +13,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from seesr_pl.models.ram import RAM
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
+
+# Modules that pipelines saved by earlier versions name, and where their classes are now.
+_MOVED = {f"seesr_pl.models.tiny_{name}": f"seesr_pl.tiny.{name}" for name in ("networks", "latent")}
 
 
 class SeeSRStack(NamedTuple):
@@ -35,6 +39,17 @@ def frozen_hash(module: nn.Module) -> str:
     frozen = [item for item in module.state_dict().items() if item[0] not in trainable]
     with ThreadPoolExecutor() as pool:
         return hashlib.blake2b(b"".join(sorted(pool.map(_digest, frozen))), digest_size=16).hexdigest()
+
+
+def import_parts(index: dict[str, Any]) -> None:
+    """Import the modules of ours that a pipeline's `index` names, after renaming those that have moved since.
+
+    diffusers looks for the class of a part only in modules that are imported.
+    """
+    for part in index.values():
+        if isinstance(part, list) and str(part[0]).startswith("seesr_pl."):
+            part[0] = _MOVED.get(part[0], part[0])
+            importlib.import_module(part[0])
 
 
 def _digest(item: tuple[str, Tensor]) -> bytes:

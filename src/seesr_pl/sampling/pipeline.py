@@ -1,6 +1,5 @@
 """SeeSR as a diffusers pipeline: images in, restored images out."""
 
-import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from seesr_pl.imaging.tensors import to_float, to_uint8
 from seesr_pl.models.denoiser import decode, downscale_factor, embed
 from seesr_pl.models.prompts import Prompter, PromptStyle, tag_texts
 from seesr_pl.models.prompts import prompter as make_prompter
-from seesr_pl.models.stack import SeeSRStack
+from seesr_pl.models.stack import SeeSRStack, import_parts
 from seesr_pl.sampling import images
 from seesr_pl.sampling.denoising import Generators, OnStep, denoise, drawn_start, fresh_scheduler
 from seesr_pl.sampling.images import RGB, AnyImage, Work
@@ -120,12 +119,14 @@ class SeeSRPipeline(DiffusionPipeline):
         """As diffusers, from a folder that `save_pretrained` wrote; a single `dtype` leaves RAM in float32."""
         dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
         kwargs["dtype"] = {"default": dtype, "ram": torch.float32} if isinstance(dtype, torch.dtype) else dtype
-        index: Any = cls.load_config(pretrained_model_name_or_path)
-        # diffusers looks for a part's class only in modules that are imported.
-        for part in index.values():
-            if isinstance(part, list) and str(part[0]).startswith("seesr_pl."):
-                importlib.import_module(part[0])
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
+        """As diffusers, but that the parts of ours are where they are looked for (`import_parts`)."""
+        config = super().load_config(*args, **kwargs)
+        import_parts(config[0] if isinstance(config, tuple) else config)
+        return config
 
     def to_json_string(self) -> str:
         """The content of `model_index.json`; its class name says where to import the class from."""
