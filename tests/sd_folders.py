@@ -3,29 +3,22 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import stacks
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 
 from seesr_pl.checkpoints import dape_state_dict, ram_state_dict
 from seesr_pl.checkpoints.seesr import Networks, export_official
+from seesr_pl.checkpoints.stack import byte_tokenizer
 from seesr_pl.models.ram import RAM
 from seesr_pl.models.ram_files import TAG_LIST, THRESHOLDS
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
-from seesr_pl.tiny.stack import TAGS
-from seesr_pl.tiny.text import tiny_text_encoder, word_tokenizer
 
 
 def stock_unet(seed: int) -> UNet2DConditionModel:
     """A UNet without RCA."""
     torch.manual_seed(seed)
-    return UNet2DConditionModel(
-        sample_size=16,
-        block_out_channels=(16, 32, 48, 48),
-        norm_num_groups=8,
-        attention_head_dim=(2, 4, 6, 12),
-        cross_attention_dim=32,
-        use_linear_projection=True,
-    )
+    return UNet2DConditionModel(**stacks.UNET)
 
 
 def seesr_networks(seed: int) -> Networks:
@@ -36,13 +29,10 @@ def seesr_networks(seed: int) -> Networks:
 
 def write_stable_diffusion(folder: Path, *, seed: int, scheduler: Any) -> None:
     """A whole folder with `stock_unet(seed)`."""
-    tokenizer = word_tokenizer(TAGS, max_length=77)
+    tokenizer = byte_tokenizer()
     tokenizer.save_pretrained(folder / "tokenizer")
-    tiny_text_encoder(tokenizer).save_pretrained(folder / "text_encoder")
-    blocks = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
-    AutoencoderKL(
-        down_block_types=blocks[0], up_block_types=blocks[1], block_out_channels=(8,) * 4, norm_num_groups=4
-    ).save_pretrained(folder / "vae")
+    stacks.small_text_encoder(tokenizer).save_pretrained(folder / "text_encoder")
+    AutoencoderKL(**stacks.VAE).save_pretrained(folder / "vae")
     stock_unet(seed).save_pretrained(folder / "unet")
     scheduler.save_pretrained(folder / "scheduler")
 

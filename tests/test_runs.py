@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import shutil
 from pathlib import Path
 
 import cv2
@@ -11,37 +12,48 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_object, instantiate
 from PIL import Image
+from stacks import small_stack
 
 from seesr_pl import config, launch, runs
 from seesr_pl.data import ShardWriter
 from seesr_pl.runs import RunFolder, load_module, load_pipeline
 from seesr_pl.sampling import OFFICIAL
 from seesr_pl.sampling.pipeline import SeeSRPipeline
-from seesr_pl.tiny.stack import tiny_stack
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
+SMALL = ("experiment=seesr", "~module.stack", "+module.stack={_target_: stacks.small_stack}")
+SMALL += ("module.channels_last=false", "module.frozen_dtype=float32")
 SETTINGS = {"num_inference_steps": 1, "guidance_scale": 1.0, "process_size": 64}
 
 
+@pytest.fixture(scope="module")
+def plain_run(tmp_path_factory):
+    """The folder of a run without overrides."""
+    return save_run(tmp_path_factory.mktemp("plain"))
+
+
 @pytest.fixture
-def run(tmp_path):
-    """From overrides to the folder of a run of experiment=tiny_seesr that was saved before its first step."""
+def run(plain_run, tmp_path):
+    """From overrides to the folder of a run on the small stack that was saved before its first step."""
 
     def run(*overrides):
-        words = ["experiment=tiny_seesr", "module.stack.weights=random", "sampler=run", *overrides]
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose("train", overrides=words)
-        module = instantiate(cfg.module, _convert_="all")
-        module.hash_frozen()
-        checkpoint = {"state_dict": module.state_dict()}
-        module.on_save_checkpoint(checkpoint)
-        folder = RunFolder(tmp_path)
-        folder.last_checkpoint.parent.mkdir()
-        torch.save(checkpoint, folder.last_checkpoint)
-        folder.record(cfg)
-        return tmp_path
+        return save_run(tmp_path, *overrides) if overrides else shutil.copytree(plain_run, tmp_path, dirs_exist_ok=True)
 
     return run
+
+
+def save_run(path, *overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=[*SMALL, *overrides])
+    module = instantiate(cfg.module, _convert_="all")
+    module.hash_frozen()
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    folder = RunFolder(path)
+    folder.last_checkpoint.parent.mkdir()
+    torch.save(checkpoint, folder.last_checkpoint)
+    folder.record(cfg)
+    return path
 
 
 @pytest.fixture
@@ -65,16 +77,16 @@ def restored(pipeline, picture, **settings):
 
 def test_a_run_restores_as_the_pipeline_of_its_parts(run, picture):
     ours, tags = restored(load_pipeline(run()), picture)
-    theirs, their_tags = restored(SeeSRPipeline(*tiny_stack()), picture)
+    theirs, their_tags = restored(SeeSRPipeline(*small_stack()), picture)
     np.testing.assert_array_equal(ours, theirs)
     assert tags == their_tags
 
 
 def test_a_run_without_representation_restores_as_one_whose_tagger_sees_nothing(run, picture):
-    blind, sighted = tiny_stack(), tiny_stack()
+    blind, sighted = small_stack(), small_stack()
     for parameter in blind.ram.image_proj.parameters():
         torch.nn.init.zeros_(parameter)
-    ours, _ = restored(load_pipeline(run("module.representation=none")), picture, tags=["wood"])
+    ours, _ = restored(load_pipeline(run("+module.representation=none")), picture, tags=["wood"])
     np.testing.assert_allclose(ours, restored(SeeSRPipeline(*blind), picture, tags=["wood"])[0], atol=1)
     assert np.abs(ours - restored(SeeSRPipeline(*sighted), picture, tags=["wood"])[0]).max() > 1
 
@@ -82,19 +94,15 @@ def test_a_run_without_representation_restores_as_one_whose_tagger_sees_nothing(
 def test_a_run_without_tags_restores_without_tags(run, picture):
     ours, tags = restored(load_pipeline(run("+module.tags=none")), picture)
     assert tags == ""
-    np.testing.assert_array_equal(ours, restored(SeeSRPipeline(*tiny_stack()), picture, tags=[""])[0])
+    np.testing.assert_array_equal(ours, restored(SeeSRPipeline(*small_stack()), picture, tags=[""])[0])
 
 
 def test_a_run_on_plain_ram_restores_without_the_lora_that_its_tagger_has(run, picture):
-    folder = run("+module.stack.lora_rank=8", "module.representation=ram")
-    pipeline = load_pipeline(folder)
-    for name, parameter in pipeline.ram.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter)
-    ours, tags = restored(pipeline, picture)
-    theirs, their_tags = restored(SeeSRPipeline(*tiny_stack(lora_rank=8)), picture)  # whose LoRA has no effect yet
+    ours, tags = restored(load_pipeline(run("+module.representation=ram")), picture)
+    theirs, their_tags = restored(SeeSRPipeline(*small_stack(dape=False)), picture)
     np.testing.assert_array_equal(ours, theirs)
     assert tags == their_tags
+    assert (ours != restored(SeeSRPipeline(*small_stack()), picture)[0]).any()
 
 
 def test_a_run_without_rca_restores_the_same_whatever_its_tagger_sees(run, picture):
@@ -121,16 +129,17 @@ def test_a_run_without_a_progress_bar_leaves_its_files_where_they_are_looked_for
             image = np.random.default_rng(number).integers(0, 256, (128, 128, 3), dtype=np.uint8)
             writer.write(f"{number}", cv2.imencode(".png", image)[1].tobytes(), extension="png", tags="wood")
     source = f"{{_target_: seesr_pl.data.ShardSource, urls: {tmp_path}/shards/*.tar}}"
-    words = ["experiment=tiny_seesr", "module.stack.weights=random", f"paths.outputs={tmp_path}"]
-    words += ["trainer.max_steps=1", "+trainer.enable_progress_bar=false", "callbacks.throughput=null"]
-    words += ["data.global_batch_size=2", "data.num_workers=0", "data.validation_sources=[]"]
-    words += [f"data.sources=[{source}]"]
+    words = [*SMALL, "trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=32"]
+    words += ["trainer.max_steps=1", "+trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1"]
+    words += ["trainer.val_check_interval=null", "callbacks.throughput=null"]
+    words += ["data.global_batch_size=2", "data.micro_batch_size=2", "+data.num_workers=0", "+data.crop_size=96"]
+    words += [f"data.sources=[{source}]", "data.validation_sources=[]", f"paths.outputs={tmp_path}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides=words)
     config.check(cfg)
     fit = train_script().prepare(cfg)
     fit()
-    run = RunFolder.of(tmp_path / "tiny_seesr")
+    run = RunFolder.of(tmp_path / "seesr")
     assert run.recorded() == cfg
     assert [line.split(",")[0] for line in run.metrics.read_text().splitlines()] == ["step", "0"]
     checkpoint = torch.load(run.checkpoint, weights_only=True)
@@ -144,7 +153,7 @@ def test_a_run_restores_where_neither_its_optimizer_nor_its_data_is(run):
     cfg.module.optimizer = {"_target_": "nowhere.AdamW8bit", "_partial_": True}
     cfg.data.sources = [{"_target_": "seesr_pl.data.ShardSource", "urls": "nowhere/*.tar"}]
     folder.record(cfg)
-    assert load_pipeline(folder.path).unet.config.in_channels == tiny_stack().unet.config.in_channels
+    assert load_pipeline(folder.path).unet.config.in_channels == small_stack().unet.config.in_channels
 
 
 @pytest.mark.parametrize("ckpt", ["", "checkpoints/last.ckpt"])
@@ -152,7 +161,7 @@ def test_a_run_is_found_by_its_folder_and_by_its_checkpoint(run, ckpt):
     folder = run()
     found = RunFolder.of(folder / ckpt)
     assert (found.path, found.checkpoint) == (folder, folder / "checkpoints" / "last.ckpt")
-    assert found.recorded().run_name == "tiny_seesr"
+    assert found.recorded().run_name == "seesr"
 
 
 def test_a_checkpoint_beside_its_config_is_found(run):
@@ -211,6 +220,6 @@ def test_what_earlier_versions_recorded_has_a_successor(target):
 
 
 def test_a_run_restores_with_its_own_sampler(run):
-    pipeline = load_pipeline(run("sampler=tiny", "sampler.tile=40"))
-    expected = {"num_inference_steps": 1, "guidance_scale": 1.0, "color_fix": "none", "tile": 40, "overlap": 8}
-    assert pipeline.sampling == OFFICIAL.changed({**expected, "process_size": 64})
+    pipeline = load_pipeline(run("sampler=turbo", "sampler.tile=40"))
+    expected = {"num_inference_steps": 2, "guidance_scale": 1.0, "tile": 40, "overlap": 32}
+    assert pipeline.sampling == OFFICIAL.changed(expected)

@@ -10,11 +10,11 @@ import torch
 from diffusers import EulerDiscreteScheduler
 from hydra import compose, initialize_config_dir
 from sd_folders import seesr_networks, stock_unet, write_stable_diffusion, write_tagger
+from stacks import small_ram
 
 from seesr_pl import config
 from seesr_pl.checkpoints.seesr import Networks, export_official, rca_state_dict
 from seesr_pl.data import ShardWriter
-from seesr_pl.tiny.stack import tiny_ram
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 64
@@ -44,9 +44,7 @@ def run(seesr, tmp_path_factory):
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="trailing"
     )
     write_stable_diffusion(folder / "weights" / "sd-turbo", seed=1, scheduler=euler)
-    ram = tiny_ram()
-    ram.add_lora(2)
-    write_tagger(folder / "weights", ram)
+    write_tagger(folder / "weights", small_ram())
     export_official(seesr, folder / "weights" / "seesr")
     write_shards(folder / "shards")
     cfg = composed(folder, *ON_A_CPU, *ONE_STEP, *SMALL)

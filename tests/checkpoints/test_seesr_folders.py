@@ -2,15 +2,16 @@
 
 import json
 
+import official
 import pytest
 import torch
 from diffusers import DDPMScheduler
 from safetensors.torch import load_file, save_file
 from sd_folders import seesr_networks, stock_unet, write_stable_diffusion
+from stacks import small_ram
 
 from seesr_pl.checkpoints.seesr import Networks, export_official, export_small, load_seesr, rca_state_dict
 from seesr_pl.checkpoints.stack import load_stack
-from seesr_pl.tiny.stack import tiny_ram
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,8 @@ def test_official_folders_round_trip_bit_exactly(networks, tmp_path):
     assert_equal(again.controlnet, networks.controlnet)
 
 
-def test_official_folders_carry_the_official_names(networks, tmp_path, golden):
-    export_official(networks, tmp_path)
+def test_official_folders_carry_the_official_names(tmp_path, golden):
+    export_official(Networks(official.unet(), official.controlnet()), tmp_path)
     for part, cls in (("unet", "UNet2DConditionModel"), ("controlnet", "ControlNetModel")):
         config = json.loads((tmp_path / part / "config.json").read_text())
         assert config["_class_name"] == cls
@@ -96,7 +97,7 @@ def base(tmp_path_factory):
     """A Stable Diffusion folder as diffusers lays it out, at a tiny size, and a RAM folder in it."""
     folder = tmp_path_factory.mktemp("base")
     write_stable_diffusion(folder, seed=0, scheduler=DDPMScheduler())
-    tiny_ram().save_pretrained(folder / "ram")
+    small_ram(dape=False).save_pretrained(folder / "ram")
     return folder
 
 

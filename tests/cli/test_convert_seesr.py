@@ -6,18 +6,11 @@ import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from safetensors.torch import load_file
+from stacks import UNET
 from typer.testing import CliRunner
 
 from seesr_pl.cli.convert import app
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
-
-SIZES = {
-    "block_out_channels": (8, 16, 16, 16),
-    "norm_num_groups": 4,
-    "attention_head_dim": (1, 2, 2, 2),
-    "cross_attention_dim": 8,
-    "use_linear_projection": True,
-}
 
 
 def weights(folder, part):
@@ -38,7 +31,7 @@ def folders(tmp_path_factory):
     """A plain Stable Diffusion, and SeeSR's two networks on it as the official script saves them."""
     torch.manual_seed(0)
     base, official = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("official")
-    stock = UNet2DConditionModel(**SIZES)
+    stock = UNet2DConditionModel(**UNET)
     stock.save_pretrained(base / "unet")
     unet = SeeSRUNet.from_unet(stock)
     controlnet = SeeSRControlNet.from_unet(unet, conditioning_channels=3)

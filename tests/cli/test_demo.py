@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 from PIL import Image
+from stacks import small_stack
 
 pytest.importorskip("gradio", reason="the extra [demo] is not installed")
 
 
 def test_the_page_looks_and_restores():
     from seesr_pl.cli.demo_page import _look, _restore, page
-    from seesr_pl.sampling.pipeline import SeeSRPipeline
-    from seesr_pl.tiny.stack import tiny_stack
 
-    pipeline = SeeSRPipeline(*tiny_stack())
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+    pipeline = SeeSRPipeline(*small_stack())
     pipeline.set_progress_bar_config(disable=True)
     assert page(pipeline).fns
     image = Image.fromarray(np.zeros((128, 128, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""`seesr restore` on the tiny stack."""
+"""`seesr restore` on the small stack."""
 
 import json
 import subprocess
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from stacks import small_stack
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from typer.testing import CliRunner
 
@@ -16,7 +17,6 @@ from seesr_pl.cli.restore import restore
 from seesr_pl.imaging.io import read_picture, read_rgb
 from seesr_pl.jobs import restore as files
 from seesr_pl.sampling.pipeline import SeeSRPipeline
-from seesr_pl.tiny.stack import tiny_stack
 
 app = typer.Typer()
 app.command()(restore)
@@ -25,7 +25,7 @@ app.command()(restore)
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
-    SeeSRPipeline(*tiny_stack()).save_pretrained(folder)
+    SeeSRPipeline(*small_stack()).save_pretrained(folder)
     return folder
 
 
@@ -94,8 +94,8 @@ def test_transparency_becomes_white_where_the_format_has_none(run, tmp_path):
 
 def test_samples_differ_and_repeat(run, tmp_path):
     save(tmp_path / "a.png")
-    for out in ("one", "two"):  # the tiny networks hear nothing of the noise before the second step
-        run(tmp_path / "a.png", "--out", tmp_path / out, "--samples", 2, "--steps", 2)
+    for out in ("one", "two"):
+        run(tmp_path / "a.png", "--out", tmp_path / out, "--samples", 2)
     first, second = (read_rgb(tmp_path / "one" / f"a_{sample:02d}.png") for sample in (0, 1))
     assert (first != second).any()
     np.testing.assert_array_equal(read_rgb(tmp_path / "two" / "a_01.png"), second)

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stacks import small_stack
 
 from seesr_pl import keyed
 from seesr_pl.evaluation import Bicubic, GaussianBlur, Images, NonLocalMeans, SeeSRMethod
 from seesr_pl.imaging.io import write_image
+from seesr_pl.sampling import OFFICIAL
+from seesr_pl.sampling.pipeline import SeeSRPipeline
 
 
 @pytest.mark.parametrize("method", [Bicubic(), GaussianBlur(), NonLocalMeans()])
@@ -66,10 +69,6 @@ QUICK = {"num_inference_steps": 2, "guidance_scale": 1.0, "process_size": 64}
 
 @pytest.fixture(scope="module")
 def pipeline():
-    from stacks import small_stack
-
-    from seesr_pl.sampling.pipeline import SeeSRPipeline
-
     pipeline = SeeSRPipeline(*small_stack())
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -85,8 +84,6 @@ def test_the_noise_of_seesr_depends_on_seed_and_name_and_not_on_the_order(pipeli
 
 
 def test_what_seesr_is_not_told_is_the_pipelines_own_setting(pipeline):
-    from seesr_pl.sampling import OFFICIAL
-
     assert SeeSRMethod(pipeline).sampling == OFFICIAL
     own = OFFICIAL.changed({"num_inference_steps": 7, "tile": 40})
     assert SeeSRMethod(SimpleNamespace(sampling=own), sampler={"tile": 50}).sampling == own.changed({"tile": 50})
@@ -122,10 +119,7 @@ def test_every_setting_of_seesr_reaches_the_pipeline(pipeline, make_image):
 
 @pytest.mark.slow
 def test_seesr_restores_with_the_real_pipeline_and_repeats_itself(make_image):
-    from seesr_pl.sampling.pipeline import SeeSRPipeline
-    from seesr_pl.tiny.stack import tiny_stack
-
-    method = SeeSRMethod(SeeSRPipeline(*tiny_stack()), sampler={"num_inference_steps": 1, "guidance_scale": 1.0})
+    method = SeeSRMethod(SeeSRPipeline(*small_stack()), sampler={"num_inference_steps": 1, "guidance_scale": 1.0})
     first = method(make_image(0, 20), name="a")
     assert first.shape == (80, 80, 3)
     assert first.dtype == np.uint8
@@ -134,14 +128,8 @@ def test_seesr_restores_with_the_real_pipeline_and_repeats_itself(make_image):
 
 @pytest.mark.slow
 def test_the_prompter_of_seesr_says_the_text_instead_of_the_pipeline(make_image):
-    from seesr_pl.sampling.pipeline import SeeSRPipeline
-    from seesr_pl.tiny.stack import tiny_stack
-
-    pipeline, lq, settings = (
-        SeeSRPipeline(*tiny_stack()),
-        make_image(0, 20),
-        {"num_inference_steps": 1, "process_size": 8},
-    )
+    pipeline, lq = SeeSRPipeline(*small_stack(dape=False)), make_image(0, 20)
+    settings = {"num_inference_steps": 1, "process_size": 8}
     tags = pipeline(Image.fromarray(lq), **settings).tags
     own, none, ram = (
         SeeSRMethod(pipeline, prompter=style, sampler=settings)(lq, name="a") for style in ("own", "none", "ram")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from stacks import small_ram
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from seesr_pl.models.denoiser import embed
 from seesr_pl.sampling.images import Work, generators_for
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 from seesr_pl.sampling.settings import Sampling
-from seesr_pl.tiny.stack import tiny_ram
 
 TEXT = {
     "vocab_size": 600,
@@ -35,7 +35,7 @@ def pipeline(golden, recording):
     tokenizer = CLIPTokenizer.from_pretrained(golden / "pipeline_tiny.tokenizer")
     scheduler = recording.scheduler("untiled_lr")
     return SeeSRPipeline(
-        recording.vae, text_encoder, tokenizer, recording.unet, recording.controlnet, tiny_ram(), scheduler
+        recording.vae, text_encoder, tokenizer, recording.unet, recording.controlnet, small_ram(dape=False), scheduler
     )
 
 

@@ -1,4 +1,4 @@
-"""Tiny SeeSR runs. `python seesr_runs.py JSON` is one in a process of its own, which tests kill and start again."""
+"""Small SeeSR runs. `python seesr_runs.py JSON` is one in a process of its own, which tests kill and start again."""
 
 import json
 import os
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer, seed_everything
+from stacks import small_stack
 
 from seesr_pl.data import ShardDataModule, ShardSource
 from seesr_pl.degradation import BicubicDegradation
-from seesr_pl.tiny.stack import tiny_stack
 from seesr_pl.training import SeeSRDiffusion
 from seesr_pl.training.callbacks import AtomicCheckpointIO, LastCheckpoint
 from seesr_pl.training.frozen import trainable_state_dict
@@ -20,8 +20,8 @@ from seesr_pl.training.frozen import trainable_state_dict
 HQ_SIZE = 64
 
 
-def tiny_module(**arguments):
-    return SeeSRDiffusion(tiny_stack(lora_rank=8), **arguments)
+def small_module(**arguments):
+    return SeeSRDiffusion(small_stack(), **arguments)
 
 
 def random_batch(sample_ids, *, epoch=0, size=HQ_SIZE):
@@ -105,7 +105,7 @@ def fit(
         plugins=[AtomicCheckpointIO()],
         callbacks=[*callbacks, Diary(folder, kill_after), LastCheckpoint(folder, every_n_steps=every_n_steps)],
     )
-    module = tiny_module(learning_rate=1e-3, **module_arguments)
+    module = small_module(learning_rate=1e-3, **module_arguments)
     last = folder / "last.ckpt"
     trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.is_global_zero:

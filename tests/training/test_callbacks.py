@@ -8,7 +8,7 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger
-from seesr_runs import losses_of, random_batch, tiny_module
+from seesr_runs import losses_of, random_batch, small_module
 from torch.utils.data import DataLoader
 
 from seesr_pl.evaluation.metrics import psnr_y
@@ -83,7 +83,7 @@ def run(tmp_path_factory):
             ValidationImages(folder / "validation", num_images=3, num_shown=2, sampler={"num_inference_steps": 2}),
         ],
     )
-    module = tiny_module(warmup_steps=10)
+    module = small_module(warmup_steps=10)
     training = DataLoader(Batches(batches), batch_size=None)
     trainer.fit(
         module, training, DataLoader(Batches([random_batch([50, 51]), random_batch([52, 53])]), batch_size=None)
@@ -97,7 +97,7 @@ def run(tmp_path_factory):
 
 def test_the_logged_loss_is_the_mean_over_the_micro_batches_of_the_step(run):
     logged = run[2]["train/loss"]
-    fresh = tiny_module()
+    fresh = small_module()
     with torch.no_grad():
         losses = torch.cat([losses_of(fresh, random_batch([2 * k, 2 * k + 1]))[0] for k in range(ACCUMULATION)])
     assert len(logged) == NUM_STEPS
@@ -107,7 +107,7 @@ def test_the_logged_loss_is_the_mean_over_the_micro_batches_of_the_step(run):
 def test_the_losses_by_timestep_make_up_the_loss(run):
     logged = run[2]
     first = min(logged["train/loss"])
-    fresh = tiny_module()
+    fresh = small_module()
     with torch.no_grad():
         pairs = [losses_of(fresh, random_batch([2 * k, 2 * k + 1])) for k in range(ACCUMULATION)]
     losses, timesteps = (torch.cat(column) for column in zip(*pairs, strict=True))
@@ -133,7 +133,7 @@ def test_the_learning_rate_warms_up(run):
 def test_waiting_for_data_is_told_from_work(tmp_path, monkeypatch):
     clock, logger = Clock(), Recorder(tmp_path)
     monkeypatch.setattr(speed, "time", clock)
-    module = tiny_module()
+    module = small_module()
     step = module.training_step
 
     def slow_step(batch, batch_idx):
@@ -170,7 +170,7 @@ def test_model_flops_utilisation_is_what_the_speed_says(tmp_path):
         logger=logger,
         callbacks=[Throughput(peak_tflops=1.0)],
     )
-    module = tiny_module()
+    module = small_module()
     trainer.fit(module, DataLoader(Batches([random_batch([0, 1])]), batch_size=None))
     logged = next(metrics for _, metrics in logger.rows if "speed/mfu" in metrics)
     expected = logged["speed/images_per_second"] * step_flops(module, size=64).total / 1e12
@@ -210,7 +210,7 @@ def test_the_checkpoint_of_the_last_step_holds_what_trains_and_loads_without_pic
 
 def test_a_checkpoint_made_with_another_text_encoder_is_refused(run):
     checkpoint = torch.load(run[0] / "checkpoints" / "last.ckpt", weights_only=True)
-    other = tiny_module()
+    other = small_module()
     with torch.no_grad():
         next(other.text_encoder.parameters()).mul_(1.001)
     with pytest.raises(ValueError, match=r"text_encoder: .* in the checkpoint, .* here"):

@@ -7,7 +7,7 @@ from dape_cases import tiny_ram
 from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from seesr_runs import random_batch, tiny_module
+from seesr_runs import random_batch, small_module
 from torch.utils.data import DataLoader
 
 from seesr_pl.training.callbacks import GradientNorm, LossByTimestep
@@ -71,20 +71,20 @@ def seesr_batches():
 @pytest.fixture(scope="module")
 def seesr_losses():
     """Of each micro batch, by a module that never learns."""
-    module = tiny_module()
+    module = small_module()
     with torch.no_grad():
         return [module.training_step(batch, 0)["loss"].item() for batch in seesr_batches()]
 
 
 def test_the_loss_of_a_step_is_the_mean_of_its_own_micro_batches(seesr_losses, tmp_path):
-    found = logged(tiny_module(learning_rate=0.0), seesr_batches(), tmp_path)["train/loss"]
+    found = logged(small_module(learning_rate=0.0), seesr_batches(), tmp_path)["train/loss"]
     assert found == pytest.approx(by_step(seesr_losses), rel=1e-4)
 
 
 def test_the_loss_is_the_mean_over_all_ranks(seesr_losses, tmp_path):
     strategy = AmongOthers(device="cpu")
     values = logged(
-        tiny_module(learning_rate=0.0),
+        small_module(learning_rate=0.0),
         seesr_batches(),
         tmp_path,
         strategy=strategy,
@@ -99,8 +99,8 @@ def test_the_loss_is_the_mean_over_all_ranks(seesr_losses, tmp_path):
 
 def test_the_gradient_norm_is_that_of_all_micro_batches_before_clipping(tmp_path):
     arguments = {"learning_rate": 0.0}
-    found = logged(tiny_module(**arguments), seesr_batches(), tmp_path, callbacks=[GradientNorm()])["train/grad_norm"]
-    module = tiny_module(**arguments)
+    found = logged(small_module(**arguments), seesr_batches(), tmp_path, callbacks=[GradientNorm()])["train/grad_norm"]
+    module = small_module(**arguments)
     for batch in seesr_batches()[:ACCUMULATION]:
         (module.training_step(batch, 0)["loss"] / ACCUMULATION).backward()
     squares = [p.grad.square().sum() for p in module.parameters() if p.grad is not None]

@@ -1,6 +1,7 @@
 """A run's result depends neither on how often it is killed nor on how its batches are cut."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def shards(tmp_path_factory):
 
 def run(shards, folder, **arguments):
     command = [sys.executable, str(SCRIPT), json.dumps({"shards": shards, "folder": str(folder), **arguments})]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
 
 
 def final(folder):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from safetensors.torch import load_file
+from stacks import small_ram
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from seesr_pl.models.denoiser import embed, encode
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 from seesr_pl.models.stack import SeeSRStack
-from seesr_pl.tiny.stack import tiny_ram
 from seesr_pl.training import SeeSRDiffusion
 
 
@@ -43,7 +43,7 @@ def stack(golden):
         tokenizer=CLIPTokenizer.from_pretrained(golden / "pipeline_tiny.tokenizer"),
         unet=network(golden, "unet", SeeSRUNet),
         controlnet=network(golden, "controlnet", SeeSRControlNet),
-        ram=tiny_ram(),
+        ram=small_ram(dape=False),
         scheduler=DDPMScheduler.from_config(scheduler),
     )
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from seesr_runs import tiny_module
+from seesr_runs import small_module
 
 from seesr_pl.checkpoints.stack import random_stack
 from seesr_pl.training import SeeSRDiffusion
@@ -32,20 +32,20 @@ def test_a_full_size_step_costs_what_the_official_one_does(stack):
 
 @pytest.mark.slow
 def test_tagging_costs_in_proportion_to_the_prompts_that_are_kept():
-    always, half = (step_flops(tiny_module(prompt_drop_probability=p), size=64).tags for p in (0.0, 0.5))
+    always, half = (step_flops(small_module(prompt_drop_probability=p), size=64).tags for p in (0.0, 0.5))
     assert half == pytest.approx(always / 2, abs=1)
-    assert step_flops(tiny_module(tags="shards"), size=64).tags == 0
+    assert step_flops(small_module(tags="shards"), size=64).tags == 0
 
 
 @pytest.mark.slow
 def test_recomputation_is_not_counted():
-    plain, recomputing = (step_flops(tiny_module(gradient_checkpointing=flag), size=64) for flag in (False, True))
+    plain, recomputing = (step_flops(small_module(gradient_checkpointing=flag), size=64) for flag in (False, True))
     assert recomputing == plain
 
 
 @pytest.mark.slow
 def test_what_is_left_out_of_the_step_is_not_counted():
-    whole, bare = step_flops(tiny_module(), size=64), step_flops(tiny_module(rca=False), size=64)
+    whole, bare = step_flops(small_module(), size=64), step_flops(small_module(rca=False), size=64)
     assert (bare.vae, bare.text, bare.representation) == (whole.vae, whole.text, 0)
     assert bare.networks < whole.networks
 
