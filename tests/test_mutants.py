@@ -5,7 +5,7 @@ import re
 import sys
 
 import pytest
-from conftest import ROOT
+from places import ROOT
 
 _spec = importlib.util.spec_from_file_location("mutants", ROOT / "scripts" / "mutants.py")
 mutants = importlib.util.module_from_spec(_spec)
