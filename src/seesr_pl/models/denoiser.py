@@ -17,13 +17,15 @@ ENCODER_LIMIT = 1088
 DECODER_LIMIT = 1968
 """Longest side, in pixels, that the official code decodes whole."""
 DEFAULT_TILE = 1024
+"""Side in pixels of a VAE tile where `tile` is None and an image exceeds a limit."""
 
 
 class Condition(NamedTuple):
     """What a prediction depends on besides the latent, in the type and on the device of the networks.
 
     `text` is (b, n, d); `representation` (b, m, 512), or None to skip RCA; `image` the LQ image enlarged to the size of
-    the result, (b, 3, h, w) in [0, 1]. Exact caches know these tensors by identity, so cast where a Condition is made.
+    the result, (b, 3, h, w) in [0, 1]. The caches of sampling know these tensors by identity: cast them before a
+    Condition is made.
     """
 
     text: Float[Tensor, "b n d"]
@@ -33,7 +35,7 @@ class Condition(NamedTuple):
 
 @torch.no_grad()
 def embed(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: Sequence[str]) -> Float[Tensor, "b n d"]:
-    """The text encoder's last hidden states of `prompts`; what exceeds its positions (77) is cut off."""
+    """Return the text encoder's last hidden states of `prompts`; tokens beyond its length (77) are cut off."""
     tokens = tokenizer(
         list(prompts),
         max_length=tokenizer.model_max_length,
@@ -52,14 +54,14 @@ def encode(
     posterior_noise: Float[Tensor, "b c h8 w8"] | None = None,
     tile: int | None = None,
 ) -> Float[Tensor, "b c h8 w8"]:
-    """Scaled float32 latents, of about unit variance, of `images` in [0, 1] (train_seesr.py:968).
+    """Return scaled float32 latents, of about unit variance, of `images` in [0, 1] (train_seesr.py:968).
 
     Args:
         vae: its `scaling_factor` applies.
         images: float, sides a multiple of the VAE's factor (8).
-        posterior_noise: standard normal; the posterior's sample that it makes. None takes the posterior's mean.
+        posterior_noise: standard normal noise with which the posterior is sampled; None takes the posterior's mean.
         tile: longest side in pixels that is encoded whole; None is the official limit. Larger images are encoded in
-            diffusers' blended tiles. Official tiles share their normalisation, so results differ above the limit.
+            diffusers' blended tiles. The official tiles share normalization statistics: results differ above the limit.
     """
     with _tiled(vae, tile, side=max(images.shape[-2:]), limit=ENCODER_LIMIT):
         posterior = vae.encode((images * 2).sub_(1).to(vae.dtype)).latent_dist
@@ -78,7 +80,7 @@ def predict(
     *,
     conditioning_scale: float = 1.0,
 ) -> Float[Tensor, "b c h w"]:
-    """What the UNet answers to noisy `latents`, with the ControlNet's residuals times `conditioning_scale`."""
+    """Return the UNet's prediction for noisy `latents`, with the ControlNet's residuals times `conditioning_scale`."""
     text, representation, image = condition
     down, middle = controlnet(
         latents,
@@ -104,19 +106,19 @@ def predict(
 def decode(
     vae: AutoencoderKL, latents: Float[Tensor, "b c h w"], *, tile: int | None = None
 ) -> Float[Tensor, "b 3 H W"]:
-    """Images in [0, 1], clamped, of scaled latents; `tile` as in `encode`, with the decoder's official limit."""
+    """Return images, clamped to [0, 1], of scaled latents; `tile` as in `encode`, with the decoder's official limit."""
     with _tiled(vae, tile, side=max(latents.shape[-2:]) * downscale_factor(vae), limit=DECODER_LIMIT):
         images = vae.decode((latents / _config(vae).scaling_factor).to(vae.dtype)).sample
     return images.div_(2).add_(0.5).clamp_(0, 1)
 
 
 def downscale_factor(vae: AutoencoderKL) -> int:
-    """Pixels per latent point on a side."""
+    """Return how many pixels a latent point spans along a side (8 for Stable Diffusion)."""
     return 2 ** (len(_config(vae).block_out_channels) - 1)
 
 
 def latent_shape(vae: AutoencoderKL, images: Float[Tensor, "b 3 h w"]) -> tuple[int, int, int]:
-    """(channels, height, width) of the latent of each of `images`."""
+    """Return (channels, height, width) of the latent of each of `images`."""
     side = downscale_factor(vae)
     return _config(vae).latent_channels, images.shape[-2] // side, images.shape[-1] // side
 

@@ -1,4 +1,4 @@
-"""The styles of text prompt that the paper compares (section 3.1), each a callable from pictures to texts."""
+"""The styles of text prompt that the paper compares (section 3.1), each a callable from images to texts."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -21,17 +21,17 @@ _WEIGHTS = tuple(
 
 
 class Prompter(Protocol):
-    """What makes prompts: float pictures in [0, 1], (b, 3, h, w), to b texts."""
+    """A callable that describes b float images, (b, 3, h, w) in [0, 1], by b texts."""
 
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> list[str]: ...
 
 
 def prompter(style: PromptStyle, *, ram: RAM | None = None, model: str | None = None) -> Prompter:
-    """The prompter of a style.
+    """Return the prompter of `style`.
 
     `ram` and `dape` need `ram`; `classification` and `caption` take `model`, a folder or a name on the Hugging Face
     hub, by default a ViT trained on ImageNet and BLIP. Nothing is loaded before the first call.
-    Raises ValueError where a style lacks what it needs.
+    Raises ValueError for an unknown style, and where the RAM that a style needs, or its LoRA, is not given.
     """
     if style in ("ram", "dape"):
         if ram is None or (style == "dape" and ram.lora_rank is None):
@@ -48,9 +48,10 @@ def prompter(style: PromptStyle, *, ram: RAM | None = None, model: str | None = 
 
 
 def missing_prompt_model(style: str, model: str | None, *, argument: str) -> list[MissingFile]:
-    """The model of `style`, where neither a folder nor the cache of the Hugging Face hub holds it.
+    """Return the model that `style` needs if neither a folder nor the cache of the Hugging Face hub holds it.
 
-    `argument` is what to set to another folder. A run of many processes should not find out at its first step.
+    `argument` is the argument that may point to another folder; the fix names it. Call this before a run starts: a
+    run of many processes should not fail at its first step.
     """
     if style not in _DEFAULTS or _is_local(model or _DEFAULTS[style]):
         return []
@@ -59,20 +60,20 @@ def missing_prompt_model(style: str, model: str | None, *, argument: str) -> lis
 
 
 def tag_texts(ram: RAM, logits: Float[Tensor, "b k"]) -> list[str]:
-    """The tags that are on, joined as in SeeSR's copy of RAM: "a, b" (ram_lora.py:223); "" where none is."""
+    """Return each image's tags that are on, joined as in SeeSR's copy of RAM: "a, b" (ram_lora.py:223), or ""."""
     return [", ".join(tags) for tags in ram.tags(logits)]
 
 
 def no_prompt(images: Float[Tensor, "b 3 h w"]) -> list[str]:
-    """The empty text."""
+    """Return the empty text for each image."""
     return [""] * len(images)
 
 
 class TagPrompter:
     """The text of RAM's tags.
 
-    `use_lora=False` is plain RAM, also where `ram` has a LoRA. Images are resized as they come: at test time that is
-    the LQ before it is enlarged (test_seesr.py:39-49).
+    `use_lora=False` uses plain RAM even if `ram` has a LoRA. Images are resized to RAM's square from the size in which
+    they are given: at test time, give the LQ image before it is enlarged (test_seesr.py:39-49).
     """
 
     def __init__(self, ram: RAM, *, use_lora: bool, resize: Resize = BILINEAR) -> None:
@@ -80,7 +81,7 @@ class TagPrompter:
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> list[str]:
-        """The tags of each picture; empty where no tag is on."""
+        """Return the tags of each image; empty where no tag is on."""
         return tag_texts(self.ram, self.ram.see(images, adapter=self.use_lora, resize=self.resize).logits)
 
 
@@ -92,7 +93,7 @@ class ClassificationPrompter:
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> list[str]:
-        """One class name a picture."""
+        """Return one class name for each image."""
         processor, network = self._parts
         network.to(images.device)
         indices = network(**_processed(processor, images)).logits.argmax(dim=1)
@@ -114,7 +115,7 @@ class CaptionPrompter:
 
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> list[str]:
-        """One caption a picture."""
+        """Return one caption for each image."""
         processor, network = self._parts
         network.to(images.device)
         pixel_values = _processed(processor.image_processor, images)
@@ -150,5 +151,5 @@ def _loaded(model: str, processor: Any, network: Any) -> tuple[Any, Any]:
 
 
 def _processed(processor: Any, images: Tensor) -> dict[str, Tensor]:
-    pictures = images.float().clamp(0, 1).mul(255).round().byte().cpu()
-    return {"pixel_values": processor(images=list(pictures), return_tensors="pt").pixel_values.to(images.device)}
+    pixels = images.float().clamp(0, 1).mul(255).round().byte().cpu()
+    return {"pixel_values": processor(images=list(pixels), return_tensors="pt").pixel_values.to(images.device)}

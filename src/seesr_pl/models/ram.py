@@ -25,7 +25,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class RAMOutput(NamedTuple):
-    """What RAM says of images: the representation (b, n, d) and one logit per tag (b, k)."""
+    """RAM's output for images: the representation (b, n, d) and one logit per tag (b, k)."""
 
     representation: Tensor
     logits: Tensor
@@ -51,6 +51,7 @@ class RAM(nn.Module):
     """The tagger: pixels -> representation (the soft prompt) -> one logit per tag.
 
     Starts in eval mode. `tags` are the names of the classes, `thresholds` the probability above which each is on.
+    Raises ValueError if the two lists differ in length.
     """
 
     def __init__(self, config: RAMConfig, tags: Sequence[str], thresholds: Sequence[float]) -> None:
@@ -79,10 +80,10 @@ class RAM(nn.Module):
         tag_list: str | Path | None = None,
         thresholds: str | Path | None = None,
     ) -> Self:
-        """RAM from the published files (or from what `seesr convert` made of them), in eval mode.
+        """Return RAM from the published files (or from what `seesr convert` made of them), in eval mode.
 
         `tag_list` and `thresholds` default to `ram_tag_list.txt` and `ram_tag_list_threshold.txt` beside `ram_path`.
-        Raises FileNotFoundError or ValueError with what was found instead.
+        Raises FileNotFoundError for a missing file, and ValueError that says what another file holds.
         """
         folder = Path(ram_path).parent
         state = ram_files.read_published(ram_path)
@@ -96,7 +97,7 @@ class RAM(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, torch_dtype: torch.dtype = torch.float32) -> Self:
-        """RAM from a folder that `save_pretrained` wrote, LoRA included, in eval mode and `torch_dtype`."""
+        """Return RAM from a folder that `save_pretrained` wrote, LoRA included, in eval mode and `torch_dtype`."""
         config = json.loads((Path(folder) / "config.json").read_text())
         rank = config.pop("lora_rank")
         tags = ram_files.read_tags(Path(folder) / ram_files.TAG_LIST)
@@ -119,40 +120,40 @@ class RAM(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return self.label_embed.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The parameters' type."""
+        """The type of the parameters."""
         return self.label_embed.dtype
 
     def represent(self, images: Images, *, adapter: bool = True, resize: Resize = BILINEAR) -> Float[Tensor, "b n d"]:
-        """The representation of images in [0, 1] of any size, without the tagging head; arguments as in `see`."""
+        """Return the representation of images in [0, 1] of any size, by the backbone alone; arguments as in `see`."""
         with nullcontext() if adapter else self.disable_adapter():
             return self.representation(self._pixel_values(images, resize))
 
     def see(self, images: Images, *, adapter: bool = True, resize: Resize = BILINEAR) -> RAMOutput:
-        """Representation and tag logits of images in [0, 1] of any size.
+        """Return representation and tag logits of images in [0, 1] of any size.
 
         Args:
             images: see `Images`.
-            adapter: with the LoRA, if there is one (DAPE); without it this is plain RAM.
-            resize: to RAM's square.
+            adapter: use the LoRA (DAPE), if there is one; False is plain RAM.
+            resize: how images become RAM's square.
         """
         with nullcontext() if adapter else self.disable_adapter():
             return self(self._pixel_values(images, resize))
 
     def forward(self, pixel_values: Float[Tensor, "b 3 s s"]) -> RAMOutput:
-        """Representation and tag logits of images prepared by `ram_pixel_values`."""
+        """Return representation and tag logits of images prepared by `ram_pixel_values`."""
         representation = self.representation(pixel_values)
         return RAMOutput(representation, self.tag_logits(representation))
 
     def representation(self, pixel_values: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b n d"]:
-        """The representation embedding: the average token, then the grid row by row (ram_lora.py:176).
+        """Return the representation: the average token, then the grid row by row (ram_lora.py:176).
 
         `pixel_values` come from `ram_pixel_values`. At full size (b, 3, 384, 384) -> (b, 145, 512).
-        Raises ValueError on another side: a Swin would pad and answer with something else.
+        Raises ValueError for another side length, to which Swin would pad without a word.
         """
         size = self.config.image_size
         if pixel_values.shape[-2:] != (size, size):
@@ -162,17 +163,17 @@ class RAM(nn.Module):
         return self.image_proj(tokens)
 
     def tag_logits(self, representation: Float[Tensor, "b n d"]) -> Float[Tensor, "b k"]:
-        """One logit per tag; tags are queries that see the image and never each other (ram_lora.py:200-216)."""
+        """Return one logit per tag; tags are queries that attend to the image alone (ram_lora.py:200-216)."""
         queries = functional.relu(self.wordvec_proj(self.label_embed)).expand(len(representation), -1, -1)
         hidden = self.tagging_head(queries, encoder_hidden_states=representation).last_hidden_state
         return self.fc(hidden).squeeze(-1)
 
     def tag_mask(self, logits: Float[Tensor, "b k"]) -> Bool[Tensor, "b k"]:
-        """Which tags are on: probability strictly above the tag's own threshold (ram_lora.py:212-215)."""
+        """Return which tags are on: probability strictly above the tag's own threshold (ram_lora.py:212-215)."""
         return logits.float().sigmoid() > self.thresholds.to(logits.device)
 
     def tags(self, logits: Float[Tensor, "b k"]) -> list[list[str]]:
-        """The names of the tags that are on, in the order of the tag list, for each image."""
+        """Return the names of the tags that are on, in the order of the tag list, for each image."""
         rows = self.tag_mask(logits).cpu()
         return [[self.tag_names[index] for index in row.nonzero().flatten().tolist()] for row in rows]
 
@@ -180,6 +181,7 @@ class RAM(nn.Module):
         """Add the LoRA that makes a DAPE: Swin query and value, head cross-attention query and key; freeze the rest.
 
         `lora_alpha` is 1, loralib's default, so the scale is 1 / rank (swin_transformer_lora.py:114, bert_lora.py:163).
+        Raises ValueError if there is a LoRA already.
         """
         if self.lora_rank is not None:
             raise ValueError(f"this RAM has a LoRA of rank {self.lora_rank} already")
@@ -189,7 +191,7 @@ class RAM(nn.Module):
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Inside, this is plain RAM, the teacher; `requires_grad` of the LoRA is as before afterwards."""
+        """Switch the LoRA off within the context (plain RAM, the teacher); `requires_grad` is restored afterwards."""
         layers = [module for module in self.modules() if isinstance(module, BaseTunerLayer)]
         active = [layer for layer in layers if not layer.disable_adapters]
         # peft switches requires_grad along with the adapter, which would thaw a frozen DAPE.
@@ -227,7 +229,7 @@ def ram_pixel_values(
     mode: Literal["bilinear", "bicubic"] = "bilinear",
     antialias: bool = False,
 ) -> Float[Tensor, "b 3 s s"]:
-    """RAM's input from float images in [0, 1]: resized to a square as `Resize` says, clamped, normalised."""
+    """Return RAM's input for float images in [0, 1]: resized to a square (see `Resize`), clamped, normalized."""
     resized = functional.interpolate(images, (size, size), mode=mode, align_corners=False, antialias=antialias)
     mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     return (resized.clamp(0, 1) - mean) / std

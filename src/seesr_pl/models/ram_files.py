@@ -1,4 +1,4 @@
-"""Read the published RAM and DAPE files and the lists beside them; tell what a state dict is, and how large."""
+"""Read the published RAM and DAPE files and the lists beside them; name the model of a state dict and its sizes."""
 
 import pickle
 import re
@@ -28,10 +28,11 @@ _KNOWN = (
 
 
 def read_published(path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
-    """The tensors of `ram_swin_large_14m.pth` or `DAPE.pth`, or of a safetensors file made of it, memory-mapped.
+    """Return the tensors of `ram_swin_large_14m.pth` or `DAPE.pth`, or of a safetensors file of it, memory-mapped.
 
-    RAM's file is a dict whose `model` is wanted; the optimizer state beside it is never read from the disk. DAPE's is
-    flat. `trust` allows any pickle, which can run code: only for a file whose origin is sure.
+    RAM's file is a dict whose `model` is used; the optimizer state beside it is never read from the disk. DAPE's is
+    flat. `trust` allows any pickle, which can run code: set it only for a file whose origin is sure. Raises
+    FileNotFoundError, and ValueError where the file is damaged or holds no state dict.
     """
     content = _read(Path(path), trust=trust)
     state = content.get("model", content)
@@ -41,7 +42,7 @@ def read_published(path: str | Path, *, trust: bool = False) -> dict[str, Tensor
 
 
 def read_tags(path: str | Path) -> list[str]:
-    """The tag names, one a line. Raises ValueError when one is empty or double."""
+    """Return the tag names, one a line. Raises ValueError when one is empty or comes twice."""
     tags = _lines(Path(path))
     if not all(tags) or len(set(tags)) != len(tags):
         raise ValueError(
@@ -51,7 +52,10 @@ def read_tags(path: str | Path) -> list[str]:
 
 
 def read_thresholds(path: str | Path) -> list[float]:
-    """The probability above which each tag is on, one a line, in the order of the tag list."""
+    """Return the probability above which each tag is on, one a line, in the order of the tag list.
+
+    Raises ValueError for a line that is no number.
+    """
     lines = _lines(Path(path))
     try:
         return [float(line) for line in lines]
@@ -60,9 +64,10 @@ def read_thresholds(path: str | Path) -> list[float]:
 
 
 def sizes(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The `RAMConfig` arguments that an official RAM state dict was made with, read from its shapes.
+    """Return the `RAMConfig` arguments of an official RAM state dict, read from its shapes.
 
-    The number of heads of the tagging head leaves no trace in the shapes; it stays at its default.
+    The shapes do not show the number of heads of the tagging head; it stays at its default. Raises ValueError for
+    the state dict of another model.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in official_names(state_dict).items()}
     tables = [
@@ -93,7 +98,7 @@ def sizes(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def describe(state_dict: Mapping[str, Tensor]) -> str:
-    """What a state dict looks like, for a message: the model it most likely belongs to, or its first names."""
+    """Return, for a message, the model that a state dict most likely belongs to, or its first names."""
     names = list(state_dict)
     for model, is_model in _KNOWN:
         if is_model(names):
@@ -102,7 +107,7 @@ def describe(state_dict: Mapping[str, Tensor]) -> str:
 
 
 def official_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict without DataParallel's prefix, which files saved by hand keep, and with the head's present name.
+    """Return the state dict without DataParallel's prefix, which some files keep, and with the head's present name.
 
     Old RAM files say `vision_multi` (ram/models/utils.py:298).
     """

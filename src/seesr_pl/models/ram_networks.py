@@ -33,7 +33,7 @@ class RAMConfig:
 
 
 def visual_encoder(config: RAMConfig) -> SwinModel:
-    """The Swin of RAM (ram/models/swin_transformer_lora.py:493-590), with random weights."""
+    """Return the Swin of RAM (ram/models/swin_transformer_lora.py:493-590), with random weights."""
     swin = SwinModel(
         SwinConfig(
             image_size=config.image_size,
@@ -51,7 +51,7 @@ def visual_encoder(config: RAMConfig) -> SwinModel:
 
 
 def tagging_head(config: RAMConfig) -> BlipTextEncoder:
-    """The cross-attention decoder that asks for each tag (ram/models/bert_lora.py:381-463), with random weights."""
+    """Return the cross-attention decoder with one query per tag (ram/models/bert_lora.py:381-463), random weights."""
     head = BlipTextEncoder(
         BlipTextConfig(
             hidden_size=config.head_hidden_size,
@@ -84,8 +84,8 @@ class _DropPathMLP(nn.Module):
 
 
 class _NoSelfAttention(nn.Module):
-    """Stands where RAM deletes the self-attention of its tagging head (ram_lora.py:171-174)."""
+    """Takes the place of the self-attention that RAM deletes in of its tagging head (ram_lora.py:171-174)."""
 
     def forward(self, hidden_states: Tensor, *_: object, **__: object) -> tuple[Tensor, None]:
-        # Whatever else transformers hands to a self-attention, by whatever name: its releases differ.
+        # Accepts any other argument: releases of transformers differ in what they pass to a self-attention.
         return hidden_states, None

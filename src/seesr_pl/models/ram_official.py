@@ -12,8 +12,9 @@ from seesr_pl.models.ram_files import describe, official_names
 if TYPE_CHECKING:
     from seesr_pl.models.ram import RAM
 
-# Networks that the official class builds and neither SeeSR nor DAPE ever runs, and buffers that Swin derives anew.
 UNUSED_NETWORKS = ("tag_encoder.", "text_decoder.")
+"""Start of the names of networks that the official class builds and neither SeeSR nor DAPE ever runs."""
+# Buffers that Swin computes from its sizes.
 _BUFFER = re.compile(r"^visual_encoder\..*\.(relative_position_index|attn_mask)$")
 _RENAMES = (
     ("visual_encoder.patch_embed.proj.", "visual_encoder.embeddings.patch_embeddings.projection."),
@@ -41,12 +42,12 @@ def load_ram(ram: "RAM", state_dict: Mapping[str, Tensor]) -> None:
 
 
 def ram_state_dict(ram: "RAM") -> dict[str, Tensor]:
-    """The tensors of plain RAM under their official names, what `load_ram` takes; a LoRA is left out, not merged."""
+    """Return the tensors of plain RAM by their official names, as `load_ram` takes them; a LoRA is left out."""
     return _fuse(_base_tensors(ram))
 
 
 def load_dape(ram: "RAM", state_dict: Mapping[str, Tensor]) -> None:
-    """Copy an official DAPE state dict (DAPE.pth) into the LoRA of `ram`; adds the LoRA, of the file's rank, if none.
+    """Copy an official DAPE state dict (DAPE.pth) into the LoRA of `ram`; add the LoRA, of the file's rank, if none.
 
     The released file also holds LoRA tensors of networks that never run; they must be without effect (`lora_B` zero),
     since the official `.eval()` merges some of them into the tagging head (dape_model.py:257, ram/models/utils.py:21).
@@ -62,19 +63,22 @@ def load_dape(ram: "RAM", state_dict: Mapping[str, Tensor]) -> None:
 
 
 def dape_state_dict(ram: "RAM") -> dict[str, Tensor]:
-    """The LoRA of `ram` under its official names, without the tensors of networks that never run (56 at full size)."""
+    """Return the LoRA of `ram` by its official names, without networks that never run (56 tensors at full size).
+
+    Raises ValueError if `ram` has no LoRA.
+    """
     if ram.lora_rank is None:
         raise ValueError("this RAM has no LoRA: nothing to export as DAPE")
     return _fuse_lora(_lora_tensors(ram))
 
 
 def dape_from_lora(lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The official DAPE state dict of LoRA parameters under RAM's own names, as a run's checkpoint has them."""
+    """Return the official DAPE state dict of LoRA parameters named as in `RAM`, as a run's checkpoint has them."""
     return _fuse_lora({name.replace(".default.", "."): tensor for name, tensor in lora.items()})
 
 
 def dape_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of an official DAPE state dict that have an effect; ValueError where it is none."""
+    """Return the tensors of an official DAPE state dict that have an effect; ValueError for another state dict."""
     given = official_names(state_dict)
     if not given or not all(name.endswith((".lora_A", ".lora_B")) for name in given):
         raise ValueError(f"not a DAPE state dict: found {describe(given)}")
@@ -85,7 +89,7 @@ def dape_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_unused(name: str) -> bool:
-    """Whether an official RAM tensor of this name plays no part in tagging or representation."""
+    """Return whether an official RAM tensor of this name plays no part in tagging or representation."""
     return name.startswith(UNUSED_NETWORKS) or _BUFFER.match(name) is not None
 
 
@@ -120,7 +124,7 @@ def _fuse_lora(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _split(state: Mapping[str, Tensor], *, parts: str) -> dict[str, Tensor]:
-    """Our names; what the official code fuses is split into equal rows, one for each of `parts`."""
+    """Rename to our names, and split what the official code fuses into equal rows, one for each of `parts`."""
     split = {}
     for name, tensor in state.items():
         if _FUSED not in name:
@@ -132,7 +136,7 @@ def _split(state: Mapping[str, Tensor], *, parts: str) -> dict[str, Tensor]:
 
 
 def _joined(state: Mapping[str, Tensor], *, parts: str) -> dict[str, Tensor]:
-    """Official names; undoes `_split`."""
+    """Rename to the official names; undoes `_split`."""
     joined = {}
     for name, tensor in state.items():
         if ".attention.q_proj." in name:

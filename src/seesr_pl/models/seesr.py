@@ -1,7 +1,7 @@
 """SeeSR's two networks: Stable Diffusion's UNet and ControlNet, each with representation cross-attention (RCA).
 
-Every text transformer gets a sibling, a whole transformer that attends to the image representation; it runs right
-after the text transformer and takes its output. No block of diffusers is rewritten: the text transformers are
+Every text transformer gets a sibling: a whole transformer that attends to the image representation. It runs right
+after the text transformer, on its output. No block of diffusers is rewritten: the text transformers are
 re-classed so that they receive (text, representation) as a pair through `encoder_hidden_states` and run their sibling.
 State-dict keys equal the official ones (models/unet_2d_condition.py, models/controlnet.py at 8edecc7).
 """
@@ -51,7 +51,7 @@ class TextThenImageTransformer(Transformer2DModel):
         encoder_attention_mask: Tensor | None = None,
         return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[Tensor]:
-        """As diffusers, with `encoder_hidden_states` a `TextAndRepresentation`; shapes as there."""
+        """Run as in diffusers, with `encoder_hidden_states` a `TextAndRepresentation`; shapes as there."""
         assert encoder_hidden_states is not None
         attend = functools.partial(
             Transformer2DModel.forward,
@@ -68,7 +68,7 @@ class TextThenImageTransformer(Transformer2DModel):
 
 
 def _accept_rca_flag(init: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a constructor the signature of `init` plus the official flag: diffusers reads configs by signature."""
+    """Give a constructor the signature of `init` plus the official flag: diffusers reads configs by signature."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         wrapped = functools.wraps(init)(function)
@@ -91,7 +91,7 @@ class SeeSRUNet(UNet2DConditionModel):
 
     @classmethod
     def from_unet(cls, unet: UNet2DConditionModel, *, rca_init: RCAInit = "official") -> Self:
-        """A UNet that shares the parameters of `unet` and has freshly initialised RCA.
+        """Return a UNet that shares the parameters of `unet` and has freshly initialized RCA.
 
         `official`: PyTorch's defaults, so the prior is disturbed from the first step, as in the released training.
         `zero`: each RCA's last projection is zero, so the network starts as `unet`.
@@ -156,7 +156,7 @@ class SeeSRControlNet(ControlNetModel):
 
 
 def initialise_image_attentions(model: SeeSRUNet, *, device: torch.device, rca_init: RCAInit) -> None:
-    """Materialises every RCA of `model` on `device` with fresh weights; `rca_init` as in `SeeSRUNet.from_unet`."""
+    """Materialize every RCA of `model` on `device` with fresh weights; `rca_init` as in `SeeSRUNet.from_unet`."""
     for image_attention in (rca for block in _attention_blocks(model) for rca in block.image_attentions):
         image_attention.to_empty(device=device)
         for module in image_attention.modules():

@@ -1,4 +1,4 @@
-"""The networks that SeeSR is made of, as one value, and the hash by which weights are known again."""
+"""The networks that SeeSR is made of, as one value, and the hash by which weights are recognized."""
 
 import hashlib
 import importlib
@@ -31,7 +31,7 @@ class SeeSRStack(NamedTuple):
 
 
 def frozen_hash(module: nn.Module) -> str:
-    """32 hexadecimal digits for the names, types, shapes and bytes of all tensors of `module` that do not train.
+    """Return 32 hexadecimal digits for the names, types, shapes and bytes of all tensors of `module` that do not train.
 
     The memory format and the device do not matter; the precision does.
     """

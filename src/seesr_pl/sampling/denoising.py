@@ -32,7 +32,7 @@ _SCHEDULERS = {
 
 
 class Scheduler(Protocol):
-    """What the loop needs of a diffusers scheduler; any of those with a noise schedule will do."""
+    """The part of a diffusers scheduler that the loop uses; any scheduler with a noise schedule has it."""
 
     init_noise_sigma: Any
     alphas_cumprod: Tensor
@@ -106,11 +106,12 @@ def start_latents(
     posterior_noise: Float[Tensor, "b c h w"] | None = None,
     vae_tile: int | None = None,
 ) -> Float[Tensor, "b c h w"]:
-    """The latent to denoise: `noise`, or the encoded LQ `image` under nearly all of `noise` (LR embedding, LRE).
+    """Return the latent to denoise: `noise`, or the encoded LQ `image` under nearly all of `noise` (LR embedding, LRE).
 
-    `image` is the enlarged image in [0, 1]. `posterior_noise` draws from the VAE's posterior; None takes its mean.
+    `image` is the enlarged image in [0, 1]. `posterior_noise` samples the VAE's posterior; None takes its mean.
     The image is noised to the scheduler's last training timestep, although the first step denoises an earlier one:
     so does the official code (pipeline_seesr.py:988-993). Sides of more than `vae_tile` pixels are encoded in tiles.
+    Raises ValueError for another `start_from`.
     """
     if start_from == "noise":
         return noise * scheduler.init_noise_sigma
@@ -133,7 +134,9 @@ def drawn_start(
     recipe: Literal["default", "official"],
     vae_tile: int | None,
 ) -> Float[Tensor, "b c h w"]:
-    """`start_latents` of `image` in [0, 1], with noise from `generator`: one an image, or None for torch's global one.
+    """Return `start_latents` of `image` in [0, 1], with noise drawn from `generator`.
+
+    `generator` holds one for each image; None is torch's global one.
 
     Under `recipe="official"` the noise of the VAE's posterior comes from torch's global generator in either case.
     """
@@ -151,7 +154,7 @@ def drawn_start(
 
 
 def fresh_scheduler(scheduler: Any, name: Literal["own", "ddpm", "ddim", "unipc", "dpmpp"]) -> Any:
-    """A new scheduler of the named kind with the noise schedule of `scheduler`; "own" keeps its kind.
+    """Return a new scheduler of the named kind with the noise schedule of `scheduler`; "own" keeps its kind.
 
     UniPC (Zhao et al., 2023) and DPM-Solver++ (Lu et al., 2022) need about 20 steps where DDPM needs 50.
     """
@@ -160,7 +163,7 @@ def fresh_scheduler(scheduler: Any, name: Literal["own", "ddpm", "ddim", "unipc"
 
 
 def _official_posterior_noise(like: Tensor, is_guided: bool) -> Tensor:
-    # Drawn for the doubled batch, of which the first half is used, and followed by a draw without use
+    # Drawn for the doubled batch, of which the first half is used, and followed by a draw that nothing uses
     # (pipeline_seesr.py:988-993).
     rows = (2 if is_guided else 1) * like.shape[0]
     noise = torch.randn(rows, *like.shape[1:], device=like.device)[: like.shape[0]]

@@ -1,4 +1,4 @@
-"""What the two networks predict for a latent of any size: both halves of guidance, whole or in weighted tiles."""
+"""The prediction of the two networks for a latent of any size: both halves of guidance, whole or in weighted tiles."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,14 +26,14 @@ class Guidance:
     """Predicts latents (b, c, h, w) of one size; image crops, texts and representations follow the tiles.
 
     Args:
-        unet: its type is the one that inputs are cast to.
+        unet: inputs are cast to its type.
         controlnet: of the same type.
-        texts: (negative, positive) or (positive,), each (b, 77, d).
-        representation: (b, m, 512), of the LQ image.
+        texts: embeddings, (negative, positive) or (positive,), each (b, 77, d).
+        representation: of the LQ image, (b, m, 512).
         image: the enlarged LQ image (b, 3, H, W) in [0, 1], a whole number of times as large as the latent.
-        conditioning_scale: of the ControlNet's residuals.
-        tiling: for latents larger than a tile.
-        in_one_batch: both halves of guidance in one pass.
+        conditioning_scale: weight of the ControlNet's residuals.
+        tiling: of latents larger than a tile.
+        in_one_batch: run both halves of guidance in one pass.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class Guidance:
         self.unet, self.controlnet = unet, controlnet
         self.texts, self.representation, self.image = tuple(texts), representation, image
         self.conditioning_scale, self.tiling, self.in_one_batch = conditioning_scale, tiling, in_one_batch
-        # Equal inputs stay one object from step to step, which is how exact_caches knows them again.
+        # Equal inputs stay one object from step to step, by which exact_caches recognizes them.
         self._contexts: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self._images: dict[int, Tensor] = {}
 
     def __call__(
         self, latents: Float[Tensor, "b c h w"], timestep: Tensor, guidance_scale: float
     ) -> Float[Tensor, "b c h w"]:
-        """The (guided) prediction in the type of `latents`; `guidance_scale` 1 leaves the negative text out."""
+        """Return the (guided) prediction in the type of `latents`; `guidance_scale` 1 leaves the negative text out."""
         if not self.is_tiled(latents):
             return self._guided(latents, None, timestep, guidance_scale).to(latents.dtype)
         tile = min(self.tiling.tile, *latents.shape[-2:])
@@ -75,7 +75,7 @@ class Guidance:
         return (total / weight).to(latents.dtype)
 
     def is_tiled(self, latents: Tensor) -> bool:
-        """Whether latents of this size are predicted in tiles."""
+        """Return whether latents of this size are predicted in tiles."""
         height, width = latents.shape[-2:]
         return height * width > self.tiling.tile**2
 
@@ -121,16 +121,16 @@ class Guidance:
 
 
 def guided(negative: Tensor, positive: Tensor, guidance_scale: float) -> Tensor:
-    """Classifier-free guidance, Ho & Salimans (2022), in the common parametrisation: 1 is no guidance."""
+    """Apply classifier-free guidance, Ho & Salimans (2022), in the common parametrization: 1 is no guidance."""
     return negative + guidance_scale * (positive - negative)
 
 
 @contextmanager
 def exact_caches(unet: SeeSRUNet, controlnet: SeeSRControlNet, *, hints: bool) -> Iterator[None]:
-    """Within: keys and values of text and representation are remembered, and with `hints` the encoded image too.
+    """Cache, within the context, keys and values of text and representation, and with `hints` the encoded image too.
 
-    Results stay equal. Inputs are known again as objects, so the caller passes the same tensors at each step. Leave
-    `hints` off for tiles: the features of a whole image would be kept.
+    Results stay equal. Inputs are recognized by identity, so the caller passes the same tensors at each step. Leave
+    `hints` off for tiles: the features of every tile of the image would be kept.
     """
     places = [place for network in (unet, controlnet) for place in _cross_attention_projections(network)]
     if hints:

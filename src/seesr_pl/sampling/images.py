@@ -1,4 +1,4 @@
-"""What a user hands in, brought to one form; the image the networks work on; and back to `upscale` times the input."""
+"""An input image as RGB, as the enlarged image that the networks work on, and as the result of the wanted size."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -13,16 +13,18 @@ from seesr_pl.imaging.color_fix import ColorFix, fix_colors
 from seesr_pl.imaging.tensors import to_uint8
 
 MAX_PIXELS = 2**27
-"""Most pixels of a result while it is worked on."""
+"""Largest number of pixels of the enlarged image that the networks work on."""
 
 RGB = UInt8[np.ndarray, "h w 3"]
+"""An RGB image as data and files hold it."""
 AnyImage = Image.Image | np.ndarray | Tensor
+"""PIL, uint8 RGB array (h, w, 3), or float tensor (3, h, w) in [0, 1]."""
 
 
 class Work(NamedTuple):
-    """An image at work: bicubically enlarged and padded `image`, the part `size` of it that counts, and `target`.
+    """The image that the networks work on: bicubically enlarged and padded.
 
-    Sizes are (height, width). `target` is that of the result.
+    Sizes are (height, width): `size` is that of `image` without padding, `target` that of the result.
     """
 
     image: RGB
@@ -40,9 +42,10 @@ def prepare(
 ) -> Work:
     """Enlarge `rgb` as the official script does (test_seesr.py:149-160), sides made multiples of `multiple`.
 
-    By default by padding, which is cut off again; `recipe="official"` shrinks the image instead and truncates sizes
-    on the way (a short side of 49, 98, 103 or 107 ends at 504 instead of 512). Shortest sides below `process_size`, in
-    pixels of the result, are enlarged to it first (test_seesr.py:251). Raises ValueError beyond MAX_PIXELS.
+    By default the image is padded, and `finish` cuts the padding off; `recipe="official"` shrinks the image instead and
+    truncates sizes on the way (a short side of 49, 98, 103 or 107 ends at 504 instead of 512). An image whose shortest
+    side, in pixels of the result, is below `process_size` is enlarged to it first (test_seesr.py:251). Raises
+    ValueError beyond MAX_PIXELS, and where `upscale` leaves no pixel.
     """
     height, width = rgb.shape[:2]
     target = round(height * upscale), round(width * upscale)
@@ -67,19 +70,19 @@ def prepare(
 
 
 def finish(restored: RGB, work: Work, *, color_fix: ColorFix) -> RGB:
-    """The result: padding cut off, colours fixed against the enlarged input, resized to `work.target` if need be."""
+    """Return the result: padding cut off, colors fixed to the enlarged input's, resized to `work.target` if need be."""
     height, width = work.size
     images, reference = (torch.from_numpy(rgb[None, :height, :width]) for rgb in (restored, work.image))
     return _resized(fix_colors(images, reference, method=color_fix)[0].numpy(), work.target)
 
 
 def prompt_text(tags: str, prompt: str, added_prompt: str) -> str:
-    """The official prompt, its stray commas included: released results have them (test_seesr.py:142, 185)."""
+    """Return the official prompt; its stray commas stay, as in the released results (test_seesr.py:142, 185)."""
     return f"{tags}, {prompt},{added_prompt}"
 
 
 def as_rgb(image: AnyImage) -> RGB:
-    """uint8 RGB (h, w, 3) of a PIL image, of such an array, or of a float tensor (3, h, w) in [0, 1].
+    """Return uint8 RGB (h, w, 3) of a PIL image, a uint8 RGB array, or a float tensor (3, h, w) in [0, 1].
 
     Transparency in a PIL image is dropped. Raises ValueError for other shapes.
     """
@@ -92,7 +95,7 @@ def as_rgb(image: AnyImage) -> RGB:
 
 
 def one_each(texts: str | Sequence[str], count: int, *, name: str) -> list[str]:
-    """`texts` for each of `count` images; raises ValueError where a list has another length."""
+    """Return a text for each of `count` images; raises ValueError where a list has another length."""
     if isinstance(texts, str):
         return [texts] * count
     if len(texts) != count:
@@ -103,10 +106,11 @@ def one_each(texts: str | Sequence[str], count: int, *, name: str) -> list[str]:
 def generators_for(
     generator: torch.Generator | list[torch.Generator] | None, count: int, *, recipe: Literal["default", "official"]
 ) -> list[torch.Generator] | None:
-    """One generator an image: those given, or copies of the one given in its present state.
+    """Return one generator for each image: those given, or copies of the one given in its present state.
 
-    The first image's is the given one itself. `recipe="official"` uses the same one for all, in turn, and without one
-    torch's constant default seed (as the official code's unseeded Generator has).
+    The first of the copies is the given one itself. `recipe="official"` uses one for all images in turn; if none is
+    given it has torch's constant default seed, as the official code's unseeded Generator. Raises ValueError for a list
+    of another length.
     """
     if isinstance(generator, list):
         if len(generator) != count:
@@ -122,7 +126,7 @@ def generators_for(
 
 
 def groups_of_equal_size(works: Sequence[Work], batch_size: int) -> Iterator[list[int]]:
-    """Positions of images to work on together: equal in size, at most `batch_size`."""
+    """Yield positions of images to work on together: equal in size, at most `batch_size`."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for row, work in enumerate(works):
         by_size.setdefault(work.image.shape, []).append(row)

@@ -27,10 +27,11 @@ from seesr_pl.sampling.images import RGB, AnyImage, Work
 from seesr_pl.sampling.settings import OFFICIAL, Sampling
 
 Representation = Literal["dape", "ram", "none"]
-"""Of the LQ image: RAM's with its LoRA, RAM's without, or one token of zeros, which tells nothing."""
+"""Of the LQ image: RAM's with its LoRA (DAPE), plain RAM's, or one token of zeros, which carries no information."""
 OnStepEnd = Callable[[DiffusionPipeline, int, Any, dict[str, Tensor]], dict[str, Tensor]]
+"""diffusers' `callback_on_step_end`: (pipeline, index, timestep, {"latents"}) to a dict that may replace latents."""
 CLASS_NAME = "seesr_pl.sampling.SeeSRPipeline"
-"""The class to load a saved pipeline with."""
+"""The class that a saved pipeline names in `model_index.json`."""
 _LOOP = (
     *("num_inference_steps", "guidance_scale", "guidance_fraction", "guidance_in_one_batch"),
     *("conditioning_scale", "tile", "overlap", "tile_batch_size", "cache"),
@@ -44,14 +45,14 @@ pipeline_loading_utils.ALL_IMPORTABLE_CLASSES.update(dict.fromkeys(("RAM", "SeeS
 
 @dataclass
 class SeeSRPipelineOutput(BaseOutput):
-    """Restored images, and for each the tags that the networks were told, joined by ", "."""
+    """Restored images, and for each the tags in its prompt, joined by ", "."""
 
     images: list[Image.Image]
     tags: list[str]
 
 
 class Restored(NamedTuple):
-    """One restored image, uint8 RGB (h, w, 3), and the tags that the networks were told."""
+    """One restored image, uint8 RGB (h, w, 3), and the tags in its prompt."""
 
     rgb: RGB
     tags: str
@@ -60,13 +61,15 @@ class Restored(NamedTuple):
 class SeeSRPipeline(DiffusionPipeline):
     """Restores and enlarges images with the parts of a `SeeSRStack`; `scheduler` may be any of diffusers'.
 
-    What follows the parts is kept by `save_pretrained`, so that an ablation stays one.
+    `save_pretrained` keeps the other arguments too, so that a pipeline restores as the run that it came from.
 
     Args:
-        representation: what RCA is given of the LQ image; with "ram" the tags are plain RAM's too.
-        prompter: what says the text, a style of `models.prompts`; "own" are the tags that `ram` finds.
+        representation: of the LQ image, for RCA (see `Representation`); with "ram" the tags are plain RAM's too.
+        prompter: the source of the text, a style of `models.prompts`; "own" is the tags that `ram` finds.
         prompter_model: of "classification" and "caption": a folder, or a name on the Hugging Face hub.
-        sampler: what the pipeline's own `sampling` changes of the official settings.
+        sampler: settings of the pipeline's own `sampling` that differ from the official ones.
+
+    Raises ValueError for an unknown representation, style or setting.
     """
 
     model_cpu_offload_seq: Any = "ram->text_encoder->unet->vae"
@@ -102,7 +105,7 @@ class SeeSRPipeline(DiffusionPipeline):
         keep_base_unet: bool = False,
         torch_dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """From the published files: a Stable Diffusion folder, SeeSR's `unet/` and `controlnet/`, RAM and DAPE.
+        """Return a pipeline of published files: Stable Diffusion, SeeSR's `unet/` and `controlnet/`, RAM and DAPE.
 
         `keep_base_unet` takes only the RCA of SeeSR's UNet, for sd-turbo. `torch_dtype` applies to all but RAM, as in
         the official code.
@@ -116,7 +119,7 @@ class SeeSRPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
-        """As diffusers, from a folder that `save_pretrained` wrote; a single `dtype` leaves RAM in float32."""
+        """Load a folder of `save_pretrained`, as diffusers does; a single `dtype` leaves RAM in float32."""
         dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
         kwargs["dtype"] = {"default": dtype, "ram": torch.float32} if isinstance(dtype, torch.dtype) else dtype
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -129,12 +132,12 @@ class SeeSRPipeline(DiffusionPipeline):
         return config
 
     def to_json_string(self) -> str:
-        """The content of `model_index.json`; its class name says where to import the class from."""
+        """Return the content of `model_index.json`; its class name says where to import the class from."""
         # DiffusionPipeline.from_pretrained looks for the class in diffusers alone; its error then names this one.
         return json.dumps(json.loads(super().to_json_string()) | {"_class_name": CLASS_NAME}, indent=2) + "\n"
 
     def describe_by(self, prompter: str, *, model: str | None = None) -> None:
-        """Let another prompter say the text from now on; arguments as of the class."""
+        """Replace the prompter; arguments, and the errors raised, as in the class."""
         self.register_to_config(prompter=prompter, prompter_model=model)
         self._describe: Prompter | None = (
             None if prompter == "own" else make_prompter(cast(PromptStyle, prompter), ram=self.ram, model=model)
@@ -156,14 +159,14 @@ class SeeSRPipeline(DiffusionPipeline):
 
         Args:
             image: PIL, uint8 RGB arrays (h, w, 3) or float tensors (3, h, w) in [0, 1].
-            prompt: further words, one text for all or one an image; None is the setting's.
-            tags: joined by ", ", for all or one an image, in place of those that are found.
-            generator: one serves every image from the same state, so a result depends on (seed, image) alone; a list
-                gives each its own. Under `recipe="official"` one serves all images in turn, and the VAE's posterior is
-                drawn from torch's global one.
-            callback_on_step_end: as diffusers'.
-            sampling: the settings; None is the pipeline's own `sampling`.
-            **changes: single settings of `Sampling` by name.
+            prompt: words after the tags, one text for all images or one for each; None takes the setting's.
+            tags: joined by ", ", one text for all images or one for each, in place of those that are found.
+            generator: a single one starts from the same state for every image, so a result depends on (seed, image)
+                alone; a list holds one for each image. Under `recipe="official"` a single one serves all images in
+                turn, and the noise of the VAE's posterior comes from torch's global generator.
+            callback_on_step_end: as in diffusers.
+            sampling: the settings; None takes the pipeline's own `sampling`.
+            **changes: settings of `Sampling` by name, which take the place of those of `sampling`.
 
         Raises ValueError for an unknown setting or value, an image too large, and a list of another length.
         """
@@ -199,7 +202,7 @@ class SeeSRPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def look(self, rgbs: Sequence[RGB]) -> tuple[Tensor, list[str]]:
-        """What is told of LQ images, uint8 RGB (h, w, 3) of any sizes: representations (b, n, 512), and texts.
+        """Return representations (b, n, 512) and tags of LQ images, uint8 RGB (h, w, 3) of any sizes.
 
         Each image is resized to RAM's square as it is, not enlarged first (test_seesr.py:47-50, 137-138).
         """
@@ -283,9 +286,10 @@ def restore(
     prompt: str | None = None,
     on_step: Callable[[], object] | None = None,
 ) -> Restored:
-    """Restore one image; the result depends on it, the pipeline, the settings and (seed, key), and on nothing else.
+    """Restore one image; the result depends only on the image, the pipeline, the settings and (seed, key).
 
-    `rgb` is uint8 (h, w, 3). `on_step` is called after each step.
+    `rgb` is uint8 (h, w, 3). `key` names the image, so that images of one seed have noise of their own. `tags`,
+    `prompt` and `sampling` are as in the pipeline's call. `on_step` is called after each step.
     """
 
     def step(pipe: Any, index: int, timestep: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:

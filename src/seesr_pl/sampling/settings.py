@@ -22,7 +22,10 @@ class Limits(typing.NamedTuple):
 
 
 class Setting(typing.NamedTuple):
-    """One field of `Sampling` as its views need it; `choices` are the values of a Literal."""
+    """One field of `Sampling` as its views need it.
+
+    `choices` are the values of a Literal, else (); `short` is a second name of the option, such as "--steps".
+    """
 
     name: str
     hint: Any
@@ -68,7 +71,7 @@ class Sampling:
     batch_size: int = _setting(1, "images of equal size worked on together", minimum=1)
     guidance_in_one_batch: bool = _setting(True, "both halves of guidance in one pass; off: less memory, slower")
     cache: bool = _setting(True, "compute once what the steps share; results are equal")
-    recipe: Literal["default", "official"] = _setting("default", "official: its accidents too (docs/recipe.md)")
+    recipe: Literal["default", "official"] = _setting("default", "official: its side effects too (docs/recipe.md)")
 
     def __post_init__(self) -> None:
         for setting in settings():
@@ -77,7 +80,7 @@ class Sampling:
             raise ValueError(f"overlap={self.overlap} must be below tile={self.tile}")
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
-        """The same but for `changes`; ValueError that names an unknown setting and the nearest known one."""
+        """Return a copy with `changes`; ValueError that names an unknown setting and the nearest known one."""
         known = [setting.name for setting in settings()]
         for name in changes:
             if name not in known:
@@ -88,7 +91,7 @@ class Sampling:
 
 
 def settings() -> list[Setting]:
-    """The fields of `Sampling`, in order."""
+    """Return the fields of `Sampling`, in order."""
     hints = typing.get_type_hints(Sampling)
     return [
         Setting(field.name, hints[field.name], field.default, choices=_choices(hints[field.name]), **field.metadata)
@@ -97,7 +100,7 @@ def settings() -> list[Setting]:
 
 
 def sampler(**changes: Any) -> dict[str, Any]:
-    """The settings of `Sampling` that are given and not None: what a config changes of a run's own sampler.
+    """Return the settings that are given and not None: those that a config changes of a run's own sampler.
 
     Raises ValueError for a value outside its limits.
     """
@@ -109,7 +112,8 @@ def sampler(**changes: Any) -> dict[str, Any]:
 def with_settings(function: Callable[..., Any], annotate: Callable[[Setting], Any]) -> Callable[..., Any]:
     """Give `function`, whose last parameter is **changes, a keyword parameter for each setting, None by default.
 
-    `annotate` says the annotation of each; what reads signatures (a config check, a command line) then knows them all.
+    `annotate` returns the annotation of each. Whatever reads signatures (the check of configs, the command line) then
+    finds every setting.
     """
     signature = inspect.signature(function)
     *others, _ = signature.parameters.values()
@@ -145,7 +149,7 @@ def _check(setting: Setting, value: Any) -> None:
 OFFICIAL = Sampling()
 """The official settings, with which the published tables were made."""
 UNIPC20 = Sampling(scheduler="unipc", num_inference_steps=20)
-"""Other results at 2.4 times fewer FLOPs an image (benchmarks/restore.py, full size): UniPC (Zhao et al., 2023)."""
+"""UniPC (Zhao et al., 2023): 2.4 times fewer FLOPs an image than official (benchmarks/restore.py), other results."""
 DPMPP20 = Sampling(scheduler="dpmpp", num_inference_steps=20)
 """As `UNIPC20`, with DPM-Solver++ (Lu et al., 2022)."""
 TURBO = Sampling(num_inference_steps=2, guidance_scale=1.0, overlap=32)

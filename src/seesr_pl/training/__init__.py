@@ -1,4 +1,4 @@
-"""What learns: one LightningModule per stage, and the callbacks that watch it. Names are imported when first used."""
+"""Training: one LightningModule per stage, and the callbacks that watch it. Names are imported when first used."""
 
 import warnings
 from typing import TYPE_CHECKING
@@ -49,6 +49,6 @@ __getattr__ = attributes(
     },
 )
 
-# Both are meant: what is frozen stays in eval mode, and a sample's keys stay on the CPU.
+# Both are intended: frozen parts stay in eval mode, and a sample's keys stay on the CPU.
 warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
 warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device` in `LightningModule`")

@@ -1,4 +1,4 @@
-"""What is watched and kept of a run: how far it is, gradients, loss by timestep, tags, and its checkpoint files."""
+"""Callbacks of a run: progress, gradient norm, loss by timestep, tags, and its checkpoint files."""
 
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ from seesr_pl.training.dape import DAPEDistillation
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar, over the micro batches of the whole run, in a resumed run too."""
+    """Lightning's progress bar, over the micro batches of the whole run, also in a resumed run."""
 
     @property
     def total_train_batches(self) -> int | float:
-        """The loader's length; Lightning takes the optimizer steps that are left where they are fewer."""
+        """The number of micro batches of the loader; Lightning may take the optimizer steps that are left."""
         return self.trainer.num_training_batches
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Names the length where the start of an epoch has not, because the run goes on within it."""
+        """Set length and position of the bar where a resumed run begins within an epoch."""
         bar = self.train_progress_bar
         if bar.total is None and isinstance(self.total_train_batches, int):
             bar.total = self.total_train_batches
@@ -35,22 +35,22 @@ class ProgressBar(TQDMProgressBar):
 
 
 class GradientNorm(Callback):
-    """Logs `train/grad_norm`: the norm of all gradients together, unscaled and before clipping."""
+    """Log `train/grad_norm`: the norm of all gradients together, unscaled and before clipping."""
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Called once an optimizer step, after all its micro batches."""
+        """Log the norm; called once per optimizer step, after all its micro batches."""
         gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
         pl_module.log("train/grad_norm", get_total_norm(gradients))
 
 
 class LossByTimestep(Callback):
-    """Logs `loss_by_timestep/<first>-<last>`: mean loss of the samples of each range since the last logged step.
+    """Log `loss_by_timestep/<first>-<last>`: mean loss of the samples of each range since the last logged step.
 
     Reads `losses` and `timesteps` from what `training_step` returns.
 
     Args:
         num_bins: ranges of equal length.
-        num_timesteps: of the noise schedule.
+        num_timesteps: number of timesteps of the noise schedule.
     """
 
     def __init__(self, *, num_bins: int = 10, num_timesteps: int = 1000) -> None:
@@ -60,7 +60,7 @@ class LossByTimestep(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Adds the micro batch; logs at the end of a step that the loggers take."""
+        """Add the micro batch; log at the end of a step that the loggers record."""
         bins = outputs["timesteps"] * self.num_bins // self.num_timesteps
         losses = outputs["losses"].float()
         if self._sums is None:
@@ -80,13 +80,13 @@ class LossByTimestep(Callback):
 
 
 class TagReport(Callback):
-    """Writes `<folder>/<step>/tags.csv` and `example_<i>.png`; a W&B logger gets the same table and pictures."""
+    """Write `<folder>/<step>/tags.csv` and `example_<i>.png`; a W&B logger gets the same table and images."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report, on rank 0, what the validation that has just ended saw."""
+        """Report, on rank 0, the result of the validation that has just ended."""
         assert isinstance(pl_module, DAPEDistillation)
         if not trainer.is_global_zero or pl_module.tag_result is None:
             return
@@ -97,11 +97,11 @@ class TagReport(Callback):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps `<folder>/last.ckpt`, from which the same command goes on: every so many steps and after the last one.
+    """Keep `<folder>/last.ckpt`, from which the same command resumes: written at intervals and after the last step.
 
     Args:
-        folder: of the file.
-        every_n_steps: optimizer steps that a killed run may lose.
+        folder: of `last.ckpt`.
+        every_n_steps: optimizer steps between two files, the most that a killed run loses.
     """
 
     def __init__(self, folder: str | Path, *, every_n_steps: int = 500) -> None:
@@ -113,7 +113,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """As Lightning; a last step that is no multiple of `every_n_steps` counts too."""
+        """Save as Lightning does, and also after a last step that is no multiple of `every_n_steps`."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if trainer.global_step == trainer.max_steps and trainer.global_step % self._every_n_train_steps:
             trainer.save_checkpoint(self.path)
@@ -127,7 +127,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Save `checkpoint` under `path`; what is not a local path is written as Lightning does."""
+        """Save `checkpoint` under `path`; a path with a protocol ("s3://...") is left to Lightning."""
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
         else:
@@ -135,7 +135,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def ends_logged_step(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether the micro batch completed an optimizer step, and the loggers take what is logged with it."""
+    """Return whether the micro batch completed an optimizer step that the loggers record."""
     every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and trainer.global_step % every == 0
 

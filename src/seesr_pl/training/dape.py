@@ -1,4 +1,4 @@
-"""DAPE, stage 1: a LoRA teaches RAM to see on a degraded picture what it sees on the clean one."""
+"""DAPE, stage 1: a LoRA teaches RAM to see on a degraded image what it sees on the clean one."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -33,31 +33,31 @@ class DistillationLosses(NamedTuple):
 
 
 class DAPEDistillation(PartlyFrozen):
-    """Distillation of RAM on the HQ picture into RAM with a LoRA on the LQ picture; the defaults are the paper's.
+    """Distillation of RAM on the HQ image into RAM with a LoRA on the LQ image; the defaults are the paper's.
 
     Args:
         ram: teacher and student at once: without its LoRA it is the teacher. A LoRA that it has goes on training.
         seed: keys the first values of the LoRA and the stochastic layers of the student.
         lora_rank: of the LoRA that is added if `ram` has none.
-        learning_rate: before `milestones`, after `warmup_steps` optimizer steps.
-        warmup_steps: over which it rises linearly.
-        milestones: optimizer steps at which it is multiplied by `gamma`.
+        learning_rate: after `warmup_steps` and before the first of `milestones`.
+        warmup_steps: optimizer steps over which the learning rate rises linearly.
+        milestones: optimizer steps at which the learning rate is multiplied by `gamma`.
         gamma: see `milestones`.
         optimizer: called with the LoRA's parameters and `lr`.
         representation_weight: of the mean squared error between the representations.
         logit_weight: of the cross entropy between the tags; at 0 the tagging head neither runs nor trains.
-        lq_upscale: whether the LQ picture is enlarged to the HQ's size before it is resized to RAM's.
-        resize_mode: of the resize to RAM's size.
-        resize_antialias: of the same.
-        stochastic_student: drop path and dropout of the student are active, as in the official code.
+        lq_upscale: "bicubic" enlarges the LQ image to the HQ image's size before it is resized to RAM's; "none" not.
+        resize_mode: interpolation of the resize to RAM's size.
+        resize_antialias: whether that resize antialiases.
+        stochastic_student: keep drop path and dropout of the student active, as the official code does.
         gradient_checkpointing: recompute the student's activations in the backward pass.
         compile: `torch.compile` of backbone and tagging head.
         frozen_dtype: precision in which linear and convolution weights that do not train are kept; below
             float32 it must be the precision of the trainer's autocast.
         severity_bins: ranges of severity, equally filled, into which the validation is split.
-        num_examples: validation pictures kept to look at.
-        group: a regular expression whose first group, in a sample's key, names its photograph: intervals of the
-            validation resample whole photographs.
+        num_examples: validation images that the report shows.
+        group: a regular expression whose first group, in a sample's key, names its photograph: the intervals of the
+            validation resample whole photographs, since crops of one photograph are not independent.
     """
 
     frozen_parts = ("ram",)
@@ -101,7 +101,7 @@ class DAPEDistillation(PartlyFrozen):
         self.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The student on the LQ image is to give what the teacher gives on the HQ one (paper, Eq. 1-3)."""
+        """Return the loss of the student on the LQ image against the teacher on the HQ image (paper, Eq. 1-3)."""
         hq = to_float(batch["hq"])
         lq = to_float(batch["lq"])
         if self.lq_upscale == "bicubic":
@@ -118,13 +118,13 @@ class DAPEDistillation(PartlyFrozen):
 
     @torch.no_grad()
     def teacher(self, hq: Float[Tensor, "b 3 h w"]) -> RAMOutput:
-        """Plain RAM, deterministic, on HQ images in [0, 1]."""
+        """Run plain RAM, in eval mode, on HQ images in [0, 1]."""
         self.ram.eval()
         return self._see(hq, adapter=False)
 
     def student(self, lq: Float[Tensor, "b 3 h w"], batch: Batch) -> RAMOutput:
-        """RAM with its LoRA on LQ images in [0, 1]; which units are dropped depends on the seed and the micro batch."""
-        # Left on after the pass: gradient checkpointing runs the blocks again in the backward pass, in today's mode.
+        """Run RAM with its LoRA on LQ images in [0, 1]; seed and micro batch determine which units are dropped."""
+        # Not reset after the pass: gradient checkpointing runs the blocks again in the backward pass, in this mode.
         self.ram.train(self.training and self.stochastic_student)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             # Keyed by the first sample, so that neither the rank, the number of ranks nor a resume changes the masks.
@@ -137,11 +137,11 @@ class DAPEDistillation(PartlyFrozen):
         self._comparison = TagComparison(self.ram, resize=self.resize, lq_upscale=self.lq_upscale, **self.compared)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """What RAM and DAPE see on held-out pictures, without chance."""
+        """Compare, in eval mode, RAM and DAPE on held-out LQ images with RAM on their HQ images."""
         self._comparison.add(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Join what all ranks saw; log the scalars, keep the table and the examples in `tag_result`."""
+        """Join the comparisons of all ranks; log the scalars, keep the table and the examples in `tag_result`."""
         if torch.distributed.is_initialized():
             seen: list[Any] = [None] * get_world_size()
             all_gather_object(seen, self._comparison.seen)
@@ -154,13 +154,13 @@ class DAPEDistillation(PartlyFrozen):
         self.log_dict({f"val/{name}": value for name, value in scalars.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """The LoRA in one group; the schedule counts optimizer steps."""
+        """Return an optimizer of the LoRA, in one group, and its schedule, which counts optimizer steps."""
         optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad], lr=self.learning_rate)
         scheduler = schedule(optimizer, warmup_steps=self.warmup_steps, milestones=self.milestones, gamma=self.gamma)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
-        """Settle the frozen weights, then compilation."""
+        """Prepare the frozen weights, then compile."""
         super().setup(stage)
         if self.compile_networks:
             self.ram.visual_encoder.compile()
@@ -181,7 +181,7 @@ class DAPEDistillation(PartlyFrozen):
             head_rests = self.logit_weight == 0 and name.startswith("tagging_head.")
             parameter.requires_grad_("lora_" in name and not head_rests)
             if "lora_" in name and head_rests:
-                # Without effect, and the same whoever builds it: it counts as frozen.
+                # A LoRA without effect, zero so that its hash does not depend on the seed: it counts as frozen.
                 parameter.data.zero_()
 
     def _log_losses(self, losses: Tensor, *, batch_size: int) -> None:
@@ -192,9 +192,10 @@ class DAPEDistillation(PartlyFrozen):
 
 
 def distillation_losses(student: RAMOutput, teacher: RAMOutput) -> DistillationLosses:
-    """Mean squared error of all tokens, and cross entropy of each tag against the teacher's probability.
+    """Return mean squared error of all tokens, and cross entropy of each tag against the teacher's probability.
 
-    From logits: the official log(sigmoid) is infinite from about 17 on (dape_model.py:129-142). Without tags it is 0.
+    The cross entropy is computed from logits: the official log(sigmoid) is infinite from about 17 on
+    (dape_model.py:129-142). It is 0 where there are no tags.
     """
     representation = functional.mse_loss(student.representation.float(), teacher.representation.float())
     if student.logits.shape[1] == 0:

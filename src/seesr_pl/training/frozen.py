@@ -1,4 +1,4 @@
-"""What trains and what does not: which weights, how the frozen ones are stored, shared and named in checkpoints."""
+"""Which weights train; how the frozen ones are stored, shared among copies, and named in checkpoints."""
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -16,15 +16,16 @@ from seesr_pl.types import Batch
 
 # The layers that autocast runs in low precision, so that storing their weights so changes no result.
 _AUTOCAST_LAYERS = (nn.Linear, nn.Conv2d)
-# Lightning's WeightAveraging keeps the weights that train beside the averaged ones under the second name.
+# Where Lightning's WeightAveraging is on, the first holds the averaged weights and the second those that train.
 _MODEL_STATES = ("state_dict", "current_model_state")
 _LIBRARIES = ("seesr-pl", "torch", "lightning", "diffusers", "transformers", "peft")
 
 
 class PartlyFrozen(LightningModule):
-    """What DAPE's and SeeSR's stages share: frozen parts named by hash, batches of which only the pictures travel."""
+    """What the two stages share: checkpoints without frozen parts, and batches of which only images are moved."""
 
     frozen_parts: ClassVar[tuple[str, ...]]
+    """Names of the attributes that hold frozen networks; a checkpoint holds their hashes."""
 
     def __init__(self, *, frozen_dtype: str) -> None:
         super().__init__()
@@ -33,48 +34,49 @@ class PartlyFrozen(LightningModule):
         self._micro_losses: list[Tensor] = []
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Only pictures travel: reading a sample's keys back from a GPU would wait for all that is queued there."""
-        pictures = {"hq": batch["hq"], "lq": batch["lq"]}
-        return {**batch, **super().transfer_batch_to_device(pictures, device, dataloader_idx)}
+        """Move the images alone: reading a sample's keys back from a GPU would wait for all work queued there."""
+        images = {"hq": batch["hq"], "lq": batch["lq"]}
+        return {**batch, **super().transfer_batch_to_device(images, device, dataloader_idx)}
 
     def setup(self, stage: str) -> None:
-        """Name the frozen parts by hash, then settle their buffers and their precision."""
+        """Hash the frozen parts, keep DDP from sending buffers, and store frozen weights in `frozen_dtype`."""
         self.hash_frozen()
         keep_buffers_local(self)
         if self.frozen_dtype != torch.float32:
             cast_frozen(self, self.frozen_dtype)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """The next loss belongs to the next step."""
+        """Forget the losses of this step's micro batches: the next loss belongs to the next step."""
         self._micro_losses.clear()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what trains."""
+        """Reduce the checkpoint to what trains."""
         keep_trainable(checkpoint, self, self.frozen_hashes)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse other frozen weights."""
+        """Add the frozen weights; ValueError if the checkpoint was made with others."""
         self.hash_frozen()
         add_frozen(checkpoint, self, self.frozen_hashes)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy with its own trainable parameters and the same frozen ones, for Lightning's weight averaging."""
+        """Copy trainable parameters and share frozen ones, for Lightning's weight averaging."""
         copy = type(self).__new__(type(self))
         memo[id(self)] = copy
         copy.__dict__ = copy_sharing_frozen(self, memo)
         return copy
 
     def hash_frozen(self) -> None:
-        """Name the frozen parts, once."""
+        """Hash the frozen parts, once."""
         # At full precision: before `setup` lowers it, and where a checkpoint is loaded without a trainer.
         if not self.frozen_hashes:
             self.frozen_hashes = {part: frozen_hash(getattr(self, part)) for part in self.frozen_parts}
 
 
 def train_controlnet_and_rca(unet: nn.Module, controlnet: nn.Module, *, rca: bool) -> None:
-    """Lets gradients into all of the ControlNet and into the UNet's `image_attentions` (train_seesr.py:746-756).
+    """Let gradients into all of the ControlNet and into the UNet's `image_attentions` (train_seesr.py:746-756).
 
-    Without `rca` the `image_attentions` of both stay frozen, and become zero: the identity, whoever runs the result.
+    Without `rca` the `image_attentions` of both stay frozen and become zero, which makes them the identity wherever
+    the saved weights are run.
     """
     controlnet.requires_grad_(True)
     for network in (unet, controlnet):
@@ -86,9 +88,9 @@ def train_controlnet_and_rca(unet: nn.Module, controlnet: nn.Module, *, rca: boo
 
 
 def cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:
-    """Stores the linear and convolution layers of `module` that do not train in `dtype`, in place.
+    """Store the linear and convolution layers of `module` that do not train in `dtype`, in place.
 
-    Under autocast to `dtype` the result is the same to the bit, without a cast at each use.
+    Under autocast to `dtype` results stay equal to the bit, and the cast at each use is saved.
     """
     for layer in module.modules():
         if isinstance(layer, _AUTOCAST_LAYERS) and not any(p.requires_grad for p in layer.parameters()):
@@ -96,31 +98,31 @@ def cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def keep_buffers_local(module: nn.Module) -> None:
-    """Tells DDP that the buffers of `module` are constants, which need not be sent around.
+    """Tell DDP not to broadcast the buffers of `module`, which are constants.
 
-    It would send them before every forward pass, in validation too, where a rank may have fewer batches than another
-    and the others would wait for it.
+    It would broadcast them before every forward pass, in validation too, where a rank may have fewer batches than the
+    others, which would then wait for it forever.
     """
     names = [name for name, _ in module.named_buffers()]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
 
 
 def copy_sharing_frozen(module: nn.Module, memo: dict[int, Any]) -> dict[str, Any]:
-    """A deep copy of the attributes of `module` in which tensors that do not train are shared, not copied.
+    """Return a deep copy of the attributes of `module` in which tensors that do not train are shared, not copied.
 
-    An average of the weights would else hold all of Stable Diffusion and the tagger a second time.
+    Otherwise an average of the weights would hold all of Stable Diffusion and the tagger a second time.
     """
     memo.update({id(parameter): parameter for parameter in module.parameters() if not parameter.requires_grad})
     return deepcopy(module.__dict__, memo)
 
 
 def trainable_state_dict(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters of `module` that require a gradient, detached, by name."""
+    """Return the parameters of `module` that require a gradient, detached, by name."""
     return {name: tensor.detach() for name, tensor in module.named_parameters() if tensor.requires_grad}
 
 
 def check_frozen(recorded: Mapping[str, str], present: Mapping[str, str]) -> None:
-    """Raises ValueError, with both hashes, if a frozen part is not the one that a checkpoint was made with."""
+    """Raise ValueError, with both hashes, if a frozen part is not the one that a checkpoint was made with."""
     parts = sorted(part for part in {*recorded, *present} if recorded.get(part) != present.get(part))
     if not parts:
         return
@@ -132,7 +134,7 @@ def check_frozen(recorded: Mapping[str, str], present: Mapping[str, str]) -> Non
 
 
 def keep_trainable(checkpoint: dict[str, Any], module: nn.Module, frozen: Mapping[str, str]) -> None:
-    """Reduces the model states of a Lightning `checkpoint` to what trains, and records `frozen` and the versions."""
+    """Reduce the model states of a Lightning `checkpoint` to what trains; add the hashes `frozen` and the versions."""
     for key in _model_states(checkpoint):
         checkpoint[key] = {name: checkpoint[key][name] for name in trainable_state_dict(module)}
     checkpoint["frozen"] = dict(frozen)
@@ -140,7 +142,7 @@ def keep_trainable(checkpoint: dict[str, Any], module: nn.Module, frozen: Mappin
 
 
 def add_frozen(checkpoint: dict[str, Any], module: nn.Module, frozen: Mapping[str, str]) -> None:
-    """Undoes `keep_trainable` with the frozen tensors of `module`, so that a strict load of the whole succeeds.
+    """Undo `keep_trainable` with the frozen tensors of `module`, so that a strict load of the whole succeeds.
 
     Raises ValueError if the checkpoint was made with other frozen weights, or trained other parameters.
     """

@@ -1,4 +1,4 @@
-"""`metrics.csv`: one row a step, complete after a kill, continued without a double row after a resume."""
+"""`metrics.csv`: one row for each logged step, complete after a kill, without double rows after a resume."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from seesr_pl.files import write_whole
 
 
 class MetricsCSV(Logger):
-    """Appends `step` and every logged scalar to `<folder>/metrics.csv`.
+    """Append `step` and every logged scalar to `<folder>/metrics.csv`.
 
     Each row is on disk when `log_metrics` returns. A run that resumes at step s drops the rows it will write again.
     """
@@ -27,22 +27,22 @@ class MetricsCSV(Logger):
 
     @property
     def name(self) -> str:
-        """Part of Lightning's interface; the folder says it all."""
+        """Empty: the folder alone names the run; Lightning asks for it."""
         return ""
 
     @property
     def version(self) -> str:
-        """Part of Lightning's interface; the folder says it all."""
+        """Empty, as `name`."""
         return ""
 
     @property
     def save_dir(self) -> str:
-        """Where Lightning puts what belongs to this logger."""
+        """The folder of `metrics.csv`."""
         return str(self.path.parent)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run's `config.yaml` has them."""
+        """Do nothing: the run's `config.yaml` has them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -15,10 +15,10 @@ def schedule(
     milestones: Sequence[int] = (),
     gamma: float = 0.5,
 ) -> LambdaLR:
-    """The learning rate rises linearly over `warmup_steps` steps, the first at 1 / warmup_steps, then stays.
+    """Return a schedule that rises linearly over `warmup_steps` steps, from 1 / warmup_steps, then stays constant.
 
-    With `decay_steps` it falls to zero along half a cosine instead, over that many steps from the first on. At each of
-    `milestones` it is multiplied by `gamma`. Steps are optimizer steps.
+    With `decay_steps` it is multiplied by half a cosine that falls to zero over that many steps, counted from the
+    first one. At each of `milestones` it is multiplied by `gamma`. Steps are optimizer steps.
     """
 
     def factor(step: int) -> float:

@@ -29,22 +29,23 @@ class SeeSRDiffusion(PartlyFrozen):
     Args:
         stack: the networks; Stable Diffusion, the text encoder and the tagger stay frozen.
         seed: keys noise, timestep, posterior and prompt drop of each sample.
-        learning_rate: constant after `warmup_steps` optimizer steps.
-        warmup_steps: over which it rises linearly.
-        decay_steps: if given, over which it falls to zero along half a cosine.
+        learning_rate: constant after `warmup_steps`.
+        warmup_steps: optimizer steps over which the learning rate rises linearly.
+        decay_steps: optimizer steps over which it falls to zero along half a cosine; None keeps it constant.
         optimizer: called with the trainable parameters and `lr`.
-        loss: of float32 prediction and target (b, c, h, w), one value a sample.
-        learning_rate_factors: times the learning rate, by the start of parameter names, e.g. `controlnet.mid_block`.
-        prompt_drop_probability: how often a sample's text is empty (official `null_text_ratio`).
-        tags: the text: `shards` reads the batch's, the others are the styles of `models.prompts`, on the HQ crop.
-        prompt_model: for `classification` and `caption`, a folder or a name on the Hugging Face hub.
-        representation: of the LQ image: `dape` by RAM with its LoRA, `ram` without, `none` one zero token.
-        rca: whether the representation cross-attention takes part; if not, it neither runs nor trains.
-        sampler: what changes of the official sampling settings when the run's images are restored.
+        loss: maps float32 prediction and target (b, c, h, w) to one value per sample; None is the mean squared error.
+        learning_rate_factors: by the start of parameter names, e.g. `controlnet.mid_block`; times `learning_rate`.
+        prompt_drop_probability: share of samples whose text is empty (official `null_text_ratio`).
+        tags: source of the text: "shards" is the batch's, the others are styles of `models.prompts`, on the HQ crop.
+        prompt_model: of "classification" and "caption", a folder or a name on the Hugging Face hub.
+        representation: of the LQ image: "dape" is RAM with its LoRA, "ram" without, "none" one token of zeros.
+        rca: whether the representation cross-attention runs and trains.
+        sampler: settings that differ from the official ones when the run restores images.
         gradient_checkpointing: recompute activations of both networks in the backward pass.
         compile: `torch.compile` of both networks and the VAE.
-        channels_last: memory format of the convolution weights.
-        frozen_dtype: of linear and convolution weights that do not train; below float32 it must be autocast's.
+        channels_last: store convolution weights in that memory format.
+        frozen_dtype: precision of linear and convolution weights that do not train; below float32 it must be the
+            precision of the trainer's autocast.
 
     Raises ValueError where the stack's RAM has no LoRA and `tags` or `representation` asks for it.
     """
@@ -96,7 +97,7 @@ class SeeSRDiffusion(PartlyFrozen):
 
     @classmethod
     def missing_files(cls, tags: str = "ram", prompt_model: str | None = None) -> list[MissingFile]:
-        """The model that describes the pictures, where it is not on this machine."""
+        """Return the model of the prompt style `tags`, if it is not on this machine."""
         return missing_prompt_model(tags, prompt_model, argument="prompt_model")
 
     @property
@@ -107,9 +108,9 @@ class SeeSRDiffusion(PartlyFrozen):
         )
 
     def pipeline(self) -> SeeSRPipeline:
-        """What restores images with the networks as they are now, and is told of them what training was told.
+        """Return a pipeline of the networks as they are now, with the text and representation that training uses.
 
-        Tags are those of the LQ images, by DAPE where training has its representation (test_seesr.py:137-145).
+        Tags are those of the LQ images, from DAPE if training uses its representation (test_seesr.py:137-145).
         """
         return SeeSRPipeline(
             *self.stack,
@@ -122,7 +123,8 @@ class SeeSRDiffusion(PartlyFrozen):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Denoise HQ latents under text, representation and LQ image (paper, section 3.3; train_seesr.py:960-1035).
 
-        All that is random is keyed by the sample, whatever the device, rank or batch that it comes in.
+        Random draws are keyed by the sample: they do not depend on device, rank or batch. Returns the scalar `loss`,
+        and for each sample `losses` (b) and `timesteps` (b).
         """
         keys = self._keys(batch)
         hq = to_float(batch["hq"])
@@ -145,11 +147,11 @@ class SeeSRDiffusion(PartlyFrozen):
         return {"loss": losses.mean(), "losses": losses.detach(), "timesteps": timesteps}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The loss of held-out images; a sample meets the same noise and timestep at every validation."""
+        """Collect the loss of held-out images; a sample has the same noise and timestep at every validation."""
         self.training_step(batch, batch_idx)
 
     def log_losses(self, losses: Float[Tensor, " b"]) -> None:
-        """Log the mean of the micro batches of this optimizer step so far, or collect what validation logs."""
+        """Log the mean over the micro batches of this optimizer step so far; in validation, collect instead."""
         if not self.training:
             self.val_loss.update(losses)
             return
@@ -157,13 +159,13 @@ class SeeSRDiffusion(PartlyFrozen):
         self.log("train/loss", torch.stack(self._micro_losses).mean(), sync_dist=True, batch_size=len(losses))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean over all ranks, of which some may have had no image."""
+        """Log the mean over the images of all ranks; a rank may have none."""
         self.log("val/loss", self.val_loss.compute())
         self.val_loss.reset()
 
     @torch.no_grad()
     def condition(self, hq: Float[Tensor, "b 3 h w"], batch: Batch) -> Condition:
-        """Tags of the HQ crop as text, the representation of the LQ image, and the LQ image at HQ size."""
+        """Return tags of the HQ crop as text, the representation of the LQ image, and the LQ image at HQ size."""
         image = resize_bicubic(to_float(batch["lq"]), (hq.shape[-2], hq.shape[-1]))
         text = embed(self.tokenizer, self.text_encoder, self.prompts(hq, batch))
         if not self.rca:
@@ -175,10 +177,9 @@ class SeeSRDiffusion(PartlyFrozen):
         return Condition(text, representation, image)
 
     def prompts(self, hq: Float[Tensor, "b 3 h w"], batch: Batch) -> list[str]:
-        """The text of each sample; those that the keyed draw drops are empty, and are not tagged at all.
+        """Return the text of each sample; those that the keyed draw drops are empty, and are not tagged.
 
-        Texts end with a comma, as in official training (utils_data/make_tags.py:71-73); those of the shards are taken
-        as they are.
+        Texts end with a comma, as in official training (utils_data/make_tags.py:71-73); those of shards are unchanged.
         """
         draws = keyed.uniform(purpose="prompt_drop", **self._keys(batch))
         kept = [index for index, draw in enumerate(draws.tolist()) if draw >= self.prompt_drop_probability]
@@ -192,7 +193,7 @@ class SeeSRDiffusion(PartlyFrozen):
         return prompts
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What trains, in one group for each factor of `learning_rate_factors`, those without one first."""
+        """Return what trains, a group for each factor of `learning_rate_factors`, parameters without a factor first."""
         groups: dict[float, list[nn.Parameter]] = {1.0: []}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
@@ -203,20 +204,20 @@ class SeeSRDiffusion(PartlyFrozen):
         return [{"params": members, "lr": factor * self.learning_rate} for factor, members in groups.items()]
 
     def configure_optimizers(self) -> Any:
-        """The groups of `parameter_groups`; the schedule counts optimizer steps."""
+        """Return an optimizer of `parameter_groups` and its schedule, which counts optimizer steps."""
         optimizer = self.optimizer(self.parameter_groups(), lr=self.learning_rate)
         scheduler = schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def train(self, mode: bool = True) -> Self:
-        """As torch, but what is frozen stays in eval mode: the tagger and the text encoder have dropout."""
+        """Set the mode as torch does, but keep frozen parts in eval mode: tagger and text encoder have dropout."""
         super().train(mode)
         for part in self.frozen_parts:
             getattr(self, part).eval()
         return self
 
     def setup(self, stage: str) -> None:
-        """Settle the frozen parts, then memory format and compilation."""
+        """Prepare the frozen weights, then memory format and compilation."""
         super().setup(stage)
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
@@ -229,12 +230,12 @@ class SeeSRDiffusion(PartlyFrozen):
 
 
 def mean_squared_error(prediction: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
-    """The mean squared error of each sample (train_seesr.py:1029-1035)."""
+    """Return the mean squared error of each sample (train_seesr.py:1029-1035)."""
     return F.mse_loss(prediction, target, reduction="none").mean(dim=(1, 2, 3))
 
 
 def prediction_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What the scheduler's `prediction_type` asks for: noise (SD-2-base), velocity or clean latents."""
+    """Return the target of the scheduler's `prediction_type`: noise (SD-2-base), velocity or clean latents."""
     kind = scheduler.config.prediction_type
     if kind == "v_prediction":
         return scheduler.get_velocity(latents, noise, timesteps)

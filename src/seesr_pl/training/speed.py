@@ -1,4 +1,4 @@
-"""How fast a run is, what it waits for, what it holds, and what its step costs."""
+"""Speed of a run, its wait for data, its peak memory, and the operations of its step."""
 
 import resource
 import sys
@@ -19,7 +19,7 @@ from seesr_pl.training.callbacks import ends_logged_step
 from seesr_pl.training.seesr import SeeSRDiffusion
 
 Network = TypeVar("Network")
-# Datasheet peaks of dense 16-bit matrix products with 32-bit accumulation, in TFLOP/s; the first name that fits counts.
+# Datasheet peaks of dense 16-bit matrix products with 32-bit accumulation, in TFLOP/s; the first match counts.
 # Lightning 2.6's get_available_flops knows no H200 and no B200, takes an L40S for an L4 (121), an H100 NVL for two, and
 # gives an A6000, a 4090 and a 3090 the rate of their vector units (38.7, 82.6, 35.6).
 PEAK_TFLOPS = {
@@ -38,14 +38,14 @@ PEAK_TFLOPS = {
 
 
 class Throughput(Callback):
-    """Logs `speed/images_per_second`, `speed/data_wait`, `speed/mfu` and `memory/peak_gib` at logged steps.
+    """Log `speed/images_per_second`, `speed/data_wait`, `speed/mfu` and `memory/peak_gib` at logged steps.
 
-    The data wait is the fraction of the time in which the process has no batch; time spent in validation and in
-    saving checkpoints counts in neither. MFU is the share of the devices' peak that the step's own arithmetic makes,
-    without recomputation, tagging included; it is logged for `SeeSRDiffusion` alone.
+    The data wait is the fraction of the training time in which the process waits for a batch; validation and saving
+    checkpoints do not count as training time. MFU is the step's arithmetic (tagging included, recomputation not) as a
+    share of the devices' peak; it is logged for `SeeSRDiffusion` alone.
 
     Args:
-        peak_tflops: of one device; None looks its name up, and logs no MFU where it is not known.
+        peak_tflops: of one device; None looks it up by the device's name, and logs no MFU for an unknown one.
     """
 
     def __init__(self, *, peak_tflops: float | None = None) -> None:
@@ -56,12 +56,12 @@ class Throughput(Callback):
         self._clear()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks up the peak."""
+        """Look up the device's peak."""
         if self.peak_tflops is None:
             self.peak_tflops = device_peak_tflops(pl_module.device)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """The wait is over."""
+        """Count the time since the last batch as wait; before the first one, count the operations of a step."""
         self._batch_started = time.perf_counter()
         if self._batch_ended is not None:
             self._wait += self._batch_started - self._batch_ended
@@ -72,7 +72,7 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Adds the micro batch; logs at the end of a step that the loggers take."""
+        """Add the micro batch; log at the end of a step that the loggers record."""
         is_logged = ends_logged_step(trainer, batch_idx)
         if is_logged and pl_module.device.type == "cuda":
             torch.cuda.synchronize()
@@ -84,11 +84,11 @@ class Throughput(Callback):
             self._clear()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What follows the last batch is not waiting for data."""
+        """Do not count validation as a wait for data."""
         self._batch_ended = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """What follows the last batch is not waiting for data."""
+        """Do not count saving as a wait for data."""
         self._batch_ended = None
 
     def _figures(self, world_size: int, device: torch.device) -> dict[str, float]:
@@ -108,7 +108,7 @@ class Throughput(Callback):
 
 
 class StepFlops(NamedTuple):
-    """Floating-point operations for one image, a multiplication with addition as two; recomputation not counted."""
+    """Floating-point operations for one image; a multiply-add counts as two, recomputation does not count."""
 
     networks: int
     vae: int
@@ -118,15 +118,15 @@ class StepFlops(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All of the step."""
+        """The operations of the whole step."""
         return sum(self)
 
 
 def step_flops(module: SeeSRDiffusion, *, size: int) -> StepFlops:
-    """The cost of a training step of `module` for an HQ crop of `size` pixels a side.
+    """Return the operations of a training step of `module` for an HQ crop of `size` pixels a side.
 
-    `networks` is UNet and ControlNet, forward and backward; `tags` is RAM on the share of crops that it tags. Counted
-    on copies of the networks that have shapes but no data.
+    `networks` is UNet and ControlNet, forward and backward; `tags` is RAM on the share of crops that it tags. They
+    are counted on copies of the networks without data (`on_meta`).
     """
     stack = on_meta(module.stack)
     vae: Any = stack.vae
@@ -155,7 +155,7 @@ def step_flops(module: SeeSRDiffusion, *, size: int) -> StepFlops:
 
 
 def device_peak_tflops(device: torch.device) -> float | None:
-    """The peak of the device by its name; None for a CPU and for a name that is not in the table."""
+    """Return the peak of the device by its name; None for a CPU and for a name that is not in the table."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -163,7 +163,7 @@ def device_peak_tflops(device: torch.device) -> float | None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most memory that was taken so far: by tensors on a GPU, by the whole process on a CPU."""
+    """Return the peak of memory so far, in bytes: of tensors on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -171,7 +171,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def on_meta(stack: SeeSRStack) -> SeeSRStack:
-    """The same networks without their data; takes no memory."""
+    """Return the same networks on the meta device: shapes without data, and so without memory."""
     return stack._replace(
         vae=_on_meta(stack.vae),
         text_encoder=_on_meta(stack.text_encoder),
@@ -185,7 +185,7 @@ def on_meta(stack: SeeSRStack) -> SeeSRStack:
 
 def _on_meta(network: Network) -> Network:
     assert isinstance(network, nn.Module)
-    # What deepcopy finds in its memo it does not copy: so the weights are never there twice.
+    # deepcopy takes from its memo what it finds there, so no weight is ever copied.
     memo: dict[int, Tensor] = {}
     for tensor in chain(network.parameters(), network.buffers()):
         memo[id(tensor)] = torch.empty_like(

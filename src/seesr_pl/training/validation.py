@@ -1,4 +1,4 @@
-"""Held-out images restored while a run goes on: two scores beside those of bicubic, and a picture to look at."""
+"""Held-out images restored while a run goes on: two scores beside those of bicubic, and a sheet of images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ from seesr_pl.types import Batch
 
 
 class Restored(NamedTuple):
-    """A batch of pictures, uint8 (b, h, w, 3), the bicubic ones beside them, and what was said of the LQ ones."""
+    """A batch of restored images, uint8 (b, h, w, 3), their LQ images enlarged bicubically, and their tags."""
 
     images: Tensor
     bicubic: Tensor
@@ -29,16 +29,16 @@ class Restored(NamedTuple):
 
 
 class ValidationImages(Callback):
-    """Restores the first validation images at every validation, in few steps.
+    """Restore the first validation images at every validation, in few steps.
 
     Logs `val/psnr_y` and `val/ssim_y`, the same of bicubic interpolation as `val/bicubic_psnr_y` and
     `val/bicubic_ssim_y`, and writes `<folder>/step_<n>.png`: for each image LQ, restored, HQ and the tags.
 
     Args:
-        folder: for the pictures.
-        num_images: that each rank restores and scores.
-        num_shown: of rank 0's that the picture shows.
-        sampler: what changes of the run's own sampler.
+        folder: of the sheets.
+        num_images: images that each rank restores and scores.
+        num_shown: images of rank 0 that the sheet shows.
+        sampler: settings that differ from the run's own sampler.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ValidationImages(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Restores what is still wanted of the batch."""
+        """Restore and score images of the batch until there are `num_images`."""
         assert isinstance(pl_module, SeeSRDiffusion)
         batch = _first(batch, self.num_images - len(self._scores))
         if not len(batch["hq"]):
@@ -78,7 +78,7 @@ class ValidationImages(Callback):
                 self._rows.append(with_caption(row(bicubic[index], sr[index], truth), restored.tags[index]))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the means over all ranks; rank 0 writes the picture."""
+        """Log the means over all ranks; rank 0 writes the sheet."""
         scores = torch.tensor(self._scores, device=pl_module.device).reshape(len(self._scores), 4)
         sums = torch.cat([scores.sum(0), scores.new_tensor([len(scores)])])
         *totals, count = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
@@ -98,7 +98,7 @@ class ValidationImages(Callback):
 
 
 def restore(module: SeeSRDiffusion, batch: Batch, *, sampler: Mapping[str, Any]) -> Restored:
-    """The LQ images of `batch` restored by the run's pipeline; the noise is keyed by the sample id."""
+    """Restore the LQ images of `batch` by the run's pipeline; noise is keyed by the sample id."""
     height, width = batch["hq"].shape[1:3]
     pipeline = module.pipeline()
     pipeline.set_progress_bar_config(disable=True)
