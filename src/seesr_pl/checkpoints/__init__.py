@@ -1,4 +1,4 @@
-"""Weights: the published files and what is missing of them, their formats both ways, the whole stack.
+"""Weights: the published files, which of them are missing, conversion from and to their formats, the whole stack.
 
 Names are imported when first used: a command that finds a file missing says so at once.
 """

@@ -1,4 +1,4 @@
-"""RAM and DAPE weights from one kind of file to another: published, safetensors, and what a run leaves."""
+"""Convert RAM and DAPE weights between the published format, safetensors, and checkpoints of runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +12,10 @@ from seesr_pl.models import ram_files, ram_official
 
 
 def convert_ram(source: str | Path, target: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
-    """Write the tensors of RAM that tagging uses into `target`; returns what was written.
+    """Write the tensors of RAM that tagging uses into `target`; return them by their official names.
 
-    A `.pth` target has the published format, a dict whose `model` is the state dict; a `.safetensors` one the names
-    alone. Raises ValueError where `source` is not a RAM of any size. `trust`: see `ram_files.read_published`.
+    A `.pth` target has the published format, a dict whose `model` is the state dict; a `.safetensors` one holds the
+    state dict alone. Raises ValueError if `source` is not a RAM. `trust`: see `ram_files.read_published`.
     """
     state = ram_files.read_published(source, trust=trust)
     _check_ram(state)
@@ -27,7 +27,7 @@ def convert_ram(source: str | Path, target: str | Path, *, trust: bool = False) 
 
 
 def convert_dape(source: str | Path, target: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
-    """Write the LoRA of a DAPE file, or of a checkpoint of `experiment=dape`, into `target`; returns what was written.
+    """Write the LoRA of a DAPE file, or of a checkpoint of `experiment=dape`, into `target`; return what was written.
 
     A `.pth` target has the published format, a flat dict, without the tensors of networks that never run.
     Raises ValueError where `source` is not a DAPE.
@@ -42,7 +42,7 @@ def convert_dape(source: str | Path, target: str | Path, *, trust: bool = False)
 
 
 def _check_ram(state: Mapping[str, Tensor]) -> None:
-    # Here and not above: conversion of DAPE alone does without transformers.
+    # Imported here, so that the conversion of DAPE does not load transformers.
     from seesr_pl.models.ram import RAM
     from seesr_pl.models.ram_networks import RAMConfig
 

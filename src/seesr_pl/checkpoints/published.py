@@ -1,4 +1,4 @@
-"""Every file that its authors published and a user has to fetch: its origin, what points to it, is it there."""
+"""Every published file that a user has to fetch: its origin, the argument that points to it, whether it is there."""
 
 import hashlib
 from pathlib import Path
@@ -12,9 +12,9 @@ _DIFFUSERS_PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 
 
 class Published(NamedTuple):
-    """A file, or a folder that holds `parts`, as it was published; size in bytes and SHA-256 where they are known.
+    """A published file, or a folder that holds `parts`; size in bytes and SHA-256 where they are known.
 
-    `name` is its place in the folder of weights; `argument` points to it, in `load_stack`, configs and commands.
+    `name` is its path in the folder of weights; `argument` is what points to it in `load_stack`, configs and commands.
     """
 
     argument: str
@@ -25,7 +25,7 @@ class Published(NamedTuple):
     sha256: str | None = None
 
     def missing(self, path: str | Path) -> list[MissingFile]:
-        """What is not there of the file or folder at `path`."""
+        """Return the file if it is not at `path`, or the parts that the folder at `path` lacks."""
         fix = f"put it there, or set {self.argument} to where it is"
         if not self.parts:
             return [] if Path(path).is_file() else [MissingFile(str(path), self.origin, fix)]
@@ -33,7 +33,7 @@ class Published(NamedTuple):
         return [MissingFile(part, self.origin, fix) for part in lacking]
 
     def difference(self, path: str | Path) -> str:
-        """How the file at `path` differs from the published one, "" where no difference is known."""
+        """Return how the file at `path` differs from the published one, "" if it does not as far as is known."""
         found = Path(path).stat().st_size
         if self.size is not None and found != self.size:
             return f"{found:,} bytes, published with {self.size:,}"
@@ -77,7 +77,7 @@ PUBLISHED = {
         sha256="2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
     ),
 }
-"""In the order in which a message lists them."""
+"""The published files by key, in the order in which a message lists them."""
 
 
 def missing(
@@ -89,10 +89,10 @@ def missing(
     tag_list: str | Path | None = None,
     thresholds: str | Path | None = None,
 ) -> list[MissingFile]:
-    """What is not there of the files that these arguments point to; None stands for what is not needed.
+    """Return which files are missing of those that these arguments point to; None is not needed.
 
-    `ram` is the published file, or what was converted from it, beside which the two lists lie by default; or a folder
-    of `RAM.save_pretrained`, which has lists of its own.
+    `ram` is the published file, or a conversion of it, and the two lists are in its folder by default; or it is a
+    folder of `RAM.save_pretrained`, which has lists of its own.
     """
     which = "turbo" if base is not None and Path(base).name == PUBLISHED["turbo"].name else "base"
     paths: dict[str, str | Path | None] = {which: base, "seesr": seesr}

@@ -1,4 +1,4 @@
-"""SeeSR's two networks on disk: the official folders, and a small form that leaves out what Stable Diffusion has."""
+"""SeeSR's two networks on disk: the official folders, and a small form without Stable Diffusion's weights."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 RCA_FILE = "rca.safetensors"
 """In the small form: the UNet's `image_attentions`, under the official names."""
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-# What a foreign weight's name gives away.
+# Parts of names by which weights of other projects are recognized.
 _FOREIGN = {
     ".pixel_attentions.": "PASD",
     ".attn2_plus.": "PASD (light)",
@@ -26,7 +26,7 @@ _FOREIGN = {
 
 
 class Networks(NamedTuple):
-    """What the SeeSR stage trains, with the frozen part of its UNet."""
+    """SeeSR's two networks: the ControlNet, and the UNet of which only RCA was trained."""
 
     unet: SeeSRUNet
     controlnet: SeeSRControlNet
@@ -35,11 +35,11 @@ class Networks(NamedTuple):
 def load_seesr(
     folder: str | Path, *, base_unet: UNet2DConditionModel | None = None, keep_base_unet: bool = False
 ) -> Networks:
-    """UNet and ControlNet from official folders (`unet/`, `controlnet/`) or from the small form.
+    """Load UNet and ControlNet from official folders (`unet/`, `controlnet/`) or from the small form.
 
-    With `keep_base_unet`, and always from the small form, the UNet is `base_unet` with SeeSR's RCA put in: so the
-    official code runs sd-turbo (unet_2d_condition.py:1028-1071). ValueError that names a foreign layout, and what is
-    missing.
+    With `keep_base_unet`, and always from the small form, the UNet is `base_unet` with SeeSR's RCA put in, as
+    the official code runs sd-turbo (unet_2d_condition.py:1028-1071). Raises FileNotFoundError or ValueError as
+    `check_layout` does, and ValueError where `base_unet` is needed and not given, or does not fit.
     """
     folder = Path(folder)
     check_layout(folder)
@@ -56,7 +56,7 @@ def load_seesr(
 
 
 def export_official(networks: Networks, folder: str | Path) -> None:
-    """Writes `unet/` and `controlnet/` as the official code reads them (train_seesr.py, its checkpoint folders)."""
+    """Write `unet/` and `controlnet/` as the official code reads them (train_seesr.py, its checkpoint folders)."""
     for part, model, official in (
         ("unet", networks.unet, "UNet2DConditionModel"),
         ("controlnet", networks.controlnet, "ControlNetModel"),
@@ -68,19 +68,19 @@ def export_official(networks: Networks, folder: str | Path) -> None:
 
 
 def export_small(networks: Networks, folder: str | Path) -> None:
-    """Writes `rca.safetensors` and `controlnet/`: all that training changed, two thirds of the official size."""
+    """Write `rca.safetensors` and `controlnet/`: all that training changed, two thirds of the official size."""
     networks.controlnet.save_pretrained(Path(folder) / "controlnet")
     rca = {name: tensor.contiguous() for name, tensor in rca_state_dict(networks.unet).items()}
     save_file(rca, Path(folder) / RCA_FILE, metadata={"format": "pt"})
 
 
 def rca_state_dict(unet: SeeSRUNet) -> dict[str, Tensor]:
-    """The weights of the representation cross-attention by their official names."""
+    """Return the weights of the representation cross-attention by their official names."""
     return {name: tensor for name, tensor in unet.state_dict().items() if ".image_attentions." in name}
 
 
 def with_rca(unet: UNet2DConditionModel, rca: Mapping[str, Tensor]) -> SeeSRUNet:
-    """A SeeSR UNet of a stock UNet and the given RCA; ValueError where names or shapes do not fit."""
+    """Return a SeeSR UNet of a stock UNet and the given RCA; ValueError where names or shapes do not fit."""
     model = SeeSRUNet.from_unet(unet)
     own = rca_state_dict(model)
     wrong = sorted(own.keys() ^ rca.keys()) or [name for name in own if own[name].shape != rca[name].shape]
@@ -92,7 +92,10 @@ def with_rca(unet: UNet2DConditionModel, rca: Mapping[str, Tensor]) -> SeeSRUNet
 
 
 def check_layout(folder: Path) -> None:
-    """Accepts the official layout and the small form; FileNotFoundError or ValueError with what was found instead."""
+    """Accept the official layout and the small form.
+
+    Raises FileNotFoundError if there is no folder, and ValueError that says which other layout or weights it holds.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; SeeSR's weights are a folder with unet/ and controlnet/")
     if _weights(folder) and not (folder / "unet").is_dir():

@@ -67,17 +67,20 @@ def load_stack(
     keep_base_unet: bool = False,
     weights: Literal["pretrained", "random"] = "pretrained",
 ) -> "SeeSRStack":
-    """Every network of SeeSR, in eval mode and float32.
+    """Load every network of SeeSR, in eval mode and float32.
 
     Args:
         base: a Stable Diffusion 2 folder in diffusers' layout (2-base, or sd-turbo).
         seesr: official folder or small form; None starts from `base`: fresh RCA by `rca_init`, ControlNet copied.
-        ram: ram_swin_large_14m.pth, what `seesr convert` made of it, or a folder of `RAM.save_pretrained`.
+        ram: ram_swin_large_14m.pth, a conversion of it by `seesr convert`, or a folder of `RAM.save_pretrained`.
         dape: DAPE.pth; None leaves RAM without a LoRA.
-        tag_list: 4585 lines; by default beside `ram`.
-        thresholds: as many numbers; by default beside `ram`.
+        rca_init: initialization of fresh RCA, as in `SeeSRUNet.from_unet`.
+        tag_list: 4585 names, one a line; by default the file of the published name in the folder of `ram`.
+        thresholds: as many numbers; by default likewise.
         keep_base_unet: take only the RCA of SeeSR's UNet (sd-turbo).
-        weights: "random" builds full-size networks without reading anything: to measure, not to restore.
+        weights: "random" builds full-size networks without reading a file: to measure, not to restore.
+
+    Raises FileNotFoundError that lists every missing file, and ValueError for a file that holds something else.
     """
     if weights == "random":
         return random_stack(rca_init=rca_init)
@@ -115,7 +118,7 @@ def load_stack(
 
 
 def random_stack(*, rca_init: Literal["official", "zero"] = "official") -> "SeeSRStack":
-    """The full-size architecture with random weights, DAPE's LoRA included; its tokenizer spells words in bytes."""
+    """Return the full-size networks with random weights and a LoRA in RAM; the tokenizer spells words in bytes."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
@@ -142,7 +145,7 @@ def random_stack(*, rca_init: Literal["official", "zero"] = "official") -> "SeeS
 
 
 def byte_tokenizer(merges: Sequence[tuple[str, str]] = (), *, max_length: int = 77) -> "CLIPTokenizer":
-    """A real `CLIPTokenizer` without a vocabulary file: it spells words in bytes, joined where `merges` says so."""
+    """Return a real `CLIPTokenizer` without a vocabulary file: it spells words in bytes and joins them by `merges`."""
     from tokenizers import pre_tokenizers
     from transformers import CLIPTokenizer
 
@@ -161,10 +164,10 @@ def official_ram(
     tag_list: str | Path | None = None,
     thresholds: str | Path | None = None,
 ) -> "RAM":
-    """RAM from the published file, or from a folder of `RAM.save_pretrained`, in eval mode; with DAPE's LoRA if given.
+    """Load RAM from the published file or a folder of `RAM.save_pretrained`, in eval mode, with DAPE's LoRA if given.
 
-    The two lists lie beside the file by default. Raises FileNotFoundError with all that is missing, and ValueError for
-    a file that is something else.
+    The two lists are in the folder of the file by default. Raises FileNotFoundError that lists every missing file, and
+    ValueError for a file that holds something else.
     """
     require(missing(ram=ram_path, dape=dape_path, tag_list=tag_list, thresholds=thresholds))
 
@@ -192,7 +195,7 @@ def _missing_of_stack(
 ) -> list[MissingFile]:
     if weights == "random":
         return []
-    # A stack cannot do without RAM: where none is named, its published name is what is missing.
+    # Every stack needs RAM: if none is given, report the published file as missing.
     ram = ram or PUBLISHED["ram"].name
     return missing(base=base, seesr=seesr, ram=ram, dape=dape, tag_list=tag_list, thresholds=thresholds)
 

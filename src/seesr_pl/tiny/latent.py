@@ -13,20 +13,20 @@ from torch import Tensor
 BLOCK = 4
 SCALING_FACTOR = 1.5
 _TRIANGLE = tuple((row, order - row) for order in range(BLOCK) for row in range(order + 1))
-# (colour plane, row frequency, column frequency): the ten lowest of luma, the three lowest of each chroma.
+# (color plane, row frequency, column frequency): the ten lowest of luma, the three lowest of each chroma.
 COEFFICIENTS = (
     *((0, *frequency) for frequency in _TRIANGLE),
     *((plane, *frequency) for plane in (1, 2) for frequency in _TRIANGLE[:3]),
 )
-# JPEG's colour space (ITU-T T.871), written for values in [-1, 1], where it has no offsets.
+# JPEG's color space (ITU-T T.871), written for values in [-1, 1], where it has no offsets.
 RGB_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
 class DCTAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers has no types
-    """Encodes RGB (b, 3, h, w) in [-1, 1] to (b, 16, h/4, w/4) and back; nothing in it is learned.
+    """Encode RGB (b, 3, h, w) in [-1, 1] to (b, 16, h/4, w/4) and back; nothing in it is learned.
 
-    It keeps 16 of a block's 48 numbers, and the part of `AutoencoderKL`'s interface that this project uses. The
-    posterior has no width, so its sample is its mode. `scaling_factor` brings photographs to about unit variance.
+    It keeps 16 of a block's 48 coefficients, and has the part of `AutoencoderKL`'s interface that this project uses.
+    The posterior has no variance, so its sample is its mode. `scaling_factor` gives latents about unit variance.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]  # diffusers has no types for it
@@ -42,7 +42,7 @@ class DCTAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         self.register_buffer("synthesis", synthesis_kernels())
 
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
-        """The posterior of `x`; raises ValueError if a side is not a multiple of 4."""
+        """Return the posterior of `x`; raises ValueError if a side is not a multiple of 4."""
         if x.shape[-1] % BLOCK or x.shape[-2] % BLOCK:
             raise ValueError(f"image of {x.shape[-2]}x{x.shape[-1]} pixels: both sides must be multiples of {BLOCK}")
         mean = F.conv2d(x, self.analysis.to(x.dtype), stride=BLOCK)
@@ -50,34 +50,34 @@ class DCTAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(moments, deterministic=True))
 
     def decode(self, z: Tensor) -> DecoderOutput:
-        """The picture of the coefficients `z`, with the coefficients that were not kept at zero."""
+        """Return the image of the coefficients `z`; coefficients that were not kept are zero."""
         return DecoderOutput(sample=F.conv_transpose2d(z, self.synthesis.to(z.dtype), stride=BLOCK))
 
     def enable_tiling(self) -> None:
-        """Nothing to do: blocks do not overlap, so memory is linear in the picture already."""
+        """Do nothing: blocks do not overlap, so memory is linear in the size of the image already."""
 
     def disable_tiling(self) -> None:
-        """Nothing to do, as in `enable_tiling`."""
+        """Do nothing, as in `enable_tiling`."""
 
 
 def analysis_kernels() -> Tensor:
-    """Convolution weights (16, 3, 4, 4) that take RGB blocks to coefficients."""
-    colour = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64)
-    return torch.stack([_kernel(colour[plane], row, column) for plane, row, column in COEFFICIENTS]).float()
+    """Return convolution weights (16, 3, 4, 4) that take RGB blocks to coefficients."""
+    color = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64)
+    return torch.stack([_kernel(color[plane], row, column) for plane, row, column in COEFFICIENTS]).float()
 
 
 def synthesis_kernels() -> Tensor:
-    """Transposed-convolution weights (16, 3, 4, 4) that take coefficients to RGB blocks."""
-    colour = torch.linalg.inv(torch.tensor(RGB_TO_YCBCR, dtype=torch.float64))
-    return torch.stack([_kernel(colour[:, plane], row, column) for plane, row, column in COEFFICIENTS]).float()
+    """Return transposed-convolution weights (16, 3, 4, 4) that take coefficients to RGB blocks."""
+    color = torch.linalg.inv(torch.tensor(RGB_TO_YCBCR, dtype=torch.float64))
+    return torch.stack([_kernel(color[:, plane], row, column) for plane, row, column in COEFFICIENTS]).float()
 
 
-def _kernel(colour: Tensor, row: int, column: int) -> Tensor:
-    return torch.einsum("c,y,x->cyx", colour, _cosine(row), _cosine(column))
+def _kernel(color: Tensor, row: int, column: int) -> Tensor:
+    return torch.einsum("c,y,x->cyx", color, _cosine(row), _cosine(column))
 
 
 def _cosine(frequency: int) -> Tensor:
-    """One orthonormal DCT-II basis vector of length 4."""
+    """Return one orthonormal DCT-II basis vector of length 4."""
     positions = torch.arange(BLOCK, dtype=torch.float64) + 0.5
     norm = math.sqrt((1 if frequency == 0 else 2) / BLOCK)
     return norm * torch.cos(math.pi * frequency * positions / BLOCK)

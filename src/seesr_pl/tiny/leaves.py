@@ -1,6 +1,6 @@
-"""Dead leaves: pictures of opaque shapes that hide each other, some of them textured, for training beside photographs.
+"""Dead leaves: images of opaque shapes that cover each other, some of them textured, for training beside photographs.
 
-Their edges and textures have the statistics of photographs (Lee, Mumford and Huang, 2001), and they are nobody's.
+Their edges and textures have the statistics of photographs (Lee, Mumford and Huang, 2001), and they need no license.
 """
 
 from collections.abc import Iterator
@@ -17,27 +17,27 @@ NUM_TEXTURES = 6
 
 
 def leaf_shards(folder: str | Path, *, count: int, weight: float = 1.0, seed: int = 0) -> ShardSource:
-    """The shards of `count` dead-leaves tiles in `folder`, without tags; drawn first if the folder does not exist."""
+    """Return the shards of `count` dead-leaves tiles in `folder`, without tags; draw them if it does not exist."""
     return tile_shards(folder, lambda: leaf_tiles(count, seed=seed), weight=weight)
 
 
 def leaf_tiles(count: int, *, seed: int = 0) -> Iterator[Tile]:
-    """Tiles that (seed, number) name."""
+    """Yield `count` tiles; each is a function of `seed` and its number."""
     for number in range(count):
         yield Tile(f"leaves-{number:05d}", dead_leaves(keyed.numpy_generator(seed, number, "leaves"), TILE), [])
 
 
 def dead_leaves(generator: np.random.Generator, side: int) -> np.ndarray:
-    """A picture RGB uint8 (side, side, 3): shapes of one palette, each plain or of one of a few textures."""
+    """Draw an image, RGB uint8 (side, side, 3): shapes of one palette, each plain or with one of a few textures."""
     size = 2 * side
     leaves = _leaves(generator, size)
     count = int(leaves.max()) + 1
-    colours, kinds = _palette(generator, count), generator.integers(0, NUM_TEXTURES, count)
+    colors, kinds = _palette(generator, count), generator.integers(0, NUM_TEXTURES, count)
     textures = np.stack([_texture(generator, size) for _ in range(NUM_TEXTURES)])
     amplitudes = np.exp(generator.normal(generator.uniform(0, 2.5), 1.0, NUM_TEXTURES))
     kind = kinds[leaves]
     relief = np.take_along_axis(textures, kind[None], axis=0)[0] * amplitudes[kind] + _shade(generator, size)
-    image = colours[leaves] + relief[..., None] * (1 + generator.normal(0, 0.1, 3))
+    image = colors[leaves] + relief[..., None] * (1 + generator.normal(0, 0.1, 3))
     image = cv2.resize(np.clip(image, 0, 255), (side, side), interpolation=cv2.INTER_AREA)
     if generator.random() < 0.4:
         image = cv2.GaussianBlur(image, (0, 0), _log_uniform(generator, 0.4, 2))
@@ -45,7 +45,7 @@ def dead_leaves(generator: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _leaves(generator: np.random.Generator, size: int) -> np.ndarray:
-    """The number of the leaf on top at each pixel (size, size); radii follow the power law of photographs."""
+    """Return the number of the leaf on top at each pixel (size, size); radii follow the power law of photographs."""
     count, smallest = int(_log_uniform(generator, 15, 400)), _log_uniform(generator, 4, 40)
     leaves = np.zeros((size, size), dtype=np.int32)
     for number in range(1, count):
@@ -68,7 +68,7 @@ def _palette(generator: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _texture(generator: np.random.Generator, size: int) -> np.ndarray:
-    """Noise (size, size) of unit deviation whose spectrum falls by a random power, along one direction or in all."""
+    """Draw noise (size, size) of unit deviation; its spectrum falls by a random power, in one direction or in all."""
     down, across = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
     angle = generator.uniform(0, np.pi)
     stretch = np.exp(generator.uniform(0, 2)) if generator.random() < 0.5 else 1.0
@@ -80,7 +80,7 @@ def _texture(generator: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _shade(generator: np.random.Generator, size: int) -> np.ndarray:
-    """Light that falls off along one direction."""
+    """Draw light (size, size) that falls off along one direction."""
     ramp, angle = np.arange(size) / size, generator.uniform(0, 2 * np.pi)
     return (np.cos(angle) * ramp[None] + np.sin(angle) * ramp[:, None]) * generator.normal(0, 30)
 

@@ -1,7 +1,7 @@
 """SeeSR's networks with an LQ skip, the departure that lets tiny networks learn in minutes.
 
-The UNet's output is a correction of the LQ latent. The latent travels as one more ControlNet residual, the first of
-the list, so guidance, tiles and `conditioning_scale` treat it as they treat the other residuals, and no loop knows it.
+The UNet's output is a correction of the LQ latent. The latent is passed as one more ControlNet residual, the first of
+the list, so guidance, tiles and `conditioning_scale` treat it as the other residuals, and the core needs no change.
 The ControlNet also starts from the LQ latent, and both networks see the noisy latent weighted by how much signal it
 has: at the first sampling step it is pure noise, which a network of this size takes long to learn to ignore.
 """
@@ -24,7 +24,7 @@ BETA_START, BETA_END = 0.00085, 0.05
 
 
 class LQSkipControlNet(SeeSRControlNet):
-    """Starts from the LQ picture's own latent, and returns it times `conditioning_scale` before the usual residuals."""
+    """Starts from the latent of the LQ image, and returns it times `conditioning_scale` before the usual residuals."""
 
     def forward(  # type: ignore[override]  # fewer arguments: the toy needs no more
         self,
@@ -37,7 +37,7 @@ class LQSkipControlNet(SeeSRControlNet):
         image_encoder_hidden_states: Tensor | None = None,
         return_dict: bool = True,
     ) -> ControlNetOutput | tuple[tuple[Tensor, ...], Tensor]:
-        """As `SeeSRControlNet`, with one residual more; `controlnet_cond` (b, 3, h, w) is 4 times the latent's size."""
+        """Run as `SeeSRControlNet`, with one more residual; `controlnet_cond` is 4 times as large as `sample`."""
         latent = lq_latent(controlnet_cond)
         residuals, middle = super().forward(
             latent + signal(timestep, like=sample) * (sample - latent),
@@ -66,7 +66,7 @@ class LQSkipUNet(SeeSRUNet):
         image_encoder_hidden_states: Tensor | None = None,
         return_dict: bool = True,
     ) -> UNet2DConditionOutput | tuple[Tensor, ...]:
-        """As `SeeSRUNet`; residuals, where given, are those of `LQSkipControlNet`."""
+        """Run as `SeeSRUNet`; residuals, if given, are those of `LQSkipControlNet`."""
         skip, *residuals = down_block_additional_residuals or (0,)
         (output,) = super().forward(
             signal(timestep, like=sample) * sample,
@@ -81,19 +81,19 @@ class LQSkipUNet(SeeSRUNet):
 
 
 def signal(timestep: Tensor | float | int, *, like: Tensor) -> Tensor:
-    """The share of signal in the variance of a latent at `timestep` (Ho et al., 2020, alpha-bar), (b or 1, 1, 1, 1)."""
+    """Return alpha-bar (Ho et al., 2020), the share of signal in the variance at `timestep`, (b or 1, 1, 1, 1)."""
     shares = torch.cumprod(1 - torch.linspace(BETA_START, BETA_END, 1000), dim=0).to(like)
     return shares[torch.as_tensor(timestep, device=like.device).long().reshape(-1)].reshape(-1, 1, 1, 1)
 
 
 def lq_latent(image: Tensor) -> Tensor:
-    """The latent of a picture (b, 3, h, w) in [0, 1], as `DCTAutoencoder` encodes and scales it."""
+    """Return the latents of images (b, 3, h, w) in [0, 1], as `DCTAutoencoder` encodes and scales it."""
     kernels = analysis_kernels().to(image)
     return SCALING_FACTOR * F.conv2d(2 * image - 1, kernels, stride=BLOCK)
 
 
 def tiny_unet(*, latent_channels: int, text_width: int) -> LQSkipUNet:
-    """A UNet of 4.5 M parameters (RCA 1.6 M), with random weights."""
+    """Return a UNet of 4.5 M parameters (RCA 1.6 M), with random weights."""
     return LQSkipUNet(
         in_channels=latent_channels,
         out_channels=latent_channels,
@@ -109,5 +109,5 @@ def tiny_unet(*, latent_channels: int, text_width: int) -> LQSkipUNet:
 
 
 def tiny_controlnet(unet: LQSkipUNet) -> LQSkipControlNet:
-    """A ControlNet that copies the encoder of `unet`; its stem has stride 4, as the latent has."""
+    """Return a ControlNet that copies the encoder of `unet`; its stem has stride 4, as the latent has."""
     return LQSkipControlNet.from_unet(unet, conditioning_embedding_out_channels=(8, 16, 48))

@@ -1,4 +1,4 @@
-"""Held-out photographs as a small benchmark: crops and what the degradation chain makes of them."""
+"""Held-out photographs as a small benchmark: crops, and the same crops degraded by the official chain."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from seesr_pl.evaluation.benchmark import SEVERITIES
 from seesr_pl.imaging.io import write_image
 from seesr_pl.tiny.photographs import Photograph
 
-# Another stream of chance than training's, whatever seed that has.
+# Keys these draws apart from those of training, whatever its seed.
 _PURPOSE = "photo_pairs"
 
 
@@ -35,7 +35,7 @@ def photo_pairs(
     debian_root: str | Path | None = None,
     seed: int = 0,
 ) -> Iterator[PhotoPair]:
-    """Crops of `crop_size` at places that (seed, photograph, number) name, each degraded by the official chain.
+    """Yield crops of `crop_size` at places keyed by (seed, photograph, number), each degraded by the official chain.
 
     As in official training the reference is the sharpened crop. A photograph smaller than a crop is enlarged to it.
     """
@@ -52,7 +52,7 @@ def photo_pairs(
 
 
 def write_pairs(folder: str | Path, pairs: Iterator[PhotoPair]) -> int:
-    """Write `pairs` as `benchmark=folder` reads them, PNG in `lq` and `hq`, and severities; returns their number."""
+    """Write `pairs` as `benchmark=folder` reads them, PNG in `lq` and `hq`, and severities; return their number."""
     severities = {}
     for pair in pairs:
         for kind, image in (("hq", pair.hq), ("lq", pair.lq)):

@@ -22,10 +22,10 @@ Box = tuple[float, float, float, float]
 
 
 class Photograph(NamedTuple):
-    """One photograph: where it is, whose it is, and the boxes (left, top, right, bottom, in [0, 1]) of what it shows.
+    """One photograph: its file, author and licence, and the boxes (left, top, right, bottom, in [0, 1]) of its tags.
 
-    Of `train`, Debian's made what the package ships and pip's train the demo; `choice` picked settings; `held-out` was
-    seen by none of these.
+    Splits: of `train`, Debian's trained the shipped weights and pip's train the demo; settings were chosen on `choice`;
+    `held-out` was used for neither.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Photograph(NamedTuple):
     regions: Mapping[str, Sequence[Box]]
 
     def read(self, debian_root: str | Path | None = None) -> np.ndarray:
-        """The picture, RGB uint8 (h, w, 3), shrunk to at most 1024 pixels a side.
+        """Read it as RGB uint8 (h, w, 3), shrunk to at most 1024 pixels a side.
 
         Raises ValueError where the package is not installed; `debian_root` is where Debian's packages are unpacked.
         """
@@ -47,7 +47,7 @@ class Photograph(NamedTuple):
         return _shrunk(read_rgb(path))
 
     def missing_files(self, debian_root: str | Path | None = None) -> list[MissingFile]:
-        """The package that holds this photograph, where it is not installed."""
+        """Return the package of this photograph, if it is not installed."""
         if self.package == PIP_PACKAGE:
             present, fix = importlib.util.find_spec("skimage") is not None, "pip install 'seesr-pl[demo]'"
         else:
@@ -64,7 +64,7 @@ class Photograph(NamedTuple):
 
 
 def photographs(splits: Sequence[Split], *, source: Source = "all") -> list[Photograph]:
-    """The photographs of `splits` that pip packages ship, or Debian's, or all."""
+    """Return the photographs of `splits` that pip packages ship, or Debian's, or all."""
     found = [photo for photo in _manifest() if photo.split in splits]
     return [photo for photo in found if source in ("all", "pip" if photo.package == PIP_PACKAGE else "debian")]
 

@@ -1,6 +1,6 @@
 """The tiny stack: every network of SeeSR as its real class at a size that two CPU cores can train in minutes.
 
-It departs from the paper in five ways, all of them here and in the modules beside: a fixed latent of factor 4
+It departs from the paper in five ways, all of them in this module and its siblings: a fixed latent of factor 4
 (`latent`), an LQ skip (`networks`), prediction of the clean latent instead of the noise, a noise schedule
 that rises fast, and RCA that starts as the identity.
 """
@@ -51,14 +51,16 @@ def tiny_stack(
     lora_rank: int | None = None,
     seed: int = 0,
 ) -> SeeSRStack:
-    """The whole stack in eval mode, equal for equal arguments.
+    """Return the whole stack in eval mode, equal for equal arguments.
 
     Args:
-        weights: `shipped` has the prior and the RAM of the package, and RCA that starts as the identity; `random` has
-            learned nothing; `skip` is random with a last layer of zeros, so that the LQ latent passes unchanged.
-        dape: a DAPE as `seesr convert dape` writes it, for the representation.
-        lora_rank: adds to RAM a LoRA without effect, a DAPE before its first step; not with `dape`.
-        seed: of everything that is random.
+        weights: "shipped" is the prior and the RAM of the package, with RCA that starts as the identity; "random" is
+            untrained; "skip" is random with a last layer of zeros, so that the LQ latent passes unchanged.
+        dape: a DAPE file as `seesr convert dape` writes it, for the representation.
+        lora_rank: of an untrained LoRA, without effect, that is added to RAM; not with `dape`.
+        seed: of all random weights.
+
+    Raises ValueError for `lora_rank` with `dape`.
     """
     if dape is not None and lora_rank is not None:
         raise ValueError(f"lora_rank={lora_rank} must not be given with dape={dape}: the file says its own rank")
@@ -99,9 +101,9 @@ tiny_stack.missing_files = _missing_files  # type: ignore[attr-defined]  # a fun
 def tiny_ram(
     *, weights: Literal["shipped", "random", "skip"] = "random", tags: Sequence[str] = TAGS, seed: int = 0
 ) -> RAM:
-    """A RAM for 96x96 pixels, with a representation of 37 tokens (b, 37, 512); `weights` and `seed` as above.
+    """Return a RAM for 96x96 pixels, with a representation of 37 tokens (b, 37, 512); `weights` as in `tiny_stack`.
 
-    The shipped one knows its own tags, which are some of `TAGS`.
+    The shipped one ignores `tags`: it knows some of `TAGS`.
     """
     if weights == "shipped":
         return shipped_ram()
@@ -112,9 +114,9 @@ def tiny_ram(
 
 
 def tiny_scheduler() -> DDPMScheduler:
-    """A scheduler for a network that predicts the clean latent and samples in very few steps, the first at t=999.
+    """Return a scheduler for a network that predicts the clean latent and samples in few steps, the first at t=999.
 
-    Its noise rises much faster than Stable Diffusion's: most of the training is then spent where sampling starts.
+    Its noise rises much faster than Stable Diffusion's, so that most training steps are near the start of sampling.
     """
     return DDPMScheduler(
         beta_start=BETA_START,

@@ -15,12 +15,12 @@ _END = "</w>"
 
 
 def word_tokenizer(words: Sequence[str], *, max_length: int = MAX_LENGTH) -> CLIPTokenizer:
-    """A `CLIPTokenizer` that knows each of `words` as one token and spells out every other word in bytes."""
+    """Return a `CLIPTokenizer` that knows each of `words` as one token and spells out every other word in bytes."""
     return byte_tokenizer(byte_pair_merges(words), max_length=max_length)
 
 
 def byte_pair_merges(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Merge rules, in order of rank, after which each of `words` (lower-case letters) is a single token.
+    """Return merge rules, in order of rank, after which each of `words` (lower-case letters) is a single token.
 
     Each rule is applied to all words before the next one is chosen, as byte-pair encoding itself does.
     """
@@ -34,7 +34,7 @@ def byte_pair_merges(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def tiny_text_encoder(tokenizer: CLIPTokenizer, *, width: int = 32, num_layers: int = 2) -> CLIPTextModel:
-    """A `CLIPTextModel` with random weights for the vocabulary of `tokenizer`."""
+    """Return a `CLIPTextModel` with random weights for the vocabulary of `tokenizer`."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,

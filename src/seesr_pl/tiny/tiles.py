@@ -36,10 +36,10 @@ def photo_shards(
     versions: int = 1,
     weight: float = 1.0,
 ) -> ShardSource:
-    """The shards of tiles in `folder`, made from the photographs first if the folder does not exist.
+    """Return the shards of tiles in `folder`; make them from the photographs if the folder does not exist.
 
-    They are the photographs of pip packages, or with `debian_root` those of Debian's; of `versions` tiles at each
-    place all but the first have other colours.
+    The photographs are those of pip packages, or with `debian_root` those of Debian's. Of the `versions` tiles at each
+    place all but the first have other colors. `weight` is the source's in the stream.
     """
 
     def made() -> Iterator[Tile]:
@@ -52,7 +52,7 @@ def photo_shards(
 def _missing_files(
     folder: str, splits: Sequence[Split] = ("train",), debian_root: str | None = None
 ) -> list[MissingFile]:
-    """The photographs that `photo_shards` would have to read and cannot."""
+    """Return the packages of photographs that `photo_shards` needs and that are not installed."""
     if Path(folder).is_dir():
         return []
     photos = photographs(splits, source=_source(debian_root))
@@ -63,7 +63,7 @@ photo_shards.missing_files = _missing_files  # type: ignore[attr-defined]  # a f
 
 
 def tile_shards(folder: str | Path, made: Callable[[], Iterable[Tile]], *, weight: float = 1.0) -> ShardSource:
-    """The shards of tiles in `folder`, written from what `made` gives if the folder does not exist.
+    """Return the shards of tiles in `folder`; write those that `made` yields if the folder does not exist.
 
     Processes that start together each write them; the first one's are kept.
     """
@@ -89,18 +89,18 @@ def write_tiles(folder: Path, found: Iterable[Tile]) -> None:
 
 
 def tiles(photo: Photograph, image: np.ndarray, *, versions: int = 1) -> Iterator[Tile]:
-    """The tiles of a photograph and of its half: every 96 pixels, and flush with the far edges.
+    """Yield the tiles of a photograph and of its half: every 96 pixels, and flush with the far edges.
 
-    From the second version on, a tile has colours that its key draws, and the appearance tags of these.
+    From the second version on, a tile has random colors keyed by its name, and the appearance tags of these.
     """
     for halvings in range(2):
-        picture = image
+        scaled = image
         for _ in range(halvings):
-            picture = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        height, width = picture.shape[:2]
+            scaled = cv2.resize(scaled, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        height, width = scaled.shape[:2]
         places = [(top, left) for top in starts(height) for left in starts(width)]
         for top, left in places:
-            cut = np.ascontiguousarray(picture[top : top + TILE, left : left + TILE])
+            cut = np.ascontiguousarray(scaled[top : top + TILE, left : left + TILE])
             box = (left / width, top / height, (left + TILE) / width, (top + TILE) / height)
             regions = region_tags(photo.regions, box)
             for version in range(versions):
@@ -110,7 +110,7 @@ def tiles(photo: Photograph, image: np.ndarray, *, versions: int = 1) -> Iterato
 
 
 def other_colours(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """An RGB uint8 picture at another saturation, white balance and brightness; structure stays."""
+    """Return an RGB uint8 image at another saturation, white balance and brightness; structure stays."""
     pixels = image.astype(np.float32)
     gray = (pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32))[..., None]
     pixels = gray + generator.uniform(0, 1.4) * (pixels - gray)
@@ -119,7 +119,7 @@ def other_colours(image: np.ndarray, generator: np.random.Generator) -> np.ndarr
 
 
 def starts(length: int, *, stride: int = 96) -> list[int]:
-    """Where tiles begin along a side of `length` pixels; none where it is shorter than a tile."""
+    """Return where tiles begin along a side of `length` pixels; nowhere if it is shorter than a tile."""
     last = length - TILE
     return sorted({*range(0, last + 1, stride), last}) if last >= 0 else []
 

@@ -1,4 +1,4 @@
-"""How the tiny stack learns: its RAM from tagged tiles, its prior from photographs, and SeeSR in minutes on top."""
+"""Training of the tiny stack's shipped weights: its RAM on tagged tiles, and its prior on photographs."""
 
 import functools
 from typing import Any
@@ -17,19 +17,20 @@ from seesr_pl.training.seesr import SeeSRDiffusion, mean_squared_error
 from seesr_pl.types import Batch
 
 _TIED = ("conv_in", "time_embedding", "down_blocks", "mid_block")
-# The squared error of a latent below which a picture counts as restored.
+# Squared error of a latent below which an image counts as restored.
 _CALM = 1e-3
 _TIED_NAMES = tuple(f"controlnet.{part}." for part in _TIED)
 
 
 class TinyTagging(LightningModule):
-    """Supervised training of a whole RAM on the tags that its batches carry; those that it does not know are left out.
+    """Supervised training of a whole RAM on the tags of its batches; tags that it does not know are ignored.
 
     Args:
-        ram: trains with its dropout and stochastic depth.
-        learning_rate: falls to zero along half a cosine over `decay_steps` optimizer steps.
-        warmup_steps: over which it rises first.
-        weight_decay: AdamW's.
+        ram: trained with its dropout and stochastic depth.
+        decay_steps: optimizer steps over which the learning rate falls to zero along half a cosine.
+        learning_rate: its largest value.
+        warmup_steps: optimizer steps over which the learning rate rises first.
+        weight_decay: of AdamW.
     """
 
     def __init__(
@@ -49,45 +50,45 @@ class TinyTagging(LightningModule):
         self.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Binary cross entropy over all tags of the HQ tiles."""
+        """Return and log the loss of the HQ tiles."""
         loss = self.loss(batch)
         self.log("train/loss", loss, batch_size=len(batch["key"]))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The same on photographs that do not train."""
+        """Log the loss of photographs that are not trained on."""
         self.log("val/loss", self.loss(batch), batch_size=len(batch["key"]))
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
-        """Binary cross entropy between RAM's tags of the HQ tile and the batch's."""
+        """Return the binary cross entropy of RAM's logits for the HQ tiles, over all tags, against the batch's tags."""
         logits = self.ram.see(to_float(batch["hq"])).logits
         return F.binary_cross_entropy_with_logits(logits, self.targets(batch["tags"]).to(logits))
 
     def targets(self, lines: list[str]) -> Float[Tensor, "b k"]:
-        """One for each tag of a line "a, b" that RAM knows, zero for the rest."""
+        """Return, for each line "a, b", one for its tags that RAM knows and zero for the rest."""
         targets = torch.zeros(len(lines), len(self._positions))
         for row, line in zip(targets, lines, strict=True):
             row[[self._positions[tag] for tag in line.split(", ") if tag in self._positions]] = 1
         return targets
 
     def configure_optimizers(self) -> Any:
-        """AdamW over everything."""
+        """Return AdamW over all parameters, and its schedule, which counts optimizer steps."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         scheduler = schedule(optimizer, warmup_steps=self.warmup_steps, decay_steps=self.decay_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 def in_decibels(prediction: Float[Tensor, "b c h w"], target: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
-    """About the logarithm of each sample's error: a decibel counts the same in a calm image as in a busy one."""
+    """Return about the logarithm of each sample's error: a decibel counts the same in smooth and in busy images."""
     return torch.log1p(mean_squared_error(prediction, target) / _CALM)
 
 
 class TinyPrior(SeeSRDiffusion):
-    """`SeeSRDiffusion` with `in_decibels`, without RCA, with the tags of the shards, in which the whole UNet trains.
+    """`SeeSRDiffusion` in which the whole UNet trains: loss `in_decibels`, no RCA, tags of the shards.
 
-    The ControlNet's encoder is the UNet's own, not a copy, and its stem stays without effect. So the encoder learns to
-    read the LQ latent, and a ControlNet that is copied from the finished UNet, as SeeSR's is, only has to learn to
-    pass on what it sees. The UNet and the text encoder are what is kept. Arguments as there.
+    The ControlNet's encoder is the UNet's own, not a copy, and its stem has no effect. So the encoder learns to read
+    the LQ latent, and a ControlNet that is later copied from this UNet, as SeeSR's is, only has to learn to pass its
+    features on. UNet and text encoder are kept as the prior. Arguments are those of `SeeSRDiffusion`.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class TinyPrior(SeeSRDiffusion):
         self.controlnet.controlnet_cond_embedding.requires_grad_(False)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """As there; the encoder is kept once, under the UNet's names."""
+        """Load as `SeeSRDiffusion` does; the shared encoder is stored once, under the UNet's names."""
         super().on_load_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
         for name in state:

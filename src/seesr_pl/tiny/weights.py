@@ -16,7 +16,7 @@ _ASSETS = files("seesr_pl.tiny") / "assets"
 
 
 def load_prior(unet: SeeSRUNet, text_encoder: nn.Module) -> None:
-    """Copy the shipped prior into both networks; the UNet's RCA, which the prior has not, stays as it is."""
+    """Copy the shipped prior into both networks; the prior holds no RCA, so the UNet's RCA stays as it is."""
     with as_file(_ASSETS / PRIOR) as path:
         state = load_file(path)
     for name, network in (("unet", unet), ("text_encoder", text_encoder)):
@@ -24,7 +24,7 @@ def load_prior(unet: SeeSRUNet, text_encoder: nn.Module) -> None:
 
 
 def save_prior(unet: SeeSRUNet, text_encoder: nn.Module, path: str | Path) -> None:
-    """Write what `load_prior` reads."""
+    """Write the file that `load_prior` reads, in float16."""
     networks = (("unet", unet), ("text_encoder", text_encoder))
     state = {
         f"{name}.{key}": tensor.half().contiguous() for name, net in networks for key, tensor in _kept(net).items()
@@ -33,13 +33,13 @@ def save_prior(unet: SeeSRUNet, text_encoder: nn.Module, path: str | Path) -> No
 
 
 def shipped_ram() -> RAM:
-    """The RAM that was trained on tagged tiles of photographs, in float32 and eval mode, without a LoRA."""
+    """Return the RAM that was trained on tagged tiles of photographs, in float32 and eval mode, without a LoRA."""
     with as_file(_ASSETS / RAM_FOLDER) as folder:
         return RAM.from_pretrained(folder)
 
 
 def save_ram(ram: RAM, folder: str | Path) -> None:
-    """Write the folder that `shipped_ram` reads."""
+    """Write the folder that `shipped_ram` reads, in float16; `ram` itself is cast too."""
     ram.half().save_pretrained(folder)
 
 
