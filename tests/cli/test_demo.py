@@ -9,8 +9,7 @@ pytest.importorskip("gradio", reason="the extra [demo] is not installed")
 
 
 def test_the_page_looks_and_restores():
-    from seesr_pl.cli.demo_page import _look, _restore, page
-
+    from seesr_pl.cli.page import _look, _restore, page
     from seesr_pl.sampling.pipeline import SeeSRPipeline
 
     pipeline = SeeSRPipeline(*small_stack())
