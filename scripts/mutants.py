@@ -185,6 +185,7 @@ class Workshop:
         self.count += 1
         folder = self.folder / f"{self.count:04d}"
         shutil.copytree(ROOT / "src", folder / "src")
+        (folder / "conf").symlink_to(ROOT / "conf")  # the check of configs looks for it beside `src`
         if trial.file is not None:
             (folder / "src" / trial.file).write_text(trial.text)
         process = multiprocessing.get_context("fork").Process(target=_child, args=(folder, trial.tests))
@@ -244,7 +245,7 @@ def _child(folder: Path, tests: Sequence[str]) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (src, os.environ.get("PYTHONPATH"))))
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(folder / "hypothesis")
     os.chdir(ROOT)
-    sys.path.insert(0, src)
+    sys.path[:0] = [src, str(ROOT)]  # as `python -m pytest` has it: processes that tests spawn import them from it
     import pytest
 
     import seesr_pl

@@ -123,6 +123,12 @@ def test_a_run_has_the_weights_of_its_checkpoint(run):
     assert torch.equal(load_module(folder).state_dict()[name], checkpoint["state_dict"][name])
 
 
+def test_half_precision_is_that_of_all_networks_but_ram(run):
+    pipeline = load_pipeline(run(), dtype="bfloat16")
+    halved = {getattr(pipeline, part).dtype for part in ("vae", "text_encoder", "unet", "controlnet")}
+    assert (halved, pipeline.ram.dtype) == ({torch.bfloat16}, torch.float32)
+
+
 def test_a_run_without_a_progress_bar_leaves_its_files_where_they_are_looked_for(tmp_path):
     with ShardWriter(tmp_path / "shards") as writer:
         for number in range(2):

@@ -28,6 +28,8 @@ TOLD = {
     "num_inference_steps": ("--steps", 3),
     "guidance_scale": ("--guidance", 4.0),
     "scheduler": ("--scheduler", "ddim"),
+    "conditioning_scale": ("--conditioning-scale", 0.5),
+    "guidance_fraction": ("--guidance-fraction", 0.5),
     "start_from": ("--start-from", "noise"),
     "color_fix": ("--color-fix", "wavelet"),
     "recipe": ("--recipe", "official"),
@@ -93,6 +95,12 @@ def test_the_networks_may_be_in_half_precision(saved, lq, tmp_path):
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     return write_published(tmp_path_factory.mktemp("published"), tagger=official.ram(dape=True))
+
+
+def test_published_weights_may_be_in_half_precision(published, lq, tmp_path):
+    words = ["--base", published.base, "--seesr", published.seesr, "--ram", published.ram]
+    run(lq, *words, "--out", tmp_path / "out", *QUICK, "--dtype", "bfloat16")
+    assert json.loads((tmp_path / "out" / "lq.json").read_text())["settings"]["dtype"] == "torch.bfloat16"
 
 
 SAMPLERS = {

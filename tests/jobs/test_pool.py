@@ -1,6 +1,8 @@
 """Jobs on several devices: all done once, progress adds up, and a failure ends the rest."""
 
 import functools
+import os
+import time
 
 import pytest
 
@@ -34,6 +36,44 @@ def test_what_a_job_raises_ends_the_run(devices):
     with pytest.raises(OSError, match="job 3 failed"):
         done.extend(pool.run(range(200), functools.partial(worker, 3), devices=devices, advance=lambda amount: None))
     assert len(done) < 200
+
+
+def slow_worker(folder, device):
+    return functools.partial(note, folder)
+
+
+def note(folder, job, advance):
+    """Leaves a file for each job; the first one fails."""
+    if job == 0:
+        raise OSError("job 0 failed")
+    time.sleep(0.02)
+    (folder / str(job)).touch()
+
+
+def test_jobs_that_have_not_begun_are_dropped_after_a_failure(tmp_path):
+    make = functools.partial(slow_worker, tmp_path)
+    with pytest.raises(OSError, match="job 0 failed"):
+        list(pool.run(range(300), make, devices=["cpu", "cpu"], advance=lambda amount: None))
+    assert len(list(tmp_path.iterdir())) < 200
+
+
+def device_of(device):
+    return functools.partial(meet, device)
+
+
+def meet(device, meeting, advance):
+    """Waits until as many jobs have begun as there are devices, so that no process does two; returns the device."""
+    (meeting / str(os.getpid())).touch()
+    deadline = time.monotonic() + 60
+    while len(list(meeting.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return device
+
+
+def test_each_process_works_on_a_device_of_its_own(tmp_path):
+    devices = ["one", "two"]
+    found = pool.run([tmp_path, tmp_path], device_of, devices=devices, advance=lambda amount: None)
+    assert sorted(found) == devices
 
 
 def test_devices_are_named_checked_and_repeated():

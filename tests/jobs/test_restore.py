@@ -71,6 +71,30 @@ def test_what_other_weights_made_is_not_kept(state, pipeline, part):
             parameter.copy_(before)
 
 
+def test_what_another_image_made_is_not_kept(state, tmp_path):
+    Image.new("RGB", (16, 12), "red").save(tmp_path / "lq.png")
+    assert state() == "restored"
+
+
+@pytest.fixture
+def ablated(pipeline):
+    """The pipeline with the representation of plain RAM."""
+    pipeline.register_to_config(representation="ram")
+    yield pipeline
+    pipeline.register_to_config(representation="dape")
+
+
+def test_what_another_ablation_made_is_not_kept(state, ablated):
+    assert state() == "restored"
+    assert state() == "kept"
+
+
+def test_without_a_sampler_the_pipelines_own_settings_hold():
+    own = SeeSRPipeline(*small_stack(), sampler={"tile": 40})
+    assert Restorer(own, RestorerSettings(lambda device: own, None, SETTINGS)).sampling.tile == 40
+    assert Restorer(own, RestorerSettings(lambda device: own, "official", SETTINGS)).sampling.tile == 96
+
+
 def test_a_prompter_says_the_tags(state, tmp_path):
     assert '"tags": ""' not in (tmp_path / "restored.json").read_text()
     assert state(prompter="none") == "restored"

@@ -212,6 +212,39 @@ def rates(**settings):
     return found
 
 
+def test_a_factor_of_the_learning_rate_holds_for_the_part_that_it_names():
+    module = tiny_module(learning_rate=2.0, learning_rate_factors={"controlnet.mid_block": 5.0, "controlnet.conv": 3.0})
+    named = dict(module.named_parameters())
+    rates = {id(p): group["lr"] for group in module.parameter_groups() for p in group["params"]}
+    assert len(rates) == sum(parameter.requires_grad for parameter in named.values())
+    assert rates[id(named["controlnet.mid_block.resnets.0.conv1.weight"])] == 10.0
+    assert rates[id(named["controlnet.conv_in.weight"])] == 2.0  # `conv` is no part, only how the name begins
+
+
+def test_a_loss_of_the_users_is_the_one_that_is_trained_on(batch):
+    def weighted(prediction, target):
+        return 3 * (prediction - target).abs().mean(dim=(1, 2, 3))
+
+    seen = []
+    module = tiny_module(loss=lambda *given: seen.append(given) or weighted(*given))
+    losses, _ = losses_of(module, batch)
+    torch.testing.assert_close(losses, weighted(*seen[0]).detach())
+
+
+def test_a_validation_logs_the_loss_of_its_own_images(monkeypatch):
+    module, logged = tiny_module(), []
+    monkeypatch.setattr(module, "log", lambda name, value: logged.append(float(value)))
+    module.eval()
+    for number in (3, 5):
+        with torch.no_grad():
+            module.validation_step(random_batch([number]), 0)
+        module.on_validation_epoch_end()
+    with torch.no_grad():
+        expected = [losses_of(module, random_batch([number]))[0].item() for number in (3, 5)]
+    assert logged == pytest.approx(expected)
+    assert expected[0] != pytest.approx(expected[1])
+
+
 def test_the_defaults_of_the_optimizer_are_the_papers(module):
     optimizer = module.configure_optimizers()["optimizer"]
     settings = {name: optimizer.defaults[name] for name in ("lr", "betas", "eps", "weight_decay")}

@@ -48,7 +48,6 @@ def run(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-        advance(done.value - told)
 
 
 def devices_for(names: str, *, num_processes: int = 1) -> list[str]:
