@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from seesr_pl.training.restoration import ValidationImages, restore
 from seesr_runs import random_batch, tiny_module
 
 from seesr_pl.evaluation.metrics import psnr_y
-from seesr_pl.training.restoration import ValidationImages, restore
 
 SAMPLER = {"num_inference_steps": 2, "guidance_scale": 1.0, "color_fix": "none"}
 
