@@ -1,7 +1,5 @@
 """The whole pipeline, on the small stack."""
 
-import json
-
 import numpy as np
 import official
 import pytest
@@ -52,19 +50,6 @@ def test_it_is_a_diffusers_pipeline(pipeline):
 
 def test_a_saved_pipeline_restores_the_same_pixels(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
-    again = SeeSRPipeline.from_pretrained(tmp_path)
-    again.set_progress_bar_config(disable=True)
-    first, second = (pixels(pipe(picture(16, 16), generator=generator(), **QUICK)) for pipe in (pipeline, again))
-    np.testing.assert_array_equal(first, second)
-
-
-def test_a_pipeline_that_an_earlier_version_saved_restores_the_same_pixels(pipeline, tmp_path):
-    pipeline.save_pretrained(tmp_path)
-    index = json.loads((tmp_path / "model_index.json").read_text())
-    parts = {name: value for name, value in index.items() if isinstance(value, list)}
-    parts |= {name: ["seesr_pl.models.tiny_networks", parts[name][1]] for name in ("unet", "controlnet")}
-    parts["vae"] = ["seesr_pl.models.tiny_latent", parts["vae"][1]]
-    (tmp_path / "model_index.json").write_text(json.dumps(parts | {"_class_name": "RunPipeline"}))
     again = SeeSRPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
     first, second = (pixels(pipe(picture(16, 16), generator=generator(), **QUICK)) for pipe in (pipeline, again))
