@@ -213,7 +213,7 @@ def rates(**settings):
 
 
 def test_a_factor_of_the_learning_rate_holds_for_the_part_that_it_names():
-    module = tiny_module(learning_rate=2.0, learning_rate_factors={"controlnet.mid_block": 5.0, "controlnet.conv": 3.0})
+    module = small_module(learning_rate=2.0, learning_rate_factors={"controlnet.mid_block": 5.0, "controlnet.conv": 3.0})
     named = dict(module.named_parameters())
     rates = {id(p): group["lr"] for group in module.parameter_groups() for p in group["params"]}
     assert len(rates) == sum(parameter.requires_grad for parameter in named.values())
@@ -226,13 +226,13 @@ def test_a_loss_of_the_users_is_the_one_that_is_trained_on(batch):
         return 3 * (prediction - target).abs().mean(dim=(1, 2, 3))
 
     seen = []
-    module = tiny_module(loss=lambda *given: seen.append(given) or weighted(*given))
+    module = small_module(loss=lambda *given: seen.append(given) or weighted(*given))
     losses, _ = losses_of(module, batch)
     torch.testing.assert_close(losses, weighted(*seen[0]).detach())
 
 
 def test_a_validation_logs_the_loss_of_its_own_images(monkeypatch):
-    module, logged = tiny_module(), []
+    module, logged = small_module(), []
     monkeypatch.setattr(module, "log", lambda name, value: logged.append(float(value)))
     module.eval()
     for number in (3, 5):

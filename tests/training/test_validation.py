@@ -4,17 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from seesr_pl.training.restoration import ValidationImages, restore
-from seesr_runs import random_batch, tiny_module
+from seesr_runs import random_batch, small_module
 
 from seesr_pl.evaluation.metrics import psnr_y
+from seesr_pl.training.validation import ValidationImages, restore
 
 SAMPLER = {"num_inference_steps": 2, "guidance_scale": 1.0, "color_fix": "none"}
 
 
 @pytest.fixture(scope="module")
 def module():
-    return tiny_module(tags="none").eval()
+    return small_module(tags="none").eval()
 
 
 def repeated(sample_ids):
