@@ -14,7 +14,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from typer.testing import CliRunner
 
 from seesr_pl.cli.restore import restore
-from seesr_pl.imaging.io import read_picture, read_rgb
+from seesr_pl.imaging.io import read_decoded, read_rgb
 from seesr_pl.jobs import restore as files
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 
@@ -118,7 +118,7 @@ def test_transparency_and_profile_are_kept(run, tmp_path):
     levels[:8, :, 3] = 255
     Image.fromarray(levels).save(tmp_path / "a.png", icc_profile=b"profile")
     run(tmp_path / "a.png", "--out", tmp_path / "out", "--format", "webp")
-    picture = read_picture(tmp_path / "out" / "a.webp")
+    picture = read_decoded(tmp_path / "out" / "a.webp")
     assert picture.icc_profile == b"profile"
     assert picture.alpha.shape == (64, 64)
     assert picture.alpha[0, 0] == 255
@@ -200,8 +200,8 @@ def test_a_full_disk_stops_the_run_and_leaves_whole_files(run, tmp_path, monkeyp
         written.append(path)
         return write(path, picture)
 
-    write = files.write_picture
-    monkeypatch.setattr(files, "write_picture", full)
+    write = files.write_decoded
+    monkeypatch.setattr(files, "write_decoded", full)
     result = run(tmp_path / "a.png", tmp_path / "b.png", "--out", tmp_path / "out")
     assert "1 restored, 0 kept, 0 failed, all of them complete" in str(result.exception)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.json", "a.png"]

@@ -146,7 +146,7 @@ def test_scanning_says_which_members_no_sample_holds(tmp_path, encoded):
     reasons = {str(name): reason for name, reason in left_out}
     assert set(reasons) == {"b.v2.png", "c.png", ".e.png", "d.txt", "g.png", "h.jpg"}
     assert "its extension is v2.png" in reasons["b.v2.png"]
-    assert "must be neighbours" in reasons["d.txt"]
+    assert "must be neighbors" in reasons["d.txt"]
     assert "begins with a dot" in reasons[".e.png"]
     assert "key and extension too" in reasons["c.png"]
     assert all("a link to a.png" in reasons[name] for name in ("g.png", "h.jpg"))

@@ -1,4 +1,4 @@
-"""Picture files in and out."""
+"""Image files in and out."""
 
 from io import BytesIO
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from seesr_pl.imaging import io
-from seesr_pl.imaging.io import Picture, read_picture, read_rgb, write_image, write_picture
+from seesr_pl.imaging.io import DecodedImage, read_decoded, read_rgb, write_decoded, write_image
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -54,8 +54,8 @@ def test_transparency_lies_over_white_and_is_kept_apart(rgb):
     alpha = np.full((5, 7), 0, dtype=np.uint8)
     data = encoded(Image.fromarray(np.dstack([rgb, alpha])))
     assert (read_rgb(data) == 255).all()
-    np.testing.assert_array_equal(read_picture(data).rgb, rgb)
-    np.testing.assert_array_equal(read_picture(data).alpha, alpha)
+    np.testing.assert_array_equal(read_decoded(data).rgb, rgb)
+    np.testing.assert_array_equal(read_decoded(data).alpha, alpha)
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr", "LA"])
@@ -69,8 +69,8 @@ def test_other_modes_become_rgb(mode, rgb):
 
 def test_profile_and_transparency_survive_a_round_trip(tmp_path, rgb):
     alpha = np.arange(35, dtype=np.uint8).reshape(5, 7)
-    write_picture(tmp_path / "a.png", Picture(rgb, alpha, b"profile"))
-    back = read_picture(tmp_path / "a.png")
+    write_decoded(tmp_path / "a.png", DecodedImage(rgb, alpha, b"profile"))
+    back = read_decoded(tmp_path / "a.png")
     np.testing.assert_array_equal(back.alpha, alpha)
     assert back.icc_profile == b"profile"
 
@@ -85,7 +85,7 @@ def test_half_transparency_is_rounded_to_the_nearest_level():
 def test_a_profile_is_kept_only_where_the_colours_are(mode, kept):
     form = "JPEG" if mode == "CMYK" else "PNG"
     data = encoded(Image.new("RGB", (4, 4), (9, 9, 9)).convert(mode), form, icc_profile=b"profile")
-    assert read_picture(data).icc_profile == kept
+    assert read_decoded(data).icc_profile == kept
 
 
 def test_a_camera_image_with_a_preview_is_read_as_the_image(rgb):
@@ -106,7 +106,7 @@ def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded(monkeypa
 
 def test_jpeg_is_written_at_quality_95_unless_another_is_asked(tmp_path, rgb):
     write_image(tmp_path / "a.jpg", rgb)
-    write_picture(tmp_path / "b.jpg", Picture(rgb), quality=60)
+    write_decoded(tmp_path / "b.jpg", DecodedImage(rgb), quality=60)
     for name, quality in (("a", 95), ("b", 60)):
         expected = Image.open(BytesIO(encoded(Image.fromarray(rgb), "JPEG", quality=quality)))
         with Image.open(tmp_path / f"{name}.jpg") as found:
@@ -114,8 +114,8 @@ def test_jpeg_is_written_at_quality_95_unless_another_is_asked(tmp_path, rgb):
 
 
 def test_jpeg_drops_transparency(tmp_path, rgb):
-    write_picture(tmp_path / "a.jpg", Picture(rgb, np.zeros((5, 7), np.uint8)))
-    assert read_picture(tmp_path / "a.jpg").alpha is None
+    write_decoded(tmp_path / "a.jpg", DecodedImage(rgb, np.zeros((5, 7), np.uint8)))
+    assert read_decoded(tmp_path / "a.jpg").alpha is None
 
 
 def test_text_is_refused_by_name(tmp_path):
@@ -134,7 +134,7 @@ def test_a_truncated_file_is_refused(form):
 
 def test_an_animation_is_refused(rgb):
     frames = [Image.fromarray(rgb), Image.fromarray(255 - rgb)]
-    with pytest.raises(ValueError, match="2 pictures"):
+    with pytest.raises(ValueError, match="2 images"):
         read_rgb(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
 
 
@@ -160,5 +160,5 @@ def test_an_unknown_ending_names_the_known_ones(tmp_path, rgb):
 
 def test_a_file_without_its_dimensions_is_a_value_error():
     empty_directory = b"II*\x00\x08\x00\x00\x00" + b"\x00" * 6
-    with pytest.raises(ValueError, match="the picture"):
+    with pytest.raises(ValueError, match="the image"):
         read_rgb(empty_directory)

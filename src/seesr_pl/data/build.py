@@ -1,4 +1,4 @@
-"""Turn folders and archives of images into shards; after a kill the same build continues where it was."""
+"""Build shards from folders and archives of images; a build that was killed continues where it stopped."""
 
 import json
 import os
@@ -22,7 +22,7 @@ _NO_LIMIT = 2**62
 
 
 class BuildProgress(NamedTuple):
-    """How far a build is: bytes of the inputs done, of how many, and images taken and left out."""
+    """How far a build is: bytes of the inputs read so far and in all, images written, inputs left out."""
 
     bytes_passed: int
     bytes_total: int
@@ -32,7 +32,7 @@ class BuildProgress(NamedTuple):
 
 @dataclass
 class _Tally:
-    """What is done so far; `open_skipped` and `open_seen` belong to the shard that is being written."""
+    """Counts of what is done; `open_skipped` and `open_seen` belong to the shard that is being written."""
 
     inputs: int = 0
     images: int = 0
@@ -53,12 +53,13 @@ def build_shards(
     num_workers: int = 4,
     on_progress: Callable[[BuildProgress], None] | None = None,
 ) -> dict[str, Any]:
-    """Write shards of the images in `sources` (folders, archives, images, patterns) to the folder `out`.
+    """Write the images of `sources` (folders, archives, images, patterns) as shards to the folder `out`.
 
-    Returns the report, also written to `report.json`: it counts images, samples and shards, and lists each image that
-    was left out, with the reason. `build.jsonl` records each finished shard.
+    Return the report, which is also written to `report.json`: it counts images, samples and shards, and lists each
+    image that was left out, with the reason. `build.jsonl` records each finished shard.
 
-    Raises ValueError where `out` holds another build or lies in a source, or a source does not exist.
+    Raises ValueError where `out` holds another build or lies in a source, where a source does not exist, and where the
+    sources hold no image.
     """
     out = Path(out)
     _check(out, sources, num_workers)
@@ -67,7 +68,7 @@ def build_shards(
     tally = _resume(out, heading)
     images = islice(read_inputs(files), tally.inputs, None)
     total = sum(file.size for file in files)
-    # Only whole inputs end a shard, so that the journal can say where to go on.
+    # A shard ends only after a whole input, so that the journal can say at which input to continue.
     with ShardWriter(out, prefix=out.resolve().name, max_samples=_NO_LIMIT, max_bytes=_NO_LIMIT) as writer:
         writer.num_shards = tally.shards
         for prepared in _in_order(images, options, num_workers):
@@ -93,7 +94,7 @@ def _check(out: Path, sources: Sequence[str | Path], num_workers: int) -> None:
 
 
 def _digest(files: Sequence[InputFile]) -> str:
-    """Names and sizes of the inputs; a build that continues must find those it began with."""
+    """Return a digest of the inputs' names and sizes; a build that continues must find the inputs it began with."""
     return f"{len(files)} files, {fingerprint([(file.name, file.size) for file in files])}"
 
 
@@ -116,7 +117,7 @@ def _take(prepared: Prepared, tally: _Tally, writer: ShardWriter) -> None:
 
 
 def _key(number: int, name: str) -> str:
-    """A unique key that tells where the image came from: the input's number and its name."""
+    """Return a unique key that shows where the image came from: the input's number and its name."""
     return f"{number:08d}-" + re.sub(r"[^A-Za-z0-9_-]+", "_", str(Path(name).with_suffix("")))
 
 
@@ -150,8 +151,8 @@ def _resume(out: Path, heading: dict[str, Any]) -> _Tally:
     lines = [json.loads(line) for line in whole]
     if lines and lines[0] != heading:
         raise ValueError(
-            f"{out} holds a build of other sources or options, or their files have changed since: it was begun with "
-            f"{lines[0]}, this is {heading}; give another folder, or remove it"
+            f"{out} holds a build of other sources or options, or their files have changed since: it was started with "
+            f"{lines[0]}, this build has {heading}; give another folder, or remove this one"
         )
     tally = _Tally()
     for line in lines[1:]:
@@ -190,7 +191,7 @@ def _in_order(images: Iterator[InputImage], options: BuildOptions, num_workers: 
 
 
 def _report(out: Path, heading: dict[str, Any], tally: _Tally, left_out: Sequence[LeftOut]) -> dict[str, Any]:
-    # First what the search passed over, then what was read and left out.
+    # First the files that the search left out, then the images that were read and left out.
     skipped = [*((str(path), reason) for path, reason in left_out), *tally.skipped]
     counts = {"images": tally.images, "samples": tally.samples, "shards": tally.shards, "skipped": len(skipped)}
     report = {**heading, **counts, "left_out": [{"name": name, "reason": reason} for name, reason in skipped]}

@@ -1,4 +1,4 @@
-"""Where shards are, local or remote, and all their samples under one numbering; make and verify their indices."""
+"""Find shards, local or remote; number all their samples from 0; write and verify their indices."""
 
 import glob
 import hashlib
@@ -28,9 +28,9 @@ class ShardSource:
     """Shards that belong together, e.g. one published set.
 
     `urls`: local paths or `http(s)://`, `s3://`, `gs://` urls; `{000..099}`, `{a,b}`, `*`, `?`, `[]` expand.
-    `weight`: visits of each sample in an epoch (2: two visits; 0.5: half of the samples, another half each epoch).
-    `name`: names the manifest `data/NAME.yaml` in messages.
-    `limit`: take only the first so many samples, in the order of the sorted urls.
+    `weight`: visits of each sample in an epoch (2: two visits; 0.5: half of the samples, drawn anew each epoch).
+    `name`: the source's name in messages; its manifest is `data/NAME.yaml`.
+    `limit`: use only the first `limit` samples, in the order of the sorted urls.
     `storage_options`: passed to the fsspec filesystem, e.g. `{"endpoint_url": ...}`.
     """
 
@@ -42,7 +42,7 @@ class ShardSource:
 
     @classmethod
     def missing_files(cls, urls: Sequence[str] | str, *, name: str = "") -> list[MissingFile]:
-        """List the first local pattern of `urls` that matches no file; remote ones are not looked up."""
+        """Return the first local pattern of `urls` that matches no file, or []; remote urls are not checked."""
         patterns = [url for text in ([urls] if isinstance(urls, str) else urls) for url in braceexpand(text)]
         missing = [pattern for pattern in patterns if "://" not in pattern and not glob.glob(pattern)]
         manifest = f"data/{name}.yaml" if name else "data/README.md"
@@ -51,7 +51,10 @@ class ShardSource:
         return [MissingFile(path=missing[0], origin=manifest, fix=fix)] if missing else []
 
     def shard_urls(self) -> list[str]:
-        """List every shard's url, sorted within each pattern; ValueError where a pattern matches nothing."""
+        """List every shard's url, sorted within each pattern.
+
+        Raises ValueError where a pattern matches nothing, a shard is listed twice, or there is no url.
+        """
         patterns = [self.urls] if isinstance(self.urls, str) else list(self.urls)
         found = [url for pattern in patterns for url in self._expand(pattern)]
         repeated = {url for url in found if found.count(url) > 1} if len(set(found)) < len(found) else set()
@@ -65,7 +68,7 @@ class ShardSource:
 
     @property
     def label(self) -> str:
-        """The name of this source in messages."""
+        """Name of this source in messages."""
         return self.name or str(self.urls)
 
     def _expand(self, pattern: str) -> list[str]:
@@ -86,7 +89,7 @@ class ShardSource:
 
 
 class Shard(NamedTuple):
-    """A shard in use: its url, its source's number, its index, and how many of its samples are taken."""
+    """A shard in use: its url, the number of its source, its index, and how many of its samples are used."""
 
     url: str
     source: int
@@ -95,14 +98,17 @@ class Shard(NamedTuple):
 
 
 class Located(NamedTuple):
-    """A sample's shard and its entry there."""
+    """The shard of a sample, and its entry there."""
 
     shard: Shard
     entry: SampleEntry
 
 
 class Catalog:
-    """All samples of all sources, numbered from 0 in the order of the sources, their sorted shards and the tars."""
+    """All samples of all sources, numbered from 0: by source, then by sorted shard, then in the order of the tar.
+
+    Raises ValueError where a source has no shard, or a shard has no index.
+    """
 
     def __init__(self, sources: Sequence[ShardSource]) -> None:
         self.sources = list(sources)
@@ -138,7 +144,7 @@ class Catalog:
         return range(int(self.starts[members[0]]), int(self.starts[members[-1] + 1]))
 
     def fingerprint(self) -> int:
-        """Return 63 bits that stand for the samples, their order and the weights, wherever the shards are stored."""
+        """Return a 63-bit hash of the samples, their order and the weights; it does not depend on the urls."""
         digest = hashlib.blake2b(digest_size=8)
         for shard in self.shards:
             weight = self.sources[shard.source].weight
@@ -160,7 +166,7 @@ class Catalog:
 
 
 def read_index(url: str, source: ShardSource) -> ShardIndex:
-    """Read the index beside a shard; ValueError, with the command that makes one, where there is none."""
+    """Read the index beside the shard at `url`; raise ValueError where there is none, naming the command to make it."""
     try:
         data = read_small(url + INDEX_SUFFIX, storage_options=source.storage_options)
     except FileNotFoundError as error:
@@ -169,7 +175,7 @@ def read_index(url: str, source: ShardSource) -> ShardIndex:
 
 
 class Damage(NamedTuple):
-    """A damaged sample of a shard."""
+    """A damaged sample: the shard's url, the sample's key, and what is wrong."""
 
     url: str
     key: str
@@ -177,9 +183,9 @@ class Damage(NamedTuple):
 
 
 def index_shard(url: str, source: ShardSource, *, left_out: list[LeftOut] | None = None) -> ShardIndex:
-    """Index the tar at `url` and write the index beside it; ValueError where it holds no whole sample.
+    """Index the tar at `url` and write the index beside it; raise ValueError where it holds no whole sample.
 
-    `left_out` receives the members that no sample holds although their names are of images or annotations.
+    `left_out` receives the members that belong to no sample although they are named like images or annotations.
     """
     with fsspec.open(url, "rb", **source.storage_options) as file:
         index = ShardIndex.scan(file, left_out=left_out)
@@ -190,7 +196,7 @@ def index_shard(url: str, source: ShardSource, *, left_out: list[LeftOut] | None
 
 
 def verify_shard(url: str, source: ShardSource) -> Iterator[Damage | None]:
-    """Check each sample against the index and decode it; yields one Damage or None for each sample, in order."""
+    """Check each sample against the index and decode it; yield a Damage or None for each sample, in order."""
     index = read_index(url, source)
     # One open file, read ahead by fsspec: a remote shard takes a few long requests, not two for each sample.
     with fsspec.open(url, "rb", **source.storage_options) as file:
@@ -200,7 +206,7 @@ def verify_shard(url: str, source: ShardSource) -> Iterator[Damage | None]:
 
 
 def _reason(file: IO[bytes], entry: SampleEntry) -> str:
-    """Why a sample is damaged; empty where it is sound."""
+    """Return why a sample is damaged; empty where it is sound."""
     try:
         for member in (entry.tags, entry.representation):
             if member.offset:
@@ -214,5 +220,5 @@ def _reason(file: IO[bytes], entry: SampleEntry) -> str:
 def _read_member(file: IO[bytes], member: Member) -> bytes:
     data = read_from(file, offset=member.offset, size=member.size)
     if zlib.crc32(data) != member.crc32:
-        raise ValueError("its bytes differ from those that were indexed (CRC-32)")
+        raise ValueError("its bytes differ from the indexed ones (CRC-32)")
     return data

@@ -1,4 +1,4 @@
-"""Count damaged samples over all workers of a process, and stop when there are too many."""
+"""Count damaged samples over all workers of a process; stop the run where there are too many."""
 
 import logging
 from collections.abc import Callable
@@ -13,9 +13,10 @@ _log = logging.getLogger(__name__)
 
 
 class DamageLedger:
-    """One byte for each sample in shared memory: unseen, sound or damaged.
+    """The status of each sample, a byte in shared memory: unseen, sound or damaged.
 
-    Workers write their own samples' bytes, so nothing is locked and nothing grows. A damaged sample is logged once.
+    Each worker writes the bytes of its own samples, so no lock is needed. A damaged sample is logged once.
+    Raises ValueError unless `max_bad_fraction` is in [0, 1].
     """
 
     def __init__(self, num_samples: int, *, max_bad_fraction: float) -> None:
@@ -26,11 +27,11 @@ class DamageLedger:
 
     @property
     def num_damaged(self) -> int:
-        """How many different damaged samples were read so far."""
+        """Number of different damaged samples read so far."""
         return int((self._status == _DAMAGED).sum())
 
     def damaged(self) -> list[int]:
-        """List the damaged samples read so far, in order."""
+        """List the numbers of the damaged samples read so far, sorted."""
         return torch.nonzero(self._status == _DAMAGED).flatten().tolist()
 
     def record_sound(self, sample: int) -> None:
@@ -38,7 +39,10 @@ class DamageLedger:
         self._status[sample] = _SOUND
 
     def record_damaged(self, sample: int, *, reason: str, name: Callable[[int], str]) -> None:
-        """Record and log that `sample` is damaged; ValueError with the list where there are too many."""
+        """Record and log that `sample` is damaged; `name` gives a sample's name in messages.
+
+        Raises ValueError, with a list, where more than `max_bad_fraction` of the samples seen are damaged.
+        """
         if self._status[sample] == _DAMAGED:
             return
         self._status[sample] = _DAMAGED

@@ -19,15 +19,15 @@ class ShardDataModule(LightningDataModule):
     """Training and validation loaders over shards; the position in the stream is saved with a checkpoint.
 
     `global_batch_size` samples make an optimizer step, on any number of devices; `micro_batch_size` of them go
-    through a device at once (default: its whole share). Set the trainer's `accumulate_grad_batches` to
+    through a device at once (default: the device's whole share). Set the trainer's `accumulate_grad_batches` to
     `accumulation(world_size)`, its `use_distributed_sampler` to False and its `max_steps`. Lightning's epoch is
     then the whole run; each batch's `epoch` is the pass over the data.
 
     `crop`: "random" takes a crop of `crop_size` (SeeSR), "resize" the whole image at that size (DAPE).
     `validation_batch_size`: samples per validation batch and device.
     `num_workers`, `prefetch_factor`: loader processes per device, and batches that each reads ahead.
-    `num_retries`, `first_wait_seconds`: how often a failed read is tried again, and the first wait, then doubled.
-    `cache_folder`, `cache_gigabytes`: keep what was read from remote shards on the local disk, within that bound.
+    `num_retries`, `first_wait_seconds`: how often a failed read is retried, and the first wait; each wait is doubled.
+    `cache_folder`, `cache_gigabytes`: keep what was read from remote shards on the local disk, up to that size.
     `max_bad_fraction`: stop the run when more than this fraction of the samples seen is damaged.
     """
 
@@ -77,7 +77,7 @@ class ShardDataModule(LightningDataModule):
         *,
         validation_sources: Sequence[ShardSource | Mapping[str, Any]] = (),
     ) -> list[MissingFile]:
-        """List the missing local shards of the sources, given as they are or as config nodes."""
+        """List the missing local shards of the sources, which are `ShardSource`s or config nodes."""
         nodes = [vars(node) if isinstance(node, ShardSource) else node for node in [*sources, *validation_sources]]
         named = [(node["urls"], node.get("name", "")) for node in nodes if "urls" in node]
         return [missing for urls, name in named for missing in ShardSource.missing_files(urls, name=name)]
@@ -93,12 +93,15 @@ class ShardDataModule(LightningDataModule):
         return [self._dataset([source], shuffle=False) for source in self.validation_sources]
 
     def open_sources(self) -> None:
-        """Read the indices of all sources now, so that a fault in them is a ValueError here and not during the run."""
+        """Read the indices of all sources before the run starts; raise ValueError where one is missing or wrong."""
         for dataset in (self.train_dataset, *self.validation_datasets):
             len(dataset)
 
     def accumulation(self, world_size: int) -> int:
-        """Count the micro batches per device and optimizer step; ValueError where the global batch does not divide."""
+        """Count the micro batches per device and optimizer step.
+
+        Raises ValueError where the global batch is not divisible by devices times micro batch.
+        """
         micro = self.micro_batch_size or max(1, self.global_batch_size // world_size)
         return accumulation(self.global_batch_size, micro, world_size=world_size)
 
@@ -115,7 +118,7 @@ class ShardDataModule(LightningDataModule):
         return {**self._identity(), "samples_consumed": self.samples_consumed}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue at the state's position; ValueError where it belongs to other samples, weights or another seed."""
+        """Continue at the saved position; raise ValueError where samples, weights or seed differ from the state's."""
         for name, value in self._identity().items():
             if state_dict[name] != value:
                 raise ValueError(
@@ -125,7 +128,10 @@ class ShardDataModule(LightningDataModule):
         self._restored_samples, self._base = state_dict["samples_consumed"], None
 
     def train_dataloader(self) -> DataLoader[StreamSample]:
-        """Load this rank's micro batches from the current step to `trainer.max_steps`."""
+        """Return the loader of this rank's micro batches, from the current step to `trainer.max_steps`.
+
+        Raises ValueError where the trainer's settings do not fit: see the class.
+        """
         trainer = _checked(self.trainer)
         step, accumulated = trainer.global_step, self.accumulation(trainer.world_size)
         if trainer.accumulate_grad_batches != accumulated:
@@ -142,9 +148,9 @@ class ShardDataModule(LightningDataModule):
         return self.train_loader(rank=trainer.global_rank, world_size=trainer.world_size, steps=steps)
 
     def train_loader(self, *, rank: int, world_size: int, steps: tuple[int, int]) -> DataLoader[StreamSample]:
-        """Load one rank's micro batches for the optimizer steps from `steps[0]` up to `steps[1]`, without a trainer.
+        """Return the loader of one rank's micro batches for the optimizer steps `steps[0]` to `steps[1]` - 1.
 
-        They begin at `samples_consumed`; the loader's length counts from step 0.
+        It needs no trainer. The samples begin at `samples_consumed`; the loader's length counts from step 0.
         """
         batches = MicroBatches(
             start=self.samples_consumed,
@@ -158,7 +164,7 @@ class ShardDataModule(LightningDataModule):
         return self._loader(self.train_dataset, batches)
 
     def val_dataloader(self) -> list[DataLoader[StreamSample]]:
-        """Return a loader for each validation source: each sample once over all ranks, drawn as in epoch 0."""
+        """Return a loader for each validation source: each sample once over all ranks, with the draws of epoch 0."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batch_size = self.validation_batch_size
         return [
@@ -201,11 +207,11 @@ def _checked(trainer: Trainer | None) -> Trainer:
 def _restate_batches(trainer: Trainer, *, accumulation: int) -> None:
     """Restate Lightning's batch counters, restored from a checkpoint, in the micro batches of this run.
 
-    Lightning counts micro batches and decides from the count when to step, validate and stop. A checkpoint's count is
-    in the micro batches of the run that wrote it, and may lie within an optimizer step whose gradients are gone.
-    Without this a run resumed on other devices would step at the wrong micro batch. The counters are set to the end of
-    the last completed step, as a checkpoint saved in `on_train_batch_end` has them: Lightning counts that batch as
-    completed when it resumes (loops/training_epoch_loop.py: reset).
+    Lightning counts micro batches and decides from the count when to step, validate and stop. A checkpoint counts the
+    micro batches of the run that wrote it, and may have been saved within an optimizer step, whose gradients are lost.
+    Without this, a run resumed on other devices would step at the wrong micro batch. The counters are set to the end of
+    the last completed step, as in a checkpoint saved in `on_train_batch_end`: Lightning counts that batch as completed
+    when it resumes (loops/training_epoch_loop.py: reset).
     """
     loop = trainer.fit_loop.epoch_loop
     num_batches = loop.global_step * accumulation
@@ -214,5 +220,5 @@ def _restate_batches(trainer: Trainer, *, accumulation: int) -> None:
     loop.batch_progress.load_state_dict({"total": counts, "current": counts, "is_last_batch": False})
     loop._batches_that_stepped = max(0, loop.global_step - 1)
     if loop.global_step == 0:
-        # Nothing to resume: as restarted, Lightning would take step 0 for one that was already validated.
+        # Nothing to resume; with `restarting` set, Lightning would treat step 0 as already validated.
         loop.restarting = False

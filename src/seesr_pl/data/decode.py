@@ -1,4 +1,4 @@
-"""Decode stored images to 8-bit RGB, fast where the file is ordinary and exact where it is not, and crop them."""
+"""Decode stored images to 8-bit RGB and crop them; common formats take a fast decoder, all others Pillow."""
 
 import io
 
@@ -15,7 +15,10 @@ _PNG_GRAY, _PNG_RGB = 0, 2
 
 
 def decode_rgb(data: bytes) -> np.ndarray:
-    """Decode to uint8 RGB HxWx3 with its orientation applied; ValueError where the file is damaged or no image."""
+    """Decode an image file to uint8 RGB HxWx3, EXIF orientation applied.
+
+    Raises ValueError where the file is damaged or not an image.
+    """
     decoders = {"jpg": _decode_jpeg, "png": _decode_png, "webp": _decode_webp}
     decode = decoders.get(image_format(data), read_rgb)
     try:
@@ -25,9 +28,10 @@ def decode_rgb(data: bytes) -> np.ndarray:
 
 
 def random_crop(image: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
-    """Flip with probability 0.5, reflect-pad at the bottom and right if smaller, crop size x size anywhere (SeeSR).
+    """Flip with probability 0.5, then crop `size` x `size` pixels at a random place (SeeSR).
 
-    uint8 HxWx3 in and out. Upstream: basicsr/data/realesrgan_dataset.py of SeeSR at 8edecc7 (border not repeated).
+    Smaller images are padded by reflection at the bottom and right, the border pixel not repeated. uint8 HxWx3 in and
+    out. Upstream: basicsr/data/realesrgan_dataset.py of SeeSR at 8edecc7.
     """
     flip, vertical, horizontal = generator.random(3)
     if flip < 0.5:
@@ -53,7 +57,7 @@ def resize_whole(image: np.ndarray, size: int, generator: np.random.Generator) -
 
 
 def image_format(data: bytes) -> str:
-    """Tell `jpg`, `png` or `webp` by the first bytes; an empty string for anything else."""
+    """Return "jpg", "png" or "webp" by the file's first bytes; "" for anything else."""
     if data[:3] == b"\xff\xd8\xff":
         return "jpg"
     if data[:8] == _PNG_MAGIC:
@@ -71,10 +75,10 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
-    # Only EXIF can turn a JPEG; the marker lies before the first scan, in practice in the first 64 KB.
+    # Only EXIF can rotate a JPEG; the marker lies before the first scan, in practice in the first 64 KB.
     if b"Exif\x00\x00" in data[: 1 << 16] or simplejpeg.decode_jpeg_header(data)[2] not in ("YCbCr", "Gray"):
         return read_rgb(data)
-    # Not strict, libjpeg fills what a truncated file lacks with gray and says nothing.
+    # Without strict=True libjpeg fills the missing part of a truncated file with gray and reports nothing.
     return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
 
 

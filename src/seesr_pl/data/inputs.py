@@ -1,4 +1,4 @@
-"""The images of folders and archives, in an order that is the same each time."""
+"""Find and read the images of folders and archives, always in the same order."""
 
 import io
 import lzma
@@ -13,12 +13,15 @@ from seesr_pl.files import IMAGE_SUFFIXES, UNREAD_SUFFIXES, LeftOut, find_images
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 ZIP_SUFFIX = ".zip"
-# What the archive readers raise on damage; a zip with a password or an unknown method raises RuntimeError.
+# Raised by the archive readers on damage; a zip with a password or an unknown method raises RuntimeError.
 _DAMAGE = (tarfile.ReadError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
 
 class InputImage(NamedTuple):
-    """An image: its name for keys and reports, how to read its bytes, and the input bytes passed once it is done."""
+    """An image: its name in keys and reports, a function that reads its bytes, and the bytes of all inputs up to it.
+
+    `read` raises ValueError or OSError where the image cannot be read.
+    """
 
     name: str
     read: Callable[[], bytes]
@@ -34,14 +37,14 @@ class InputFile(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """The files of all sources, sorted within each, and what the search left out."""
+    """The files of all sources, sorted within each source, and the files that the search left out."""
 
     files: list[InputFile]
     left_out: list[LeftOut]
 
 
 def find_inputs(sources: Sequence[str | Path], *, outside: Path) -> Inputs:
-    """Find the images and archives of `sources` by the rule of `find_images`; search `outside` for none.
+    """Find the images and archives of `sources` by the rules of `find_images`; the folder `outside` is not searched.
 
     Raises ValueError where a source does not exist, or none of them holds an image or archive.
     """
@@ -58,12 +61,14 @@ def find_inputs(sources: Sequence[str | Path], *, outside: Path) -> Inputs:
             place = path.relative_to(folder) if path.is_relative_to(folder) else path
             inputs.left_out.append(LeftOut(place, reason))
     if not inputs.files:
-        raise ValueError(f"no image and no archive found in {', '.join(map(str, sources))}")
+        raise ValueError(
+            f"no image and no archive found in {', '.join(map(str, sources))}; give folders, images or archives"
+        )
     return inputs
 
 
 def read_inputs(files: Sequence[InputFile]) -> Iterator[InputImage]:
-    """Yield every image of `files`; those of an archive are read as the iterator moves on."""
+    """Yield every image of `files`, in order; the images of an archive are read while iterating."""
     passed = 0
     for file in files:
         lower = file.path.name.lower()
@@ -77,7 +82,7 @@ def read_inputs(files: Sequence[InputFile]) -> Iterator[InputImage]:
 
 
 def _is_image(name: str) -> bool:
-    """Whether an archive's member is an image by its name, if only one to be reported as left out."""
+    """Return whether an archive's member is an image by its name, including those that can only be reported."""
     return name.lower().endswith((*IMAGE_SUFFIXES, *UNREAD_SUFFIXES))
 
 
@@ -98,7 +103,7 @@ def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], byt
         return _failing(reason)
     member = tar.extractfile(info) if info.isfile() else None
     if member is None:
-        # Read front to back, the archive cannot go back to what the link means; that file is an input itself.
+        # The archive is read from front to back and cannot return to the link's target, which is an input of its own.
         return _failing(f"a link to {info.linkname} within the archive")
     return io.BytesIO(member.read()).getvalue
 
@@ -117,7 +122,7 @@ def _read_zip(file: InputFile, passed: int) -> Iterator[InputImage]:
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes]:
     if reason := reason_by_name(info.filename):
         return _failing(reason)
-    # Read here, not in the worker: the archive is closed when the iterator has moved on.
+    # Read here, not in the worker: by then the archive may be closed.
     try:
         return io.BytesIO(archive.read(info)).getvalue
     except _DAMAGE as error:

@@ -1,4 +1,4 @@
-"""Which positions of the stream make up each batch of each rank, and the processes that read them."""
+"""Loaders: the stream positions of each batch of each rank, and the worker processes that read them."""
 
 import multiprocessing
 import os
@@ -15,9 +15,9 @@ from seesr_pl.data.stream import ShardDataset, StreamSample, collate
 
 
 class PositionedLoader(DataLoader[StreamSample]):
-    """A loader of `batches` of a stream in worker processes; `collate` makes each a `Batch`.
+    """Loads `batches`, lists of positions of a stream, in `num_workers` processes; yields a `Batch` for each.
 
-    It tells Lightning that it can be resumed; the position is in the data module's state.
+    Having `state_dict`, it tells Lightning that it can be resumed; the position itself is in the data module's state.
     """
 
     def __init__(
@@ -35,20 +35,20 @@ class PositionedLoader(DataLoader[StreamSample]):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the data module saves the position."""
+        """Return {}: the data module saves the position."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Accept what `state_dict` returned."""
+        """Accept the empty state that `state_dict` returned."""
         assert not state_dict, "the position is saved by the data module"
 
 
 class MicroBatches(Sampler[list[int]]):
     """The micro batches of one rank for `num_steps` optimizer steps, beginning at the position `start` of the stream.
 
-    Step k takes the positions [start + k G, start + (k + 1) G), G the global batch; rank r takes the r-th of
-    `world_size` equal slices, and cuts it into micro batches. The length includes `num_steps_before`, the steps that a
-    resumed run has behind it, as Lightning's progress bar expects.
+    Step k takes the positions [start + k G, start + (k + 1) G), where G is the global batch size; rank r takes the
+    r-th of `world_size` equal slices and cuts it into micro batches. The length includes `num_steps_before`, the steps
+    that a resumed run has already done, as Lightning's progress bar expects.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class MicroBatches(Sampler[list[int]]):
 class RankBatches(Sampler[list[int]]):
     """One rank's batches of the positions 0 .. num_positions - 1: rank r takes r, r + world_size, ...
 
-    No position is taken twice unless there are fewer than ranks: a rank without a batch would end its validation at
-    once, and the others would wait for it.
+    No position is taken twice unless there are fewer positions than ranks: a rank without a batch would finish
+    validation at once while the others wait for it.
     """
 
     def __init__(self, num_positions: int, batch_size: int, *, rank: int, world_size: int) -> None:
@@ -103,7 +103,10 @@ class RankBatches(Sampler[list[int]]):
 
 
 def accumulation(global_batch_size: int, micro_batch_size: int, *, world_size: int) -> int:
-    """Count the micro batches per rank and optimizer step; ValueError where the global batch does not divide."""
+    """Count the micro batches per rank and optimizer step.
+
+    Raises ValueError unless the global batch size is a positive multiple of devices times micro batch size.
+    """
     together = micro_batch_size * world_size
     if min(global_batch_size, micro_batch_size, world_size) < 1 or global_batch_size % together:
         raise ValueError(
@@ -114,9 +117,10 @@ def accumulation(global_batch_size: int, micro_batch_size: int, *, world_size: i
 
 
 def worker_context() -> BaseContext:
-    """Return the context that starts workers from a fork server, which has imported what they need and built the noise.
+    """Return the context that forks workers from a server process with the imports done and the noise banks built.
 
-    Workers forked from the training process would inherit its threads' locks: OpenCV's pool, once used there, hangs.
+    Workers forked from the training process would inherit the locks of its threads: OpenCV would hang in them once the
+    training process had used it.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["seesr_pl.data.loader", "seesr_pl.degradation.prebuilt_noise"])
@@ -124,7 +128,7 @@ def worker_context() -> BaseContext:
 
 
 def start_worker(worker: int) -> None:
-    """Give a worker one thread, since workers share the cores, and end it when the training process ends."""
+    """Limit this worker to one thread, since workers share the cores, and end it when the training process ends."""
     del worker
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -134,8 +138,8 @@ def start_worker(worker: int) -> None:
 def _exit_with_parent() -> None:
     """End this process when the training process has ended, even if it was killed.
 
-    PyTorch's own watchdog looks at the process that forked, which is the fork server, and that one lives as long as
-    its workers: a killed run would leave both running.
+    PyTorch's own watchdog watches the parent, which is the fork server here, and the fork server lives as long as its
+    workers: a killed run would leave both running.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:

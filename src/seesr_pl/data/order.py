@@ -1,7 +1,7 @@
 """The order of an epoch, computed block by block from the seed and the epoch alone.
 
-The shards are permuted, then the samples of every 16 neighbouring shards are shuffled together, so that a
-reader has few shards open at a time and no process holds the whole order.
+The shards are permuted, then the samples of each block of 16 neighboring shards are shuffled together. A reader thus
+has few shards open at a time, and no process holds the whole order.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -18,7 +18,11 @@ V = TypeVar("V")
 
 
 class Run(NamedTuple):
-    """Samples of one shard that an epoch visits: `taken` of the `size` from `start` on; all, or a keyed choice."""
+    """One visit of a shard in an epoch: `taken` of its `size` samples, the first of which has the number `start`.
+
+    Where `taken` is below `size`, the samples are a random choice keyed by the seed and the epoch. `copy` numbers the
+    visits of the shard in the epoch, from 0.
+    """
 
     start: int
     size: int
@@ -27,11 +31,13 @@ class Run(NamedTuple):
 
 
 class EpochOrder:
-    """Maps a position in an epoch to a sample id, which numbers the sample and its visit in this epoch.
+    """Maps a position in an epoch to a sample id, which stands for the sample and the number of its visit.
 
-    `shard_sizes[s][i]` is the number of samples of shard i of source s, `weights[s]` how often an epoch visits
-    each sample of source s; samples are numbered through all shards of all sources. Weight 2.5 visits every
-    sample twice, and half of them, chosen anew each epoch, once more. Every epoch has the same length.
+    `shard_sizes[s][i]` is the number of samples of shard i of source s; `weights[s]` is how often an epoch visits each
+    sample of source s; samples are numbered from 0 through all shards of all sources. Weight 2.5 visits every sample
+    twice, and half of them, drawn anew each epoch, once more. Every epoch has the same length.
+
+    Raises ValueError for a weight of 0 or less, or where an epoch would be empty.
     """
 
     def __init__(self, shard_sizes: Sequence[Sequence[int]], weights: Sequence[float], *, seed: int) -> None:
@@ -50,14 +56,14 @@ class EpochOrder:
         return self.length
 
     def slot(self, epoch: int, position: int) -> int:
-        """Return the sample id at `position` of `epoch`, `sample + copy * num_samples`, unique in the epoch."""
+        """Return the sample id at `position` of `epoch`: `sample + copy * num_samples`, unique in the epoch."""
         _, starts = _remembered(self._layouts, epoch, lambda: self._layout(epoch))
         block = int(np.searchsorted(starts, position, side="right")) - 1
         slots = _remembered(self._blocks, (epoch, block), lambda: self._block(epoch, block))
         return int(slots[position - int(starts[block])])
 
     def _layout(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The permuted runs of an epoch and the position at which each block of them begins."""
+        """Return the permuted runs of an epoch and the position at which each block of them begins."""
         runs = numpy_generator(self.seed, epoch, "shards").permutation(len(self.runs))
         counts = np.array([self.runs[run].taken for run in runs], dtype=np.int64)
         ends = np.cumsum(counts)
@@ -78,7 +84,7 @@ class EpochOrder:
 
 
 def _remembered(memory: dict[K, V], key: K, make: Callable[[], V]) -> V:
-    """`memory[key]`, made if need be; the memory is emptied rather than let grow."""
+    """Return `memory[key]`, made if it is not there; a full memory is emptied first."""
     if key not in memory:
         if len(memory) >= _MAX_REMEMBERED:
             memory.clear()

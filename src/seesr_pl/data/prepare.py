@@ -16,13 +16,13 @@ _LOSSLESS_WEBP = 101
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a build makes of its images; ValueError where a number is out of range.
+    """How a build stores its images; raises ValueError where a value is out of range.
 
-    `shard_size`: images per shard, finished early at `shard_megabytes` (MiB).
+    `shard_size`: samples per shard; a shard is finished early at `shard_megabytes` (MiB).
     `min_side`: leave out images whose shorter side has fewer pixels.
-    `tile`: cut an image into a grid of equal tiles of at least `tile` pixels a side where two fit; 0 keeps it whole.
-    `limit`: stop after so many images.
-    `encode`: encode every image anew, at `quality` 1 to 100 (JPEG without chroma subsampling); None keeps the bytes of
+    `tile`: cut an image into a grid of equal tiles of at least `tile` pixels a side, if two fit; 0 keeps it whole.
+    `limit`: stop after this many images; None takes all.
+    `encode`: encode every image again, at `quality` 1 to 100 (JPEG without chroma subsampling); None keeps the bytes of
     jpg, png and webp files, and encodes tiles and other formats as PNG.
     """
 
@@ -46,7 +46,7 @@ class BuildOptions:
 
 
 class Part(NamedTuple):
-    """An image or tile for a shard: what follows the key, its encoded bytes, its extension."""
+    """An image or tile for a shard: the suffix of its key, its encoded bytes, its extension."""
 
     suffix: str
     image: bytes
@@ -54,7 +54,7 @@ class Part(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """An input's parts, or the reason for leaving it out; `digest` stands for its bytes."""
+    """An input's parts, or the reason why it is left out; `digest` is a hash of its bytes."""
 
     name: str
     bytes_passed: int
@@ -64,7 +64,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(image: InputImage, options: BuildOptions) -> Prepared:
-    """Read an input, decode it in full so that no damaged file enters a shard, and encode its parts if need be."""
+    """Read an input, decode it in full so that no damaged file enters a shard, and encode its parts where needed."""
     try:
         data = image.read()
         pixels = decode_rgb(data)
@@ -100,7 +100,7 @@ def _parts(data: bytes, pixels: np.ndarray, options: BuildOptions) -> list[Part]
 
 
 def _tiles(pixels: np.ndarray, side: int) -> dict[str, np.ndarray]:
-    """Cut the image into a grid of equal tiles, none smaller than `side`, each named `_row_column`."""
+    """Cut the image into a grid of equal tiles, no side below `side`, each named `_ROW_COLUMN`."""
     height, width = pixels.shape[:2]
     rows = np.linspace(0, height, max(1, height // side) + 1).astype(int)
     columns = np.linspace(0, width, max(1, width // side) + 1).astype(int)

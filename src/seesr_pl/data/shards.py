@@ -1,4 +1,4 @@
-"""The shard: a plain webdataset tar and, beside it, an index of where each sample's bytes lie (docs/data.md)."""
+"""The shard: a plain webdataset tar, and beside it an index of where each sample's bytes lie (docs/data.md)."""
 
 import re
 import struct
@@ -43,7 +43,7 @@ _MEMBER_NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$", re.DOTALL)
 
 
 class Member(NamedTuple):
-    """Where a member's bytes lie in the tar and their CRC-32; offset 0 means that there is no such member."""
+    """A member of a tar: offset and size of its data in bytes, and the CRC-32; offset 0: there is no such member."""
 
     offset: int
     size: int
@@ -54,7 +54,10 @@ ABSENT = Member(0, 0, 0)
 
 
 class SampleEntry(NamedTuple):
-    """One sample of a shard: its image's member name, and its members; width and height are 0 when unreadable."""
+    """One sample of a shard: the name of its image's member, and its members.
+
+    `width` and `height` are in pixels, as stored; 0 where the image's header cannot be read.
+    """
 
     name: str
     image: Member
@@ -70,14 +73,14 @@ class SampleEntry(NamedTuple):
 
     @property
     def extension(self) -> str:
-        """What follows the key in the image's name, without the first dot."""
+        """The image's extension: its name after the key and the first dot."""
         return split_name(self.name)[1]
 
 
 class ShardIndex:
-    """The samples of one shard, in tar order; reads and writes the `.idx` file.
+    """The samples of one shard, in the order of the tar; reads and writes the `.idx` file.
 
-    It is two flat buffers, so that forked workers share the memory without ever copying it.
+    It consists of two flat buffers, so that forked workers share its memory and never copy it.
     """
 
     def __init__(self, records: np.ndarray, names: bytes) -> None:
@@ -100,7 +103,7 @@ class ShardIndex:
 
     @classmethod
     def from_entries(cls, entries: list[SampleEntry]) -> "ShardIndex":
-        """The index of a tar that holds `entries`."""
+        """Return the index of a tar that holds `entries`, in this order."""
         records = np.zeros(len(entries), dtype=_RECORD)
         names = [entry.name.encode() for entry in entries]
         ends = np.cumsum([len(name) for name in names], dtype=np.int64)
@@ -112,7 +115,7 @@ class ShardIndex:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, source: str = "the index") -> "ShardIndex":
-        """Parse an `.idx` file; ValueError, naming `source`, where it is not one or is damaged."""
+        """Parse the content of an `.idx` file; raise ValueError, naming `source`, where it is damaged or not one."""
         rebuild = f"rebuild it with `seesr shards index {source.removesuffix(INDEX_SUFFIX)}`"
         if len(data) < _HEADER.size or data[:8] != _MAGIC:
             raise ValueError(f"{source} is not a shard index; {rebuild}")
@@ -126,16 +129,16 @@ class ShardIndex:
         return cls(records, body[count * record_bytes :])
 
     def to_bytes(self) -> bytes:
-        """The content of the `.idx` file."""
+        """Return the content of the `.idx` file."""
         body = self.records.tobytes() + self.names
         counts = (len(self), len(self.names))
         return _HEADER.pack(_MAGIC, _VERSION, _RECORD.itemsize, *counts, zlib.crc32(body), 0) + body
 
     @classmethod
     def scan(cls, file: IO[bytes], *, left_out: list[LeftOut] | None = None) -> "ShardIndex":
-        """Index an existing tar by reading it once from front to back; stops at a truncated or damaged header.
+        """Index an existing tar by reading it once from front to back; stop at a truncated or damaged header.
 
-        `left_out` receives each member of an image, tags or representation that no sample holds, and why.
+        `left_out` receives each image, text or representation that belongs to no sample, with the reason.
         """
         left_out = [] if left_out is None else left_out
         entries = (_entry(key, members, left_out) for key, members in _samples(file, left_out))
@@ -143,7 +146,7 @@ class ShardIndex:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Split a member's name into (key, extension); the extension is empty where webdataset finds no key."""
+    """Split a member's name into (key, extension) by webdataset's rule; without a key, return (name, "")."""
     match = _MEMBER_NAME.match(name)
     return (match.group(1), match.group(2)) if match else (name, "")
 
@@ -160,7 +163,7 @@ class _ScannedMember(NamedTuple):
 
 
 def _samples(file: IO[bytes], left_out: list[LeftOut]) -> Iterator[tuple[str, list[_ScannedMember]]]:
-    """Neighbouring members of one key, as webdataset groups them."""
+    """Yield each key with its neighboring members, as webdataset groups them."""
     current, members = "", list[_ScannedMember]()
     for key, scanned in _members(file, left_out):
         if key != current and members:
@@ -187,7 +190,7 @@ def _members(file: IO[bytes], left_out: list[LeftOut]) -> Iterator[tuple[str, _S
                 member = Member(info.offset_data, info.size, zlib.crc32(data))
                 yield key, _ScannedMember(info.name, extension, member, size)
     except (tarfile.ReadError, EOFError):
-        # What precedes the damage is whole; what follows cannot be located.
+        # Members before the damage are whole; members after it cannot be located.
         return
 
 
@@ -196,7 +199,7 @@ def _entry(key: str, members: list[_ScannedMember], left_out: list[LeftOut]) -> 
     for member in members:
         extension = member.extension.lower()
         if extension in found:
-            left_out.append(LeftOut(Path(found[extension].name), "the next member has its key and extension too"))
+            left_out.append(LeftOut(Path(found[extension].name), "a later member has the same key and extension"))
         found[extension] = member
     image = next((found[name] for name in IMAGE_EXTENSIONS if name in found), None)
     if image is None:
@@ -210,9 +213,9 @@ def _entry(key: str, members: list[_ScannedMember], left_out: list[LeftOut]) -> 
 
 
 def _reason_for_no_sample(member: _ScannedMember) -> str:
-    """Why a member is of no sample; empty where its name does not suggest that it should be."""
+    """Return why a member belongs to no sample; empty where its name does not suggest that it should."""
     if member.extension.lower() in (TAGS_EXTENSION, REPRESENTATION_EXTENSION):
-        return "no image of its key beside it; the members of a sample must be neighbours"
+        return "no image with its key beside it; the members of a sample must be neighbors"
     if member.name.rsplit(".", 1)[-1].lower() not in IMAGE_EXTENSIONS:
         return ""
     if not member.extension:

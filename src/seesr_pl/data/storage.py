@@ -1,4 +1,4 @@
-"""Read byte ranges of local and remote files, trying again after failures, with a bounded cache on the local disk."""
+"""Read byte ranges of local and remote files, with retries, and a cache of bounded size on the local disk."""
 
 import fcntl
 import hashlib
@@ -21,10 +21,10 @@ _KEPT_AFTER_EVICTION = 0.9
 
 
 class RangeReader:
-    """Reads byte ranges of urls; tries again after a failure, waiting twice as long each time.
+    """Reads byte ranges of urls; retries after a failure, `num_retries` times, waiting twice as long each time.
 
-    A url that failed every try gets a single try until it answers again, so that a vanished shard is waited for once.
-    Only remote ranges are cached. Open files are not shared with forked processes.
+    A url that failed every try gets only one try from then on, until it can be read again, so that a lost shard costs
+    the waits once. Only remote ranges are cached. Open files are not shared with forked processes.
     """
 
     def __init__(
@@ -38,9 +38,12 @@ class RangeReader:
         self._pid = os.getpid()
 
     def read(self, url: str, *, offset: int, size: int, storage_options: Mapping[str, Any]) -> bytes:
-        """Read `size` bytes at `offset`; OSError where every try failed, ValueError where the file ends before them."""
+        """Read `size` bytes at `offset`.
+
+        Raises OSError where every try failed, ValueError where the file ends before the range does.
+        """
         if not size:
-            # A range request cannot name an empty range.
+            # HTTP has no empty range.
             return b""
         protocol, path = split_protocol(url)
         if protocol in (None, "file"):
@@ -54,7 +57,7 @@ class RangeReader:
         return data
 
     def forget(self, url: str, *, offset: int, size: int) -> bool:
-        """Drop a cached range whose bytes are wrong; False where the url is not cached."""
+        """Drop a cached range whose bytes are wrong; return False where the url is not cached."""
         if self.cache and split_protocol(url)[0] not in (None, "file"):
             self.cache.drop(url, offset=offset, size=size)
             return True
@@ -84,7 +87,7 @@ class RangeReader:
 
     def _descriptor(self, path: str) -> int:
         if self._pid != os.getpid():
-            # pread needs no shared position, but a parent that closes and reopens must not change what we read.
+            # pread uses no shared position, but a file that the parent reopens must not change what this process reads.
             self._descriptors, self._pid = OrderedDict(), os.getpid()
         if path not in self._descriptors:
             self._descriptors[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -100,9 +103,9 @@ class RangeReader:
 
 
 class RangeCache:
-    """Keeps at most `max_bytes` bytes of ranges under `folder`; those unread for longest are deleted first.
+    """Keeps at most `max_bytes` bytes of ranges under `folder`; the least recently read are deleted first.
 
-    All processes of a machine may share the folder: a file lock makes writers take turns. It must be on a local disk.
+    All processes of a machine may share the folder, which must be on a local disk: a file lock orders the writers.
     """
 
     def __init__(self, folder: str | Path, *, max_bytes: int) -> None:
@@ -121,7 +124,7 @@ class RangeCache:
         return data if len(data) == size else None
 
     def put(self, url: str, data: bytes, *, offset: int) -> None:
-        """Keep `data`, deleting others first if need be; what is larger than the bound is not kept."""
+        """Keep `data`, after deleting other ranges where needed; data larger than `max_bytes` is not kept."""
         path = self._path(url, offset, len(data))
         if len(data) > self.max_bytes or path.exists():
             return
@@ -131,7 +134,7 @@ class RangeCache:
                 total = self._evict(int(self.max_bytes * _KEPT_AFTER_EVICTION) - len(data)) + len(data)
             # Counted before it is written: a writer killed in between leaves the count too high, never too low.
             _write_number(counter, total)
-            # A range lost to a power failure is read again, so it is not worth the wait for the disk.
+            # A range lost to a power failure is read again, so there is no need to wait for the disk.
             write_whole(path, data, durable=False)
 
     def drop(self, url: str, *, offset: int, size: int) -> None:
@@ -143,7 +146,7 @@ class RangeCache:
         return self.folder / name[:2] / name[2:]
 
     def _evict(self, target_bytes: int) -> int:
-        """Delete the longest unread files until at most `target_bytes` remain; returns what remains."""
+        """Delete the least recently read files until at most `target_bytes` remain; return the bytes that remain."""
         entries = sorted((stat.st_mtime, stat.st_size, path) for path, stat in self._files())
         total = sum(size for _, size, _ in entries)
         for _, size, path in entries:
@@ -171,19 +174,19 @@ class RangeCache:
 
 
 class EndOfFileError(ValueError):
-    """A file shorter than its index says; trying again does not help."""
+    """A file is shorter than its index says; a retry does not help."""
 
 
 def read_small(url: str, *, storage_options: Mapping[str, Any]) -> bytes:
-    """Read a small file, local or remote."""
+    """Read a whole small file, local or remote; raise FileNotFoundError where there is none."""
     filesystem, path = url_to_fs(url, **storage_options)
     return filesystem.cat_file(path)
 
 
 def read_from(file: IO[bytes], *, offset: int, size: int) -> bytes:
-    """Read a range of an open file, once more after a failure.
+    """Read a range of an open file, with one retry after a failure.
 
-    Raises OSError where that fails too, ValueError where the file ends before the range does.
+    Raises OSError where the retry fails too, ValueError where the file ends before the range does.
     """
     try:
         data = _read_at(file, offset, size)
@@ -196,7 +199,7 @@ def read_from(file: IO[bytes], *, offset: int, size: int) -> bytes:
 
 
 def write_small(url: str, data: bytes, *, storage_options: Mapping[str, Any]) -> None:
-    """Write a small file, local or remote, whole or not at all."""
+    """Write a small file; a local one is written whole or not at all."""
     protocol, path = split_protocol(url)
     if protocol in (None, "file"):
         write_whole(path, data)
@@ -215,7 +218,7 @@ def _read_at(file: IO[bytes], offset: int, size: int) -> bytes:
 
 
 def _read_remote(url: str, offset: int, size: int, storage_options: Mapping[str, Any]) -> bytes:
-    # fsspec keeps one instance for each process, thread and set of options, so this is a look-up.
+    # fsspec keeps one instance per process, thread and set of options, so this is only a look-up.
     filesystem, path = url_to_fs(url, **storage_options)
     try:
         data = filesystem.cat_file(path, start=offset, end=offset + size)

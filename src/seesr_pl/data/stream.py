@@ -1,4 +1,4 @@
-"""The training stream: a position gives the same sample in any process."""
+"""The training stream: a position stands for the same sample in every process."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -23,20 +23,20 @@ T = TypeVar("T")
 
 
 class Degradation(Protocol):
-    """What makes a training pair: draws parameters from three integers, then makes the images from them alone."""
+    """Makes training pairs: draws parameters keyed by three integers, then computes the images from them alone."""
 
     def sample(self, seed: int, epoch: int, index: int) -> Any:
-        """Draw the parameters of a sample; their `severity` is in [0, 1]."""
+        """Draw the parameters of a sample; they have a `severity` in [0, 1]."""
 
     def apply(self, hq: np.ndarray, params: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Make (hq HxWx3, lq H/4xW/4x3) of hq HxWx3, all uint8 RGB."""
+        """Return (hq HxWx3, lq H/4xW/4x3) for hq HxWx3, all uint8 RGB."""
 
 
 class RawSample(NamedTuple):
-    """A position's stored bytes, not decoded.
+    """The stored bytes at a position, not decoded.
 
-    `sample_id` numbers the visit within its epoch and keys all its draws; `sample` is the number of the stored sample,
-    which is another one where the visit's own is damaged.
+    `sample_id` is unique in its epoch and keys all random draws for this position; `sample` is the number of the stored
+    sample: a replacement where the sample that belongs here is damaged.
     """
 
     sample_id: int
@@ -48,7 +48,10 @@ class RawSample(NamedTuple):
 
 
 class StreamSample(NamedTuple):
-    """A training pair, uint8 RGB HxWx3 and H/4xW/4x3, and where it comes from."""
+    """A training pair, uint8 RGB: hq HxWx3 and lq H/4xW/4x3, and where it comes from.
+
+    `severity` is that of the degradation, in [0, 1]; `tags` is empty where the shard has none.
+    """
 
     hq: np.ndarray
     lq: np.ndarray
@@ -60,13 +63,14 @@ class StreamSample(NamedTuple):
 
 
 class ShardDataset(Dataset[StreamSample]):
-    """Training pairs at the positions 0, 1, ... without end; the epoch is position // len, its order keyed by the seed.
+    """Training pairs at the positions 0, 1, ... without end; the epoch of a position is position // len.
 
-    What is at a position depends on the shards, the seed and the arguments alone, so any process can read any
+    The pair at a position depends on the shards, the seed and the arguments alone, so any process can read any
     position. `shuffle=False` gives the stored order, the same in each epoch. `crop`: "random" (SeeSR) or "resize"
-    (DAPE), to `crop_size` pixels a side. The other arguments are those of `ShardDataModule`.
+    (DAPE), to `crop_size` pixels a side, a multiple of 4. The other arguments are those of `ShardDataModule`.
 
-    Raises ValueError where an argument is out of range, a source has no index, or too many samples are damaged.
+    Raises ValueError where an argument is out of range, a source has no index, or, while reading, too many samples are
+    damaged.
     """
 
     def __init__(
@@ -116,16 +120,16 @@ class ShardDataset(Dataset[StreamSample]):
         return self._first_sound(position, len)[0]
 
     def slot(self, position: int) -> tuple[int, int]:
-        """Return (epoch, sample id) of a position; read nothing."""
+        """Return (epoch, sample id) of a position, without reading anything."""
         epoch, offset = divmod(position, len(self))
         return epoch, self.order.slot(epoch, offset) if self.shuffle else offset
 
     def fingerprint(self) -> int:
-        """Return 63 bits that stand for the stored samples, their weights and order."""
+        """Return a 63-bit hash of the stored samples, their weights and order."""
         return self.catalog.fingerprint()
 
     def _first_sound(self, position: int, decode: Callable[[bytes], T]) -> tuple[RawSample, T]:
-        """The position's sample, or its first sound replacement, and what `decode` makes of its image."""
+        """Return the sample at `position`, or its first sound replacement, and its image after `decode`."""
         epoch, sample_id = self.slot(position)
         for sample in self._candidates(epoch, sample_id):
             shard, entry = self.catalog.find(sample)
@@ -143,7 +147,7 @@ class ShardDataset(Dataset[StreamSample]):
         )
 
     def _candidates(self, epoch: int, sample_id: int) -> Iterator[int]:
-        """The visit's own sample, then others of its source by a keyed draw, the same in any process."""
+        """Yield the sample that belongs here, then replacements: keyed draws from the same source."""
         sample = sample_id % len(self.catalog)
         yield sample
         others = self.catalog.source_range(sample)
@@ -161,14 +165,14 @@ class ShardDataset(Dataset[StreamSample]):
             data = self._reader.read(shard.url, offset=member.offset, size=member.size, storage_options=options)
             if zlib.crc32(data) == member.crc32:
                 return data
-            # A cached copy may be at fault; then the source is read once more.
+            # The cached copy may be wrong: drop it and read the source once more.
             if not self._reader.forget(shard.url, offset=member.offset, size=member.size):
                 break
-        raise ValueError("its bytes differ from those that were indexed (CRC-32)")
+        raise ValueError("its bytes differ from the indexed ones (CRC-32)")
 
 
 def collate(samples: Sequence[StreamSample]) -> Batch:
-    """Stack samples into the `Batch` that a worker sends to the training process."""
+    """Stack samples into a `Batch`, which a worker sends to the training process."""
     return Batch(
         hq=torch.from_numpy(np.stack([sample.hq for sample in samples])),
         lq=torch.from_numpy(np.stack([sample.lq for sample in samples])),

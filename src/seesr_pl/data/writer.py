@@ -27,8 +27,10 @@ from seesr_pl.files import write_whole
 class ShardWriter:
     """Writes samples into `<folder>/<prefix>-<number>.tar`, starting a new shard at `max_samples` or `max_bytes`.
 
-    A shard appears under its final name only when it is whole; use the writer as a context manager to finish the last
-    one. An exception inside the context leaves the unfinished shard under `.tmp`. Equal samples give equal files.
+    A shard gets its final name only when it is whole. Use the writer as a context manager, which finishes the last
+    shard; an exception inside the context leaves the unfinished shard as `.tmp`. Equal samples give equal files.
+
+    Raises ValueError where `max_samples` or `max_bytes` is below 1.
     """
 
     def __init__(
@@ -61,10 +63,11 @@ class ShardWriter:
         tags: str | None = None,
         representation: np.ndarray | None = None,
     ) -> Path | None:
-        """Add a sample of encoded `image` bytes; return the shard's path where this sample completed it.
+        """Add a sample; return the path of the shard if this sample completed it, otherwise None.
 
-        `tags` are text, `representation` is RAM's, a numpy array. ValueError where the key has a dot or is taken in
-        this shard, or the extension is not one of an image.
+        `image`: the bytes of an image file with this `extension` (jpg, jpeg, png, webp). `tags`: text.
+        `representation`: RAM's, (n, 512). Raises ValueError where the key has a dot or is in this shard already, or the
+        extension is another.
         """
         self._check(key, extension)
         tar = self._tar or self._open()
@@ -82,21 +85,21 @@ class ShardWriter:
 
     @property
     def num_open(self) -> int:
-        """Samples in the shard that is being written."""
+        """Number of samples in the shard that is being written."""
         return len(self._entries)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the shard that is being written."""
+        """Size in bytes of the shard that is being written, so far."""
         return self._tar.tarstream.offset if self._tar else 0
 
     def finish_shard(self) -> Path | None:
-        """Complete the open shard and return its path, or None where there is none."""
+        """Complete the open shard and return its path; return None where no shard is open."""
         if self._tar is None:
             return None
         path = self._path()
         self._close()
-        # The index comes first: a tar under its final name then always has one.
+        # The index is written first, so that a tar with its final name always has one.
         write_whole(self._path(INDEX_SUFFIX), ShardIndex.from_entries(self._entries).to_bytes())
         self._path(".tmp").replace(path)
         self._entries, self._keys = [], set()
@@ -123,7 +126,7 @@ class ShardWriter:
         return self._tar
 
     def _close(self) -> None:
-        """Close the tar, its bytes on the disk before it can get its final name."""
+        """Close the tar and flush it to the disk, before it gets its final name."""
         if self._tar is None or self._file is None:
             return
         self._tar.close()
@@ -142,7 +145,7 @@ class ShardWriter:
 
 
 def _add(tar: TarWriter, key: str, extension: str, data: bytes) -> Member:
-    """Write one member; written alone, its bytes are the last of the tar, padded to whole blocks."""
+    """Write one member and return its place: its data are the last bytes of the tar so far, padded to whole blocks."""
     tar.write({"__key__": key, extension: data})
     padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     return Member(tar.tarstream.offset - padded, len(data), zlib.crc32(data) if data else 0)

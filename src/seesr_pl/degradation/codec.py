@@ -1,4 +1,4 @@
-"""The two forms of an RGB image, 8-bit pixels and float32, the way between them, and JPEG."""
+"""Convert RGB images between 8-bit pixels and float32, and compress them as JPEG."""
 
 from functools import cache
 from typing import Any, Literal
@@ -8,7 +8,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-# OpenCV's stubs promise no element type, so the aliases say in words what the annotation cannot.
+# OpenCV's stubs promise no element type, so a comment says what the annotation cannot.
 Image = NDArray[Any]  # float32 in [0, 1], channel last
 Pixels = NDArray[Any]  # uint8, channel last
 ChromaUpsampling = Literal["nearest", "fancy"]
@@ -27,7 +27,7 @@ def jpeg(pixels: Pixels, quality: int, *, chroma_upsampling: ChromaUpsampling = 
 
 
 def to_pixels(image: Image) -> Pixels:
-    """Round float32 in [0, 1] to the nearest 8-bit level; clip what lies outside."""
+    """Round float32 in [0, 1] to the nearest 8-bit level; values outside are clipped."""
     return cv2.convertScaleAbs(np.clip(image, 0, 1), alpha=255)
 
 
@@ -38,9 +38,10 @@ def to_image(pixels: Pixels) -> Image:
 
 @cache
 def reuse_freed_memory() -> None:
-    """Make the C library keep the memory of freed images for the next ones; call it once per process.
+    """Make the C library keep the memory of freed images for later ones; the second call does nothing.
 
-    glibc returns a block to the system once it exceeds the largest that was ever mapped and freed (at most 32 MB), and
-    every page of a new block costs a fault, in all more than the filters themselves. Elsewhere this does nothing.
+    glibc returns a freed block to the system if it is larger than every block mapped and freed before (up to 32 MB),
+    and each page of a new block costs a page fault, together more than the filters themselves. With other C libraries
+    this has no effect.
     """
     np.empty(31 << 20, np.uint8)

@@ -1,4 +1,4 @@
-"""Filters of float32 images (h, w, 3): blur by any kernel, unsharp masking, resizing by torch's rules."""
+"""Filter float32 images (h, w, 3): blur by any kernel, sharpen by unsharp masking, resize as torch does."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,21 +16,21 @@ Spectrum = NDArray[np.complex64]
 ResizeMode = Literal["area", "bilinear", "bicubic"]
 RESIZE_MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
 
-# Rings of a kernel that weigh less than float32 can show in an image of [0, 1].
+# The outer rings of a kernel are dropped while their total weight is below what float32 can show in [0, 1].
 NEGLIGIBLE = 2e-7
-# Beyond this a product of spectra costs less than the sum over the window.
+# Above this size, in pixels, a product of spectra costs less than the sum over the window.
 LARGEST_DIRECT_SIZE = 11
 
 
 def blur(image: Image, kernel: Kernel) -> Image:
-    """Filter the image by the kernel, reflected at the border without repeating the edge."""
+    """Filter (h, w, 3) by the kernel; the image is reflected at its border without repeating the border pixel."""
     if kernel.kind == "iso":
         return _blur_separable(image, kernel)
     return filter2d(image, kernel.matrix())
 
 
 def filter2d(image: Image, kernel: Matrix) -> Image:
-    """Correlate (h, w, 3) with an odd square kernel; basicsr/utils/img_process_util.py, filter2D."""
+    """Correlate (h, w, 3) with a square kernel of odd size; basicsr/utils/img_process_util.py, filter2D."""
     kernel = _without_negligible_rings(kernel)
     if len(kernel) <= LARGEST_DIRECT_SIZE:
         return cv2.filter2D(image, cv2.CV_32F, kernel.astype(np.float32), borderType=cv2.BORDER_REFLECT_101)
@@ -42,9 +42,10 @@ def filter2d(image: Image, kernel: Matrix) -> Image:
 
 
 def usm_sharpen(image: Image, *, weight: float = 0.5, radius: int = 50, threshold: float = 10.0) -> Image:
-    """Sharpen by unsharp masking where the residual exceeds `threshold` (of 255), blended in by a soft mask.
+    """Sharpen by unsharp masking where the residual exceeds `threshold` (of 255), blended by a soft mask.
 
-    The image and the result are in [0, 1]. Source: basicsr/utils/img_process_util.py, USMSharp.
+    The image and the result are in [0, 1]; `radius` is the size of the Gaussian in pixels, made odd.
+    Source: basicsr/utils/img_process_util.py, USMSharp.
     """
     spectrum = _usm_spectrum(image.shape[0], image.shape[1], radius)
 
@@ -58,7 +59,7 @@ def usm_sharpen(image: Image, *, weight: float = 0.5, radius: int = 50, threshol
         sharp = np.clip(cv2.addWeighted(plane, 1 + weight, smoothed, -weight, 0), 0, 1)
         return plane + soft_mask * (sharp - plane)
 
-    # Three transforms of two planes each smooth all six: blue goes together with the mask of red.
+    # Three transforms of two planes each smooth all six planes: blue is paired with the mask of red.
     red, green, blue = cv2.split(image)
     smooth_red, smooth_green = smooth(red, green)
     smooth_blue, soft_red = smooth(blue, mask(red, smooth_red))
@@ -83,8 +84,8 @@ def resize(image: Image, height: int, width: int, *, mode: ResizeMode) -> Image:
 def adaptive_average(length: int, new_length: int) -> csr_matrix:
     """Return the float32 matrix (new_length, length) of torch's adaptive average pooling.
 
-    Each output is the plain mean of all the inputs that it touches. cv2.INTER_AREA weighs them by coverage instead,
-    and interpolates linearly when it enlarges.
+    Each output is the plain mean of all inputs that it touches. cv2.INTER_AREA weights them by coverage instead, and
+    interpolates linearly when it enlarges.
     """
     first = np.arange(new_length) * length // new_length
     count = -(-np.arange(1, new_length + 1) * length // new_length) - first
@@ -121,8 +122,8 @@ def _without_negligible_rings(kernel: Matrix) -> Matrix:
 
 
 def _spectrum(kernel: Matrix, height: int, width: int) -> Spectrum:
-    """The factor of an image's spectrum that correlates the image, of this size, with the kernel."""
-    # Among the lengths of small prime factors those that 16 divides are about twice as fast.
+    """Return the spectrum by which to multiply that of an image of this size to correlate it with the kernel."""
+    # Of the lengths with small prime factors, multiples of 16 are about twice as fast.
     rows, columns = (16 * cv2.getOptimalDFTSize(-(-(side + len(kernel) - 1) // 16)) for side in (height, width))
     padded = np.zeros((rows, columns, 2), np.float32)
     padded[: len(kernel), : len(kernel), 0] = kernel
@@ -130,7 +131,7 @@ def _spectrum(kernel: Matrix, height: int, width: int) -> Spectrum:
 
 
 def _filter_pair(first: Image, second: Image, spectrum: Spectrum, *, radius: int) -> Sequence[Image]:
-    # The kernel is real, so one complex transform filters two planes, as its real and its imaginary part.
+    # The kernel is real, so one complex transform filters two planes: one as real, one as imaginary part.
     height, width = first.shape
     borders = (radius, len(spectrum) - height - radius, radius, spectrum.shape[1] - width - radius)
     pair = cv2.copyMakeBorder(cv2.merge([first, second]), *borders, cv2.BORDER_REFLECT_101)

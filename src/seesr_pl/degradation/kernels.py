@@ -1,4 +1,4 @@
-"""Blur kernels as a handful of scalars, and the matrices they stand for."""
+"""Blur kernels: their parameters, which are a few scalars, and the matrices computed from them."""
 
 from typing import Literal, NamedTuple, get_args
 
@@ -16,8 +16,8 @@ Matrix = NDArray[np.float64]
 class Kernel(NamedTuple):
     """A blur kernel by its parameters; `matrix` computes it.
 
-    `size` is odd, the sigmas are in pixels, `theta` in radians, `beta` is the exponent of the generalized and
-    plateau kinds, `cutoff` (radians a pixel) belongs to the sinc. What a kind does not use is zero.
+    `size` is odd, in pixels; the sigmas are in pixels, `theta` is in radians, `beta` is the exponent of the generalized
+    and plateau kinds, `cutoff` (radians per pixel) is that of the sinc. A parameter that a kind does not use is zero.
     """
 
     kind: KernelKind
@@ -43,7 +43,7 @@ def gaussian_profile(size: int, sigma: float) -> Matrix:
 
 
 def squared_distance(size: int, sigma_x: float, sigma_y: float, *, theta: float) -> Matrix:
-    """Return the squared Mahalanobis distance from the centre, (size, size), of all Gaussian-like kernels.
+    """Return the squared Mahalanobis distance from the center, (size, size), of all Gaussian-like kernels.
 
     Sigmas in pixels, `theta` in radians. Source: basicsr/data/degradations.py, sigma_matrix2 and pdf2.
     """
@@ -64,7 +64,7 @@ def plateau(distance: Matrix, beta: float) -> Matrix:
 
 
 def sinc(size: int, cutoff: float) -> Matrix:
-    """Return the circular low-pass filter cut to (size, size), `cutoff` in radians a pixel.
+    """Return the circular low-pass filter cut to (size, size), `cutoff` in radians per pixel.
 
     Source: basicsr/data/degradations.py, circular_lowpass_kernel.
     """

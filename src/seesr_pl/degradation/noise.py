@@ -1,7 +1,8 @@
-"""Gaussian and Poisson noise for float32 images (h, w, 3) in [0, 1], drawn from banks at an offset.
+"""Add Gaussian and Poisson noise to float32 images (h, w, 3) in [0, 1].
 
-A sample's noise is a slice of a fixed bank, so one integer replays it, and drawing costs no more than reading. The
-banks and tables (67 MB) are built on first use; call `build_banks` before a fork to share them with the children.
+The noise of a sample is a slice of a fixed bank of random numbers, so one integer, the offset, reproduces it, and
+drawing costs no more than reading. The banks and tables (67 MB) are built on first use; call `build_banks` before a
+fork to share them with the children.
 """
 
 from functools import cache
@@ -17,13 +18,13 @@ from seesr_pl.degradation.codec import Image, Pixels, to_pixels
 
 BANK_SIZE = 1 << 23
 MAX_OFFSET = 1 << 22
-# Finer quantiles would push the table (4 bytes x 256 levels x 2048) out of the cache.
+# With finer quantiles the table (4 bytes x 256 levels x 2048) would not fit in the processor's cache.
 UNIFORM_BITS = 11
 GRAY_WEIGHTS = np.array([[0.2989, 0.587, 0.114]], np.float32)
 
 
 def build_banks() -> None:
-    """Build both banks and the tables now; processes forked from this one afterwards share their memory."""
+    """Build both banks and the tables now; processes forked afterwards share their memory."""
     _normal_bank()
     _uniform_bank()
     for bits in range(9):
@@ -31,13 +32,19 @@ def build_banks() -> None:
 
 
 def add_gaussian_noise(image: Image, sigma: float, *, gray: bool, offset: int) -> Image:
-    """Add normal noise of `sigma` (of 255) and clip to [0, 1]; `gray` gives all channels the same noise."""
+    """Add normal noise of `sigma` (of 255) and clip to [0, 1]; `gray`: the same noise in all channels.
+
+    `offset` is the start of the slice, in [0, MAX_OFFSET).
+    """
     noise = _slice(_normal_bank(), offset, image.shape[:2] if gray else image.shape)
     return add_noise(image, noise, sigma / 255)
 
 
 def add_poisson_noise(image: Image, scale: float, *, gray: bool, offset: int) -> Image:
-    """Add Poisson noise times `scale` and clip to [0, 1]; `gray` gives all channels that of the gray image."""
+    """Add Poisson noise times `scale` and clip to [0, 1]; `gray`: that of the gray image in all channels.
+
+    `offset` is the start of the slice, in [0, MAX_OFFSET).
+    """
     levels = to_pixels(cv2.transform(image, GRAY_WEIGHTS) if gray else image)
     uniform = _slice(_uniform_bank(), offset, levels.shape)
     index = levels.astype(np.intp)
@@ -48,7 +55,7 @@ def add_poisson_noise(image: Image, scale: float, *, gray: bool, offset: int) ->
 
 
 def add_noise(image: Image, noise: Image, scale: float) -> Image:
-    """Return image + noise * scale, clipped to [0, 1]; noise is (h, w, 3), or (h, w) for all channels alike."""
+    """Return image + noise * scale, clipped to [0, 1]; noise is (h, w, 3), or (h, w), the same for all channels."""
     if noise.ndim == 2:
         noise = cv2.merge([noise, noise, noise])
     noisy = cv2.scaleAdd(noise, scale, image)
@@ -60,7 +67,7 @@ def poisson_peak(levels: Pixels) -> int:
 
     basicsr/data/degradations.py, generate_poisson_noise_pt.
     """
-    # More than 128 levels cannot change the answer, and most images show them on every 31st pixel already.
+    # Beyond 128 levels the result is always 256, and most images reach that in every 31st pixel.
     few = np.count_nonzero(np.bincount(levels.ravel()[::31], minlength=256))
     count = few if few > 128 else np.count_nonzero(np.bincount(levels.ravel(), minlength=256))
     return 1 << (int(count) - 1).bit_length()
@@ -79,7 +86,7 @@ def _uniform_bank() -> NDArray[np.uint16]:
 
 @cache
 def _poisson_table(peak: int) -> NDArray[np.float32]:
-    """The noise Poisson(x * peak) / peak - x by (level, uniform): the inverse of the cumulative distribution."""
+    """Return the noise Poisson(x * peak) / peak - x by (level, uniform): the inverse cumulative distribution."""
     quantiles = (np.arange(1 << UNIFORM_BITS) + 0.5) / (1 << UNIFORM_BITS)
     photons = np.arange(peak + 6 * int(np.sqrt(peak)) + 10)
     white = np.arange(256) / 255

@@ -1,4 +1,4 @@
-"""Import this module to build the noise banks: a fork server can preload modules only, and shares what they build."""
+"""Build the noise banks on import: a fork server can only preload modules, and its children share what they build."""
 
 from seesr_pl.degradation.noise import build_banks
 

@@ -37,8 +37,11 @@ MIN_SIDE = 32
 class RealESRGANDegradation:
     """Blur, resize, noise and JPEG, twice; the defaults build the official pairs (make_paired_data.py:38-246).
 
-    Everything is drawn for each sample by itself; the official code shares resize, kind of noise, second blur and the
-    closing order among a batch. With `sharpen` the high-quality image is unsharp-masked first, and returned so.
+    All parameters are drawn per sample; the official code draws resize, kind of noise, second blur and the order of the
+    last steps once per batch. `sharpen`: unsharp-mask the high-quality image first, and return it sharpened.
+    `final_sinc_probability`: of a sinc filter at the end. `chroma_upsampling`: see `codec.jpeg`.
+
+    Raises ValueError where an argument is out of range.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class RealESRGANDegradation:
         self.chroma_upsampling: ChromaUpsampling = chroma_upsampling
 
     def sample(self, seed: int, epoch: int, index: int) -> DegradationParams:
-        """Draw the parameters of sample `index` in `epoch`: a pure function of the three numbers and the ranges."""
+        """Draw the parameters of sample `index` in `epoch`; they depend on these three numbers and the ranges alone."""
         generator = keyed.numpy_generator(seed, epoch, index, "degradation")
         return DegradationParams(
             first=self.first.sample(generator),
@@ -71,9 +74,9 @@ class RealESRGANDegradation:
         )
 
     def apply(self, hq: Pixels, params: DegradationParams) -> tuple[Pixels, Pixels]:
-        """Return (hq, lq), uint8 RGB, for `hq` uint8 RGB (h, w, 3): hq sharpened with `sharpen`, lq (h / 4, w / 4, 3).
+        """Return (hq, lq), uint8 RGB: hq (h, w, 3), sharpened if `sharpen`, and lq (h / 4, w / 4, 3).
 
-        Raises ValueError unless both sides are at least 32 and divisible by 4.
+        Raises ValueError unless `hq` is uint8 RGB and both sides are at least 32 and divisible by 4.
         """
         check_pixels(hq)
         reuse_freed_memory()
@@ -111,7 +114,7 @@ class FixedParams(NamedTuple):
 
 
 class BicubicDegradation:
-    """Downscale by 4 with antialiased bicubic, the field's classical setting (MATLAB's imresize, to a level)."""
+    """Downscale by 4 with antialiased bicubic, the field's classical setting (MATLAB's imresize, within one level)."""
 
     def sample(self, seed: int, epoch: int, index: int) -> FixedParams:
         """Return the same parameters for every sample."""
@@ -125,7 +128,7 @@ class BicubicDegradation:
 
 
 class NoDegradation:
-    """Only lose resolution: each low-quality pixel is the mean of 4x4 high-quality ones."""
+    """Only reduce the resolution: each low-quality pixel is the mean of 4x4 high-quality pixels."""
 
     def sample(self, seed: int, epoch: int, index: int) -> FixedParams:
         """Return the same parameters for every sample."""
@@ -139,7 +142,7 @@ class NoDegradation:
 
 
 def check_pixels(hq: Pixels) -> None:
-    """Raise ValueError unless `hq` is uint8 RGB with sides of at least 32 that 4 divides."""
+    """Raise ValueError unless `hq` is uint8 RGB (h, w, 3) with sides of at least 32 that are divisible by 4."""
     if hq.dtype != np.uint8 or hq.ndim != 3 or hq.shape[2] != 3:
         raise ValueError(f"hq is {hq.dtype} {hq.shape}; it must be uint8 RGB (h, w, 3)")
     if min(hq.shape[:2]) < MIN_SIDE or hq.shape[0] % SCALE or hq.shape[1] % SCALE:

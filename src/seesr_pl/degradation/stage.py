@@ -1,4 +1,4 @@
-"""One order of the chain: the ranges it is drawn from, what was drawn, and how bad that is."""
+"""One order of the degradation chain: its ranges, the parameters drawn from them, and how severe these are."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from seesr_pl.degradation.kernels import MIXED_KINDS, Kernel
 from seesr_pl.degradation.noise import MAX_OFFSET
 
 KERNEL_SIZES = tuple(range(7, 22, 2))
-# Poisson noise at half of full white with 256 photons deviates by this many levels of 255.
+# Standard deviation, in levels of 255, of Poisson noise at half of full white with 256 photons.
 POISSON_SIGMA = 255 * math.sqrt(0.5 / 256)
 
 
@@ -21,15 +21,17 @@ class Stage:
     """Ranges and probabilities of one order; the defaults are the official first one (make_paired_data.py:38-96).
 
     blur_probability: of blurring the image at all.
-    kernel_probabilities: weight of each kind of kernel, where no sinc is drawn.
-    kernel_sizes: the odd sizes to choose from, in pixels.
-    blur_sigma: range of both sigmas in pixels; generalized_beta, plateau_beta: range of the shape exponents.
-    sinc_probability: of a sinc filter in place of the mixed kernel.
+    kernel_probabilities: weight of each kind of kernel where no sinc is drawn.
+    kernel_sizes: the odd sizes to draw from, in pixels.
+    blur_sigma: range of both sigmas in pixels; generalized_beta, plateau_beta: ranges of the shape exponents.
+    sinc_probability: of a sinc filter in place of the other kinds.
     resize_probabilities: weights of enlarging, shrinking and keeping the size; resize_range: limits of the scale.
-    gaussian_noise_probability: of Gaussian noise; Poisson noise otherwise.
-    noise_range: sigma of 255; poisson_scale_range: factor on the Poisson noise.
-    gray_noise_probability: of one noise for all channels.
-    jpeg_range: quality.
+    gaussian_noise_probability: of Gaussian noise; otherwise the noise is Poisson.
+    noise_range: range of the Gaussian sigma (of 255); poisson_scale_range: of the factor on the Poisson noise.
+    gray_noise_probability: of the same noise in all channels.
+    jpeg_range: range of the JPEG quality, 1 to 100.
+
+    Raises ValueError where a value is out of range.
     """
 
     blur_probability: float = 1.0
@@ -62,7 +64,7 @@ class Stage:
             raise ValueError(f"kernel_sizes={list(self.kernel_sizes)} must be odd numbers from 3 on")
 
     def sample(self, generator: np.random.Generator) -> "StageParams":
-        """Draw the parameters of one sample."""
+        """Draw the parameters of one sample from `generator`."""
         kernel = self._kernel(generator)
         blurred = generator.random() < self.blur_probability
         gaussian = generator.random() < self.gaussian_noise_probability
@@ -105,10 +107,11 @@ class Stage:
 
 
 class StageParams(NamedTuple):
-    """What one order does to a sample: blur, resize, noise, JPEG.
+    """Parameters of one order for one sample: blur, resize, noise, JPEG.
 
-    `kernel` None skips the blur. `scale` is relative to the high-quality size in the first order and to the
-    low-quality size in the second. `noise_strength` is sigma of 255, or the scale of Poisson noise.
+    `kernel`: None skips the blur. `scale` is relative to the high-quality size in the first order and to the
+    low-quality size in the second. `noise_strength` is the Gaussian sigma (of 255), or the factor on Poisson noise.
+    `noise_offset` is the start of the slice of the noise bank. `jpeg_quality` is in 1 to 100.
     """
 
     kernel: Kernel | None
@@ -151,11 +154,11 @@ class DegradationParams(NamedTuple):
 
     @property
     def severity(self) -> float:
-        """How bad the low-quality image will look, in [0, 1], from the parameters alone: an estimate.
+        """How bad the low-quality image will look, in [0, 1]: an estimate from the parameters alone.
 
-        Tenths of the decibels by which noise, blur, lost resolution and compression raise the error over that of the
-        plain loss of resolution. Within one image it ranks samples as their PSNR does, at a rank correlation of
-        about -0.75; it cannot know how much detail an image has to lose.
+        It is a tenth of the decibels by which noise, blur, lost resolution and compression raise the error above that
+        of downscaling alone. Within one image its rank correlation with PSNR is about -0.75; it cannot know how much
+        detail an image has to lose.
         """
         first, second = self.first, self.second
         density = 4 * first.scale  # pixels of the first order to one of the low-quality image, along a side
@@ -169,7 +172,7 @@ class DegradationParams(NamedTuple):
 
 
 def sample_resize_mode(generator: np.random.Generator) -> ResizeMode:
-    """Draw one of the three modes, each as likely."""
+    """Draw one of the three resize modes, with equal probability."""
     return RESIZE_MODES[int(generator.integers(len(RESIZE_MODES)))]
 
 

@@ -1,4 +1,4 @@
-"""Colours of the low-quality picture for the restored one: AdaIN and wavelet (utils/wavelet_color_fix.py)."""
+"""Give a restored image the colors of its low-quality image: AdaIN and wavelet (utils/wavelet_color_fix.py)."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ _BAND = 256
 
 
 def adain(x: Float[Tensor, "b 3 h w"], reference: Float[Tensor, "b 3 h2 w2"]) -> Float[Tensor, "b 3 h w"]:
-    """`x` with the mean and the (unbiased) deviation of `reference`, for each picture and channel; unclamped.
+    """Return `x` with the mean and the (unbiased) deviation of `reference`, per image and channel; unclamped.
 
     Both in [0, 1]; the sizes may differ (wavelet_color_fix.py:52-77).
     """
@@ -27,16 +27,20 @@ def adain(x: Float[Tensor, "b 3 h w"], reference: Float[Tensor, "b 3 h2 w2"]) ->
 
 
 def wavelet(x: Float[Tensor, "b 3 h w"], reference: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """The detail of `x` on the five-times blurred `reference`; unclamped (wavelet_color_fix.py:95-119)."""
+    """Return the detail of `x` on the five times blurred `reference`; unclamped (wavelet_color_fix.py:95-119).
+
+    Both in [0, 1], of one size.
+    """
     return x - _blurred(x) + _blurred(reference)
 
 
 def fix_colors(
     images: UInt8[Tensor, "b h w 3"], reference: UInt8[Tensor, "b h w 3"], *, method: ColorFix
 ) -> UInt8[Tensor, "b h w 3"]:
-    """The official colour fix of 8-bit pictures, band by band, so that no float copy of a large picture is made.
+    """Apply the official color fix to 8-bit images, band by band, so that a large image is never copied as float.
 
-    Truncates to 8 bit, as the official conversion does (torchvision's ToPILImage).
+    The result is truncated to 8 bits, as in the official conversion (torchvision's ToPILImage).
+    Raises ValueError where the two shapes differ.
     """
     if images.shape != reference.shape:
         raise ValueError(f"images {tuple(images.shape)} and reference {tuple(reference.shape)} must have one shape")
@@ -65,7 +69,7 @@ def _streamed_moments(images: Tensor) -> tuple[Tensor, Tensor]:
     total = torch.zeros(images.shape[0], 3, dtype=torch.int64, device=images.device)
     squares = total.clone()
     for top in range(0, images.shape[1], _BAND):
-        # Sums of integers are exact, whatever the picture's size.
+        # Sums of integers are exact, whatever the size of the image.
         band = images[:, top : top + _BAND].flatten(1, 2).long()
         total += band.sum(1)
         squares += band.square().sum(1)
@@ -87,7 +91,7 @@ def _blurred(x: Tensor) -> Tensor:
 
 
 def wavelet_blur(x: Float[Tensor, "b c h w"], dilation: int) -> Float[Tensor, "b c h w"]:
-    """One level: the 3x3 binomial kernel, spread by `dilation`, borders replicated (wavelet_color_fix.py:79-93)."""
+    """Blur by one level: the 3x3 binomial kernel, dilated, borders replicated (wavelet_color_fix.py:79-93)."""
     row = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype, device=x.device)
     kernel = torch.outer(row, row).expand(x.shape[1], 1, 3, 3)
     padded = F.pad(x, (dilation,) * 4, mode="replicate")

@@ -1,4 +1,4 @@
-"""Picture files: whatever a camera or an editor wrote, as 8-bit RGB."""
+"""Read image files of any format as 8-bit RGB, and write them."""
 
 from io import BytesIO
 from pathlib import Path
@@ -11,13 +11,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from seesr_pl.files import write_whole
 
 MAX_PIXELS = 89_478_485
-"""Larger pictures are refused, as Pillow warns: a file of a few kilobytes can claim any size."""
+"""Images with more pixels are refused, at Pillow's own limit: a file of a few kilobytes can claim any size."""
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-"""Formats written, by file ending."""
+"""Formats that can be written, by file ending."""
 
 
-class Picture(NamedTuple):
-    """A decoded file: upright 8-bit RGB, its transparency and its ICC profile where it has them."""
+class DecodedImage(NamedTuple):
+    """The content of an image file: upright 8-bit RGB, and its transparency and ICC profile where it has them."""
 
     rgb: UInt8[np.ndarray, "h w 3"]
     alpha: UInt8[np.ndarray, "h w"] | None = None
@@ -25,17 +25,18 @@ class Picture(NamedTuple):
 
 
 def read_rgb(source: str | Path | bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """Upright 8-bit RGB of an image file or its bytes; transparency is laid over white.
+    """Read an image file, or its bytes, as upright 8-bit RGB; transparent pixels are blended over white.
 
-    ValueError where it is no image, is damaged, animated, or has more than MAX_PIXELS.
+    Raises ValueError where it is not an image, is damaged or animated, or has more than MAX_PIXELS pixels; OSError
+    where the file cannot be read.
     """
-    return _over_white(read_picture(source))
+    return _over_white(read_decoded(source))
 
 
-def read_picture(source: str | Path | bytes, *, name: str = "the picture") -> Picture:
-    """As `read_rgb`, with transparency and profile kept apart, to be written back by `write_picture`.
+def read_decoded(source: str | Path | bytes, *, name: str = "the image") -> DecodedImage:
+    """Read an image file as `read_rgb` does, but keep transparency and profile apart, for `write_decoded`.
 
-    `name` is what an error calls bytes; a file is called by its path.
+    `name` names the image in errors where `source` is bytes; a file is named by its path. Raises as `read_rgb`.
     """
     if not isinstance(source, bytes):
         name = str(source)
@@ -50,63 +51,66 @@ def read_picture(source: str | Path | bytes, *, name: str = "the picture") -> Pi
     except ValueError:
         raise
     except Exception as error:
-        # Damage makes Pillow's parsers raise almost anything; an error number is the file system's.
+        # Damage makes Pillow's parsers raise almost any exception; one with an error number is the file system's.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(f"{name} is damaged: {error}") from error
 
 
 def write_image(path: str | Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Writes 8-bit RGB by the file ending (.png, .jpg, .jpeg, .webp), all of it or nothing."""
-    write_picture(path, Picture(image))
+    """Write 8-bit RGB, whole or not at all, in the format of the ending (.png, .jpg, .jpeg, .webp).
+
+    Raises as `write_decoded` does.
+    """
+    write_decoded(path, DecodedImage(image))
 
 
-def write_picture(path: str | Path, picture: Picture, *, quality: int = 95) -> None:
-    """Writes a picture with its transparency (in JPEG laid over white) and profile, all of it or nothing.
+def write_decoded(path: str | Path, image: DecodedImage, *, quality: int = 95) -> None:
+    """Write an image with its transparency (JPEG has none: blended over white) and profile, whole or not at all.
 
-    `quality` is that of JPEG and WebP. ValueError for an unknown file ending; OSError where the disk is full or the
-    folder cannot be written.
+    `quality`, 1 to 100, is that of JPEG and WebP. Raises ValueError for an unknown file ending, OSError where the disk
+    is full or the folder cannot be written.
     """
     path = Path(path)
     ending = path.suffix.lower()
     if ending not in FORMATS:
         raise ValueError(f"{path}: the ending {ending!r} is not one of {', '.join(FORMATS)}")
-    if picture.alpha is None or FORMATS[ending] == "JPEG":
-        pixels = _over_white(picture)
+    if image.alpha is None or FORMATS[ending] == "JPEG":
+        pixels = _over_white(image)
     else:
-        pixels = np.dstack([picture.rgb, picture.alpha])
+        pixels = np.dstack([image.rgb, image.alpha])
     buffer = BytesIO()
-    # PNG has no quality, and Pillow leaves it out there.
-    Image.fromarray(pixels).save(buffer, FORMATS[ending], quality=quality, icc_profile=picture.icc_profile)
+    # PNG has no quality; Pillow ignores it there.
+    Image.fromarray(pixels).save(buffer, FORMATS[ending], quality=quality, icc_profile=image.icc_profile)
     write_whole(path, buffer.getvalue())
 
 
-def _over_white(picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
-    if picture.alpha is None:
-        return picture.rgb
-    opacity = picture.alpha[..., None].astype(np.float32) / 255
-    return np.rint(picture.rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
+def _over_white(image: DecodedImage) -> UInt8[np.ndarray, "h w 3"]:
+    if image.alpha is None:
+        return image.rgb
+    opacity = image.alpha[..., None].astype(np.float32) / 255
+    return np.rint(image.rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
 
 
 def _check(image: Image.Image, name: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{name} has {image.width}x{image.height} pixels; the limit is {MAX_PIXELS} in all")
-    # MPO is a camera's JPEG with a preview behind it.
+    # An MPO file is a camera's JPEG followed by a preview.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         frames = getattr(image, "n_frames", 0)
-        raise ValueError(f"{name} is an animation or a stack of {frames} pictures; save the one to use as a file")
+        raise ValueError(f"{name} is an animation or a stack of {frames} images; save the one to use as a file")
 
 
-def _decode(image: Image.Image) -> Picture:
-    # Other modes are converted, and their profile would describe colours that the result no longer has.
+def _decode(image: Image.Image) -> DecodedImage:
+    # Other modes are converted to RGB, and their profile does not describe the converted colors.
     profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = Image.fromarray(_eight_bit(image))
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
         pixels = np.asarray(image.convert("RGBA"))
-        return Picture(np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3]), profile)
-    return Picture(np.array(image.convert("RGB")), None, profile)
+        return DecodedImage(np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3]), profile)
+    return DecodedImage(np.array(image.convert("RGB")), None, profile)
 
 
 def _eight_bit(image: Image.Image) -> UInt8[np.ndarray, "h w"]:

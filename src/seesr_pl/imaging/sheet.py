@@ -1,4 +1,4 @@
-"""Sheets of images to look at: rows, grids, and lines of coloured text. All are uint8 RGB HxWx3."""
+"""Lay out images for viewing: rows, grids, and lines of colored text. All are uint8 RGB HxWx3."""
 
 import textwrap
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _LEADING = 4
 
 
 class CaptionedPair(NamedTuple):
-    """A training or test pair of any sizes, and what is said of it."""
+    """A training or test pair, each image of any size, and its caption."""
 
     hq: RGB
     lq: RGB
@@ -27,13 +27,13 @@ class CaptionedPair(NamedTuple):
 
 
 def row(*images: RGB, gap: int = 0) -> RGB:
-    """Images of one height side by side, `gap` white pixels between them."""
+    """Place images of one height side by side, `gap` white pixels between them."""
     between = np.full((len(images[0]), gap, 3), 255, np.uint8)
     return np.concatenate([part for image in images for part in (between, image)][1:], axis=1)
 
 
 def grid(cells: Sequence[RGB], *, num_columns: int) -> RGB:
-    """Cells of one width, from left to right and from top to bottom; what a lower cell leaves free above is white."""
+    """Place cells of one width from left to right and from top to bottom; above a lower cell the sheet is white."""
     height = max(len(cell) for cell in cells)
     even = [np.pad(cell, ((height - len(cell), 0), (0, 0), (0, 0)), constant_values=255) for cell in cells]
     num_columns = min(num_columns, len(even))
@@ -50,10 +50,9 @@ def text(
     top: int = 1,
     ground: Color = BLACK,
 ) -> RGB:
-    """Lines of coloured words, `size + 4` pixels each, on a `ground` of `width` pixels.
+    """Draw lines of colored words, each `size + 4` pixels high, on a background `ground` of `width` pixels.
 
-    The first line begins `left` and `top` pixels from the corner. Letters outside Latin script become `?`; what is
-    longer than the sheet is wide is cut off.
+    The first line begins `left` and `top` pixels from the corner. A line that is longer than `width` is cut off.
     """
     line_height = size + _LEADING
     sheet = Image.new("RGB", (width, line_height * len(lines)), ground)
@@ -67,17 +66,20 @@ def text(
 
 
 def with_caption(image: RGB, caption: str) -> RGB:
-    """`image` with one line of white text on black below it."""
+    """Return `image` with one line of white text on black below it."""
     return np.concatenate([image, text([[(caption, WHITE)]], width=image.shape[1])])
 
 
 def wrapped(title: str, words: Sequence[Word], *, width: int, size: int) -> list[list[Word]]:
-    """`title` and then `words`, separated by commas, as lines of about `width` pixels for `text`."""
+    """Break `title` and then `words`, separated by commas, into lines of about `width` pixels, for `text`.
+
+    Characters outside ASCII become `?`.
+    """
     columns = width * 12 // (7 * size)  # a letter of the font is 7 / 12 of its size wide, on average
     lines: list[list[Word]] = [[(textwrap.shorten(title, columns) + " ", INK)]]
     used = len(title)
     for index, (word, color) in enumerate(words):
-        # The font that Pillow carries has few letters.
+        # Pillow's own font has few characters.
         part = word.encode("ascii", "replace").decode() + (", " if index < len(words) - 1 else "")
         if used + len(part) > columns:
             lines.append([("  ", INK)])
@@ -88,16 +90,16 @@ def wrapped(title: str, words: Sequence[Word], *, width: int, size: int) -> list
 
 
 def contact_sheet(pairs: Sequence[CaptionedPair], *, num_columns: int = 4) -> RGB:
-    """Pairs in a grid, each with hq on the left, lq enlarged to its size on the right, and the caption above."""
+    """Place pairs in a grid: hq on the left, lq enlarged to the size of hq on the right, the caption above."""
     return grid([_cell(pair) for pair in pairs], num_columns=num_columns)
 
 
 def _cell(pair: CaptionedPair) -> RGB:
     height, width = pair.hq.shape[:2]
-    # Nearest neighbour, so that each pixel of lq can be seen.
+    # Nearest neighbor, so that each pixel of lq can be seen.
     lq = cv2.resize(pair.lq, (width, height), interpolation=cv2.INTER_NEAREST)
     both = row(pair.hq, lq, gap=_GAP // 2)
-    # Large crops are looked at from afar, and small ones must hold the whole line.
+    # The text grows with the crop, which is viewed at a reduced size, and shrinks until the caption fits.
     size = 10 * max(1, width / 256)
     length = ImageFont.load_default(size=size).getlength(pair.caption)
     size = max(4, int(size * min(1, both.shape[1] / max(length, 1))))

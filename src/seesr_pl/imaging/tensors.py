@@ -1,4 +1,4 @@
-"""Pictures between files and networks: uint8 (b, h, w, 3) on one side, float (b, 3, h, w) in [0, 1] on the other."""
+"""Convert images between files, uint8 (b, h, w, 3), and networks, float (b, 3, h, w) in [0, 1]; resize them."""
 
 import torch
 import torch.nn.functional as F
@@ -9,14 +9,14 @@ _BAND = 256
 
 
 def to_float(images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
-    """uint8 pictures as float32 in [0, 1], contiguous."""
+    """Convert uint8 images to float32 in [0, 1], contiguous."""
     return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def to_uint8(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w 3"]:
-    """Pictures in [0, 1] as uint8, clamped and rounded to the nearest level."""
+    """Convert images in [0, 1] to uint8, clamped and rounded to the nearest level."""
     result = torch.empty(images.shape[0], *images.shape[2:], 3, dtype=torch.uint8, device=images.device)
-    # In bands: no second float copy of a large picture.
+    # In bands, so that a large image is not copied as float.
     for top in range(0, images.shape[2], _BAND):
         levels = images[:, :, top : top + _BAND].float().clamp(0, 1).mul_(255).round_()
         result[:, top : top + _BAND] = levels.to(torch.uint8).permute(0, 2, 3, 1)
@@ -24,8 +24,8 @@ def to_uint8(images: Float[Tensor, "b 3 h w"]) -> UInt8[Tensor, "b h w 3"]:
 
 
 def resize_bicubic(images: Float[Tensor, "b 3 h w"], size: tuple[int, int]) -> Float[Tensor, "b 3 h2 w2"]:
-    """Bicubic resize to `size` = (height, width), clamped to [0, 1]; as the official training pairs are enlarged.
+    """Resize to `size` = (height, width) by bicubic interpolation and clamp to [0, 1], as official pairs are enlarged.
 
-    Without antialiasing and with half-pixel centres (utils_data/make_paired_data.py, F.interpolate).
+    No antialiasing, half-pixel centers (utils_data/make_paired_data.py, F.interpolate).
     """
     return F.interpolate(images, size=size, mode="bicubic", align_corners=False).clamp_(0, 1)

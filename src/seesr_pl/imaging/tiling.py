@@ -1,4 +1,4 @@
-"""The official tiles: where they lie, and how much each point counts (pipeline_seesr.py:759-790, 1003-1177)."""
+"""The official tiles: their places, and the weight of each point (pipeline_seesr.py:759-790, 1003-1177)."""
 
 import math
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
-    """First positions of the fewest tiles, `tile - overlap` apart, that cover `length`; the last one ends with it.
+    """Return the starts of the fewest tiles, `tile - overlap` apart, that cover `length`; the last tile ends there.
 
-    ValueError unless 0 <= overlap < tile <= length.
+    Raises ValueError unless 0 <= overlap < tile <= length.
     """
     if not 0 <= overlap < tile:
         raise ValueError(f"overlap={overlap} must be at least 0 and below the tile's size {tile}")
@@ -22,16 +22,16 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
 
 
 def tile_grid(height: int, width: int, *, tile: int, overlap: int) -> list[tuple[int, int]]:
-    """(top, left) of each square tile, row by row; ValueError as `tile_starts`."""
+    """Return (top, left) of each square tile, row by row; raise ValueError as `tile_starts` does."""
     lefts = tile_starts(width, tile, overlap)
     return [(top, left) for top in tile_starts(height, tile, overlap) for left in lefts]
 
 
 def gaussian_weights(tile: int) -> Float[Tensor, "tile tile"]:
-    """How much each point of a tile counts, float64: a Gaussian of variance 0.01 tile^2 on each axis.
+    """Return the weight of each point of a tile, float64: a Gaussian of variance 0.01 tile^2 on each axis.
 
-    The vertical midpoint is tile / 2 and the horizontal (tile - 1) / 2: upstream's asymmetry, which released results
-    have (pipeline_seesr.py:772-775).
+    The vertical midpoint is tile / 2, the horizontal (tile - 1) / 2: upstream's asymmetry, kept to reproduce its
+    results (pipeline_seesr.py:772-775).
     """
     return torch.outer(_gaussian(tile, tile / 2), _gaussian(tile, (tile - 1) / 2))
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from seesr_pl.files import IMAGE_SUFFIXES, ImageFile, LeftOut, Record, find_images, fingerprint
-from seesr_pl.imaging.io import Picture, read_picture, write_picture
+from seesr_pl.imaging.io import DecodedImage, read_decoded, write_decoded
 from seesr_pl.jobs.pool import Advance
 from seesr_pl.models.stack import frozen_hash
 from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
@@ -104,7 +104,7 @@ class Restorer:
             if not self.overwrite and job.target.is_file() and Record.beside(job.target).holds(made_by):
                 advance(1)
                 return Outcome(job, "kept")
-            picture = read_picture(content, name=job.source.name)
+            picture = read_decoded(content, name=job.source.name)
             restored = restore(
                 self.pipeline,
                 picture.rgb,
@@ -117,7 +117,7 @@ class Restorer:
             advance(1)
             return Outcome(job, "failed", str(error))
         alpha = None if picture.alpha is None else _enlarged(picture.alpha, restored.rgb.shape[:2])
-        write_picture(job.target, Picture(restored.rgb, alpha, picture.icc_profile))
+        write_decoded(job.target, DecodedImage(restored.rgb, alpha, picture.icc_profile))
         versions = {library: version(library) for library in _LIBRARIES}
         facts = {"source": str(job.source), "seed": self.seed, "sample": job.sample, "tags": restored.tags}
         Record.beside(job.target).write(made_by, **facts, **self.facts, versions=versions)
