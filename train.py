@@ -1,4 +1,4 @@
-"""Train DAPE or SeeSR: `python train.py experiment=dape`. The same command again resumes."""
+"""Train DAPE or SeeSR: `python train.py experiment=dape`. Run the same command again to resume."""
 
 import functools
 import sys
@@ -18,7 +18,7 @@ CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> None:
-    """Check the composed config, build what it names, fit."""
+    """Check the composed config, build its objects, train."""
     with launch.user_errors():
         launch.enter_run(cfg)
         config.check(cfg)
@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def prepare(cfg: DictConfig) -> functools.partial[None]:
-    """Instantiate data, module and trainer, and find the checkpoint to continue from; what returns starts the run."""
+    """Instantiate data, module and trainer, find the checkpoint to resume, and return the call that trains."""
     from lightning import seed_everything
 
     checkpoint = launch.checkpoint_to_resume(cfg)
@@ -49,7 +49,7 @@ def prepare(cfg: DictConfig) -> functools.partial[None]:
 
 
 def wanted(callbacks: Iterable[Any], *, progress_bar: bool) -> list[Any]:
-    """The callbacks that a run has: none that the config sets to null, and no bar where the Trainer refuses one."""
+    """Return the callbacks that are not null, without progress bars where the Trainer would refuse them."""
     from lightning.pytorch.callbacks import ProgressBar
 
     return [each for each in callbacks if each and (progress_bar or not isinstance(each, ProgressBar))]

@@ -1,5 +1,7 @@
 """What a command line becomes; the same command finds its way back into its run, and another config does not."""
 
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -90,3 +92,18 @@ def test_a_sweep_folder_is_named_by_what_varies() -> None:
 def test_slurm_without_its_launcher_names_the_extra() -> None:
     with pytest.raises(config.ConfigError, match=r"pip install 'seesr-pl\[slurm\]'"):
         launch.overrides(["launcher=slurm"], CONF, "train")
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_needs_no_experiment_and_keeps_one_that_is_named(flag: str) -> None:
+    assert launch.overrides([flag], CONF, "train") == [flag, "experiment=seesr"]
+    assert launch.overrides([flag, "experiment=dape"], CONF, "train") == [flag, "experiment=dape"]
+    assert launch.overrides([flag], CONF, "evaluate") == [flag]
+
+
+def test_train_prints_help_without_an_experiment() -> None:
+    done = subprocess.run(
+        [sys.executable, str(CONF.parent / "train.py"), "--help"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "python train.py experiment=NAME" in done.stdout

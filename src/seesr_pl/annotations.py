@@ -1,4 +1,4 @@
-"""Whether a value written in YAML fits the annotation of the argument that it is for."""
+"""Check values from YAML against the annotations of constructor arguments."""
 
 import inspect
 import types
@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 
 def accepts(value: Any, hint: Any) -> bool:
-    """Whether a value written in YAML fits the annotation of a constructor argument."""
+    """Return whether a value from YAML fits the annotation `hint` of a constructor argument."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(accepts(value, argument) for argument in arguments)
@@ -29,8 +29,8 @@ def accepts(value: Any, hint: Any) -> bool:
 
 
 def hints_of(target: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of a constructor or function by argument, {} where they cannot be resolved."""
-    # A third party's annotations may name types that are imported for type checkers only; then types go unchecked.
+    """Return the annotations of a constructor or function by argument; {} where they cannot be resolved."""
+    # A library's annotations may name types that are imported for type checkers only; then types are not checked.
     try:
         return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError, AttributeError):
@@ -38,7 +38,7 @@ def hints_of(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def in_words(hint: Any) -> str:
-    """An annotation as an error message names it."""
+    """Return an annotation in the words of an error message, e.g. "int or str"."""
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, get_args(hint)))
     if get_origin(hint) in (Union, types.UnionType):

@@ -1,4 +1,4 @@
-"""Refuse a wrong config before anything is built: check every key, type and file against what will use it."""
+"""Refuse a wrong config before anything is built: check each key, type and file against the class that uses it."""
 
 import difflib
 import inspect
@@ -42,9 +42,9 @@ class ConfigError(ValueError):
 
 
 def check(cfg: DictConfig) -> None:
-    """Bind every `_target_` node of `cfg` to the signature of its target, and every other key to the YAML files.
+    """Check every `_target_` node of `cfg` against the signature of its target, other keys against the YAML files.
 
-    Raises ConfigError that lists every unknown key (with the nearest valid one), wrong type and missing value.
+    Raises ConfigError, which lists every unknown key (with the nearest valid key), wrong type and missing value.
     """
     folder = _folder()
     roots = _root_keys(cfg, folder)
@@ -58,9 +58,9 @@ def check(cfg: DictConfig) -> None:
 
 
 def preflight(cfg: DictConfig) -> None:
-    """Ask every target of `cfg` that has a `missing_files` for the files that it will need and that are not there.
+    """Check that every file that the targets of `cfg` need exists; a target lists its files in `missing_files`.
 
-    Raises FileNotFoundError with one message that lists each file, where it is published and how to point to it.
+    Raises FileNotFoundError, whose message lists each missing file, where it is published and the key that names it.
     """
     missing: list[MissingFile] = []
     for path, node in _nodes(plain(cfg), ""):
@@ -72,14 +72,14 @@ def preflight(cfg: DictConfig) -> None:
 
 
 def root_keys(primary: Path) -> list[str]:
-    """The keys that a config composed from the file `primary` may have at its root: its own, and its groups."""
+    """List the keys that a config composed from the file `primary` may have at its root: its own, and its groups."""
     content = typing.cast(DictConfig, OmegaConf.load(primary))
     groups = [str(name) for entry in content.get("defaults", []) if isinstance(entry, DictConfig) for name in entry]
     return sorted({*(name.split()[-1] for name in groups), *map(str, content)} - {"defaults"})
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value below mappings and lists that is neither, with its dotted path."""
+    """Yield each value inside nested mappings and lists with its dotted path, e.g. ("a.0.b", 3)."""
     if not isinstance(value, Mapping | list):
         yield path, value
         return
@@ -89,17 +89,17 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def plain(cfg: DictConfig | ListConfig) -> Any:
-    """`cfg` as plain dicts and lists with every interpolation resolved."""
+    """Return `cfg` as plain dicts and lists with every interpolation resolved."""
     return OmegaConf.to_container(cfg, resolve=True)
 
 
 def unknown(name: str, valid: Sequence[str]) -> str:
-    """The message for a key that does not exist: the nearest that does, and all of them."""
+    """Return the message about the unknown key `name`: the nearest of `valid`, and all of them."""
     return f"{name}: unknown key{nearest(name, valid)}"
 
 
 def nearest(name: str, valid: Sequence[str], *, prefix: str = "") -> str:
-    """The end of a message about `name`: the nearest of `valid`, and all of them."""
+    """Return the end of a message about `name`: the nearest of `valid`, and all of them."""
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     suggestion = f"; did you mean {prefix}{close[0]}?" if close else ""
     short = [item.rsplit(".", 1)[-1] for item in valid]
@@ -107,7 +107,7 @@ def nearest(name: str, valid: Sequence[str], *, prefix: str = "") -> str:
 
 
 def _folder() -> Path:
-    """Where the YAML files lie that the config at hand was composed from."""
+    """Return the folder of the YAML files from which the config was composed."""
     if not HydraConfig.initialized():
         return CHECKOUT
     sources = HydraConfig.get().runtime.config_sources
@@ -115,7 +115,7 @@ def _folder() -> Path:
 
 
 def _root_keys(cfg: DictConfig, folder: Path) -> list[str]:
-    """The keys of the primary file of `cfg`: the one whose own keys are all in it."""
+    """Return the root keys of the primary file of `cfg`: the file whose own keys are all in `cfg`."""
     for primary in sorted(folder.glob("*.yaml")):
         content = typing.cast(DictConfig, OmegaConf.load(primary))
         if {str(name) for name in content} - {"defaults", "hydra"} <= {str(name) for name in cfg}:
@@ -124,7 +124,7 @@ def _root_keys(cfg: DictConfig, folder: Path) -> list[str]:
 
 
 def _group_problems(cfg: DictConfig, group: str, folder: Path) -> Iterator[str]:
-    """Members of a mapping without a class that no YAML file names, as a misspelt command line makes them."""
+    """Yield a message for each member of a group that no YAML file names: it was misspelled on the command line."""
     node = cfg.get(group)
     if not isinstance(node, DictConfig) or "_target_" in node:
         return
@@ -137,7 +137,7 @@ def _group_problems(cfg: DictConfig, group: str, folder: Path) -> Iterator[str]:
 
 
 def _keys_in_yaml(group: str, folder: Path) -> set[str]:
-    """The keys below `group` in its own files, in primary files, and in those of groups that may change anything."""
+    """Return the keys below `group` in its own files, in primary files, and in `_global_` files."""
     own = [OmegaConf.load(path) for path in (folder / group).glob("*.yaml")]
     others = [*folder.glob("*.yaml"), *(path for path in folder.glob("*/*.yaml") if _is_global(path))]
     contents = [OmegaConf.load(path) for path in others]
@@ -155,7 +155,7 @@ def _missing_values(cfg: DictConfig) -> list[str]:
 
 
 def _nodes(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every mapping with a `_target_` below `value`, with its path, outermost first."""
+    """Yield each mapping with a `_target_` in `value`, with its path, outer mappings first."""
     if isinstance(value, dict):
         if "_target_" in value:
             yield path, value
@@ -189,7 +189,7 @@ def _target(name: str) -> Callable[..., Any] | str:
 
 
 def _extra_of(name: str) -> str:
-    """The command that installs the package of `name`, where it is one of the project's extras."""
+    """Return the command that installs the package of `name` if it belongs to an extra; otherwise ""."""
     package = name.split(".")[0]
     for requirement in requires("seesr-pl") or ():
         if requirement.startswith(package) and "extra ==" in requirement:

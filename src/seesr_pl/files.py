@@ -1,4 +1,4 @@
-"""Files by one rule each: written whole or not at all, known again by what made them, found, and required."""
+"""One rule each: write files whole or not at all, recognize a finished result, find images, require files."""
 
 import hashlib
 import json
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""File endings by which a folder is searched for images; upper case counts too."""
+"""File endings of images in a folder, in lower or upper case."""
 UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".svg", ".cr2", ".nef", ".arw", ".dng")
-"""Endings of images that cannot be read here: listed as left out, not passed over in silence."""
+"""Endings of images that cannot be read here; such files are reported as left out."""
 
 
 class MissingFile(NamedTuple):
-    """A file or folder that only the user can provide, where it is published, and how to point to it."""
+    """A file or folder that only the user can provide: its path, where it is published, and how to provide it."""
 
     path: str
     origin: str
@@ -25,38 +25,38 @@ class MissingFile(NamedTuple):
 
 
 class ImageFile(NamedTuple):
-    """An image file, and its place below the folder that was searched (for a single file: its name)."""
+    """An image file: its path, and its path relative to the folder searched (for a single file: its name)."""
 
     path: Path
     place: Path
 
 
 class LeftOut(NamedTuple):
-    """A file that a search passed over although its name is one of an image, or a folder not searched; and why."""
+    """A file that is not used although it is named like an image, or a folder not searched; and the reason."""
 
     path: Path
     reason: str
 
 
 class Found(NamedTuple):
-    """What a search found, sorted by place, and what it left out."""
+    """The images that a search found, sorted by place, and the files that it left out."""
 
     images: list[ImageFile]
     left_out: list[LeftOut]
 
 
 class Record(NamedTuple):
-    """The JSON file beside a result: how the result was made, so that the same job is not done twice."""
+    """The JSON file beside a result, which tells how the result was made, so that no job is done twice."""
 
     path: Path
 
     @classmethod
     def beside(cls, result: Path) -> "Record":
-        """The record of the file or folder `result`."""
+        """Return the record of the file or folder `result`."""
         return cls(result.with_suffix(".json"))
 
     def read(self) -> dict[str, Any]:
-        """The recorded facts; {} where there is no record, or one that cannot be read."""
+        """Return the recorded facts; {} where there is no record, or it cannot be read."""
         try:
             facts = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -64,23 +64,23 @@ class Record(NamedTuple):
         return facts if isinstance(facts, dict) else {}
 
     def holds(self, fingerprint: str) -> bool:
-        """Whether the result was made by what `fingerprint` stands for."""
+        """Return whether the result was made from the inputs and settings with this `fingerprint`."""
         return self.read().get("fingerprint") == fingerprint
 
     def write(self, fingerprint: str, **facts: Any) -> None:
-        """Record `facts`, JSON values, as those of the result that `fingerprint` stands for; call it last."""
+        """Write `facts`, JSON values, and `fingerprint`; call it when the result is complete."""
         write_whole(self.path, json.dumps({**facts, "fingerprint": fingerprint}, indent=2) + "\n")
 
 
 def write_whole(path: str | Path, content: bytes | str | Callable[[Path], object], *, durable: bool = True) -> None:
-    """Write `path` so that at any moment it is either what it was before or complete, whatever stops the process.
+    """Write `path` whole or not at all: even if the process is killed, it is either as before or complete.
 
     Args:
         path: a file or folder; folders above it are made.
         content: the bytes or UTF-8 text of the file, or a function that writes a file or folder at the path it gets.
-        durable: wait until the disk has it; False, ten times faster, for what a power failure may lose or tear.
+        durable: wait until the disk has it; False is ten times faster, but a power failure may lose or damage the file.
 
-    Raises OSError where the disk is full or the place cannot be written; nothing is left behind then.
+    Raises OSError where the disk is full or the path cannot be written; nothing is left behind then.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,9 +102,9 @@ def write_whole(path: str | Path, content: bytes | str | Callable[[Path], object
 
 
 def fingerprint(*facts: Any) -> str:
-    """32 hexadecimal digits that stand for nested plain values; equal facts give equal digits in any process.
+    """Return a hash of nested plain values, 32 hexadecimal digits, equal in every process for equal facts.
 
-    Mappings count regardless of order, bytes by their content, a `Path` by the sizes and times of the files there.
+    The order of mappings does not matter; a `Path` is hashed by its name and the sizes and times of its files.
     """
     text = json.dumps([_plain(fact) for fact in facts], sort_keys=True)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
@@ -113,15 +113,15 @@ def fingerprint(*facts: Any) -> str:
 def find_images(
     source: str | Path, *, also: Sequence[str] = (), outside: Path | None = None, recursive: bool = True
 ) -> Found:
-    """The images that a user means by `source`: a folder with all below it, a file, or a pattern such as "in/*.png".
+    """Find the images of `source`: a folder with its subfolders, a file, or a pattern such as "in/*.png".
 
     Args:
-        source: what exists under this very name is meant literally; only what does not is read as a pattern.
+        source: taken as a pattern only if no file or folder has this name.
         also: further file endings to find, e.g. (".tar",).
-        outside: a folder below `source` that is not searched, such as the one that results go to.
-        recursive: search the folders below a folder too; if False, they are listed as left out.
+        outside: a folder below `source` that is not searched, e.g. the folder of the results.
+        recursive: search subfolders too; if False, they are listed as left out.
 
-    Raises FileNotFoundError where nothing of that name is there and the pattern matches nothing.
+    Raises FileNotFoundError where `source` neither exists nor matches anything.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -136,7 +136,7 @@ def find_images(
 
 
 def reason_by_name(name: str) -> str:
-    """Why a file of this name is left out although it looks like an image; empty where the name is no reason."""
+    """Return why a file with this name is left out although it looks like an image; "" where it is not."""
     last = name.rsplit("/", 1)[-1]
     lower = last.lower()
     if lower.endswith(UNREAD_SUFFIXES):
@@ -172,7 +172,7 @@ def _searched(folder: Path, suffixes: tuple[str, ...], outside: Path | None, *, 
 def _walk(
     folder: Path, outside: Path | None, left_out: list[LeftOut], *, seen: set[Path], recursive: bool
 ) -> Iterator[Path]:
-    """The files below `folder`, links to folders followed; each folder once, however many links lead to it."""
+    """Yield the files below `folder`; follow links to folders, but search each folder only once."""
     real = folder.resolve()
     if real == outside:
         return
@@ -228,7 +228,7 @@ def _replace(draft: Path, path: Path) -> None:
     if not (draft.is_dir() and path.is_dir()):
         os.replace(draft, path)
         return
-    # No file system swaps two folders in one call everywhere: the old one stands aside for a moment.
+    # There is no portable call that swaps two folders, so the old one is renamed first.
     aside = draft.with_suffix(".old")
     os.replace(path, aside)
     os.replace(draft, path)

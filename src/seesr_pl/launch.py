@@ -1,4 +1,4 @@
-"""How a Hydra command becomes a run: keys without `+`, its folder, the way back into it, short errors."""
+"""Turn a Hydra command into a run: complete its overrides, choose its folder, resume it, shorten its errors."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ from seesr_pl.runs import RunFolder
 Resume = Literal["auto", "force", "never"]
 USER_ERRORS = (ValueError, FileNotFoundError, ImportError)
 RUN_VARIABLE = "SEESR_RUN_FOLDER"
-# May differ between the two halves of a run: none of these changes what is learned from which sample.
+# Keys that may change when a run is resumed: none of them changes what is learned from which sample.
 FREE_KEYS = (
     "resume", "sampler", "module.sampler", "paths", "trainer", "callbacks", "logger",
     "data.num_workers", "data.micro_batch_size", "data.prefetch_factor", "data.num_retries", "data.first_wait_seconds",
@@ -27,19 +27,23 @@ FREE_KEYS = (
     "data.cache_folder", "data.cache_gigabytes",
     "module.compile", "module.gradient_checkpointing", "module.channels_last",
 )  # fmt: skip
-# Of the free groups, what does change it.
+# Keys below the free ones that may not change, since they do change what is learned.
 BOUND_KEYS = ("trainer.precision", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "callbacks.ema")
 
 
 def overrides(arguments: Sequence[str], config_dir: Path, config_name: str) -> list[str]:
-    """Let a command line set any constructor argument without Hydra's `+`, and refuse what cannot exist.
+    """Complete a command line so that it can set any constructor argument without Hydra's `+`.
 
-    Returns `arguments` with `++` before each `a.b=c` whose key the YAML files leave to its Python default.
-    Raises ConfigError for an unknown root key or a group choice without a file.
+    Return `arguments` with `++` before each `a.b=c`, which sets a key whether or not a YAML file has it; to ask for
+    help, no experiment need be named. Raises ConfigError for an unknown root key or a group choice without a file.
     """
     if any(argument.startswith(("-cp", "-cn", "--config")) for argument in arguments):
         return list(arguments)  # a process that Lightning launched: its config was composed and checked by rank 0
     roots = [*root_keys(config_dir / f"{config_name}.yaml"), "hydra"]
+    if {"--help", "-h"} & set(arguments) and "experiment" in roots:
+        # Hydra composes the config before it prints help, and cannot do so without an experiment.
+        named = any(argument.startswith("experiment=") for argument in arguments)
+        return [*arguments, *([] if named else ["experiment=seesr"])]
     problems: list[str] = []
     completed = [_completed(argument, roots, config_dir, problems) for argument in arguments]
     if problems:
@@ -48,25 +52,25 @@ def overrides(arguments: Sequence[str], config_dir: Path, config_name: str) -> l
 
 
 def enter_run(cfg: DictConfig) -> None:
-    """Settle `paths.run`, the folder that every process of this run writes to.
+    """Set `paths.run`, the folder that every process of this run writes to.
 
-    It is outputs/<run_name>; one job of a sweep gets a folder below it, and hands it on to the ranks it launches.
+    It is outputs/<run_name>; each job of a sweep gets a folder below it, which the ranks that it launches share.
     """
     launched = int(os.environ.get("LOCAL_RANK", "0")) > 0
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN:
         cfg.paths.run = os.environ[RUN_VARIABLE] = hydra_config.runtime.output_dir
-        # Lightning starts the other ranks with this command line: without it they would start the whole sweep again.
+        # Lightning starts the other ranks with this command line; with that of the sweep they would start all its jobs.
         sys.argv[1:] = list(hydra_config.overrides.task)
     elif launched and RUN_VARIABLE in os.environ:
         cfg.paths.run = os.environ[RUN_VARIABLE]
 
 
 def checkpoint_to_resume(cfg: DictConfig) -> Path | None:
-    """The checkpoint that the run of `cfg` goes on from, or None for a fresh run.
+    """Return the checkpoint from which the run of `cfg` continues, or None for a new run.
 
-    `cfg.resume` is `auto`, which refuses a config that would change what is learned, `force`, which does not, or
-    `never`, which refuses any. Raises ValueError where continuing would mix two different runs.
+    `cfg.resume`: "auto" refuses a config that differs in what is learned, "force" accepts it, "never" refuses to
+    continue at all. Raises ValueError where it refuses.
     """
     run = RunFolder(Path(cfg.paths.run))
     if not run.last_checkpoint.is_file():
@@ -78,13 +82,13 @@ def checkpoint_to_resume(cfg: DictConfig) -> Path | None:
     changes = [] if resume == "force" else list(config_changes(before, plain(cfg)))
     if changes:
         lines = [f"{run.path} holds a run with another config:", *(f"  {line}" for line in changes)]
-        lines.append("choose another run_name, or continue with the new config all the same by resume=force")
+        lines.append("choose another run_name, or continue with the new config by resume=force")
         raise ValueError("\n".join(lines))
     return run.last_checkpoint
 
 
 def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Each key whose value differs, as `key: old -> new`, but those of FREE_KEYS that are not of BOUND_KEYS."""
+    """Yield `key: old -> new` for each key whose value differs and that FREE_KEYS does not allow to change."""
     old, new = dict(leaves(before)), dict(leaves(now))
     for name in sorted(old.keys() | new.keys()):
         free = _is_below(name, FREE_KEYS) and not _is_below(name, BOUND_KEYS)
@@ -93,7 +97,7 @@ def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterato
 
 
 def sweep_name(task_overrides: Sequence[str]) -> str:
-    """The folder of one job of a sweep, e.g. `module.lora_rank=2`: what varied, without name and paths."""
+    """Return the folder name of one job of a sweep: what varies, e.g. `module.lora_rank=2`, without name and paths."""
     words = [word.lstrip("+") for word in task_overrides]
     varied = [word for word in words if not word.startswith(("experiment=", "run_name=", "paths."))]
     return ",".join(varied).replace("/", "_")
@@ -104,11 +108,14 @@ OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn the errors that a user can mend into a message of one screen and exit code 2, without a traceback."""
+    """Print an error that the user can fix without its traceback, and exit with code 2.
+
+    HYDRA_FULL_ERROR=1 keeps the traceback.
+    """
     try:
         yield
     except InstantiationException as error:
-        # Hydra wraps what a constructor raised; only what the constructor refused is the user's to mend.
+        # Hydra wraps what a constructor raised; only the errors of USER_ERRORS are for the user to fix.
         if not isinstance(error.__cause__, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         _stop(f"{error.__cause__}\n  at {str(error).rpartition('full_key: ')[2]}")
@@ -138,7 +145,7 @@ def _completed(argument: str, roots: Sequence[str], config_dir: Path, problems: 
 
 
 def _choice_problems(group: str, value: str, folder: Path) -> list[str]:
-    """What is wrong with `group=value`: files that do not exist, a launcher that is not installed."""
+    """List what is wrong with `group=value`: a file that does not exist, a launcher that is not installed."""
     choices = sorted(path.stem for path in folder.glob("*.yaml"))
     wrong = [choice for choice in value.strip("[]").split(",") if choice not in (*choices, "null", "")]
     problems = [f"{group}={choice} does not exist{nearest(choice, choices, prefix=f'{group}=')}" for choice in wrong]

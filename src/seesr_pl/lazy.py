@@ -1,4 +1,4 @@
-"""Names of a package that are imported when first used, for a fast start."""
+"""Import the names of a package on first use, for a fast start."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -6,7 +6,10 @@ from typing import Any
 
 
 def attributes(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of `package`; `modules` says in which of its modules, or elsewhere, each name lives."""
+    """Return the `__getattr__` of `package`; `modules` gives the module of each name.
+
+    A module without a dot is one of the package. The function raises AttributeError for other names.
+    """
 
     def getattribute(name: str) -> Any:
         if name not in modules:

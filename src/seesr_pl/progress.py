@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Bar:
-    """A bar that is shown; `bar` makes one."""
+    """A progress bar on the screen, made by `bar`."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
@@ -34,21 +34,21 @@ class Bar:
         self._progress.advance(self._task, amount)
 
     def reach(self, done: float, total: float) -> None:
-        """Set how much is done of how much, where the total is learned on the way."""
+        """Set the amount done and the total, where the total is not known at the start."""
         self._progress.update(self._task, completed=done, total=total)
 
     def note(self, text: str) -> None:
-        """Show `text` behind the counts, in place of the last one."""
+        """Show `text` after the counts, in place of the previous one."""
         self._progress.update(self._task, note=text)
 
 
 @contextmanager
 def bar(description: str, total: float | None, *, unit: str) -> Iterator[Bar]:
-    """Show a bar on the error stream while the context lasts, so that the output can be piped.
+    """Show a bar on the error stream while the context lasts; the standard output can thus be piped.
 
     Args:
         description: what is being done, e.g. "indexing".
-        total: how many units there are; None where only `Bar.reach` will tell.
+        total: number of units; None where `Bar.reach` will set it.
         unit: "bytes", shown as MB and MB/s, or the plural of what is counted: "samples", "steps", "images".
     """
     counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(), _Rate(unit))

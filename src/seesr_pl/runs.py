@@ -1,4 +1,4 @@
-"""A run found again: where its files lie, and the networks that it left. A pipeline folder is taken as well."""
+"""Find the files of a run and load its networks; a saved pipeline folder is accepted as well."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
@@ -26,20 +26,20 @@ _MOVED = {
     "seesr_pl.training.tiny.TinySeeSR": "seesr_pl.training.SeeSRDiffusion",
     "seesr_pl.training.tiny.TinyTagging": "seesr_pl.tiny.TinyTagging",
 }
-"""Targets that runs of earlier versions recorded, and what takes their place now."""
+"""Targets recorded by earlier versions, and their current names."""
 
 
 class RunFolder(NamedTuple):
-    """Where the files of a run lie; `checkpoint` is the one that is meant, by default the last."""
+    """The folder of a run and the files in it; `chosen` is a checkpoint other than the last."""
 
     path: Path
     chosen: Path | None = None
 
     @classmethod
     def of(cls, ckpt: str | Path) -> Self:
-        """The run that a user means by its folder, or by one of its checkpoint files.
+        """Return the run of `ckpt`, its folder or one of its checkpoint files.
 
-        Raises FileNotFoundError where there is no such checkpoint, or no config beside it or in the folder above.
+        Raises FileNotFoundError where the checkpoint does not exist, or has no config beside it or in the folder above.
         """
         path = Path(ckpt).expanduser()
         run = cls(path) if path.is_dir() else cls(path.parent.parent, path)
@@ -54,41 +54,41 @@ class RunFolder(NamedTuple):
 
     @property
     def config(self) -> Path:
-        """The composed config, interpolations kept."""
+        """File of the composed config, interpolations kept."""
         return self.path / "config.yaml"
 
     @property
     def metrics(self) -> Path:
-        """What was logged, a row a step."""
+        """File of the logged metrics, one row per logged step."""
         return self.path / "metrics.csv"
 
     @property
     def last_checkpoint(self) -> Path:
-        """From where the same command goes on."""
+        """Checkpoint from which the same command continues."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
     def checkpoint(self) -> Path:
-        """The checkpoint to load."""
+        """Checkpoint to load: the chosen one, or the last."""
         return self.chosen or self.last_checkpoint
 
     def recorded(self) -> DictConfig:
-        """The config that the run recorded, with today's names of what it is made of."""
+        """Read the recorded config, with targets of earlier versions replaced by their current names."""
         content = OmegaConf.to_container(OmegaConf.load(self.config))
         return cast(DictConfig, OmegaConf.create(_renamed(content)))
 
     def record(self, cfg: DictConfig) -> None:
-        """Write the config of the run, so that it is found again."""
+        """Write the config of the run, whole or not at all."""
         write_whole(self.config, OmegaConf.to_yaml(cfg))
 
 
 def load_pipeline(ckpt: str | Path, *, device: str = "cpu", dtype: str = "float32") -> "SeeSRPipeline":
-    """The pipeline of a run of `experiment=seesr`, which keeps to the run's ablation, or of a pipeline folder.
+    """Load the pipeline of a run of `experiment=seesr`, with the run's ablation, or of a pipeline folder.
 
     `dtype` (float32, bfloat16 or float16) applies to all networks but RAM, which stays in float32.
     Raises FileNotFoundError as `RunFolder.of`, and ValueError for a run that trained something else.
     """
-    # Here and not above: what a command line gets wrong is told before the networks' libraries are imported.
+    # Imported here, so that a wrong command line is reported before the slow imports.
     import torch
 
     from seesr_pl.sampling import SeeSRPipeline
@@ -103,7 +103,7 @@ def load_pipeline(ckpt: str | Path, *, device: str = "cpu", dtype: str = "float3
 
 
 def load_ram(ckpt: str | Path) -> "RAM":
-    """The RAM, with DAPE's LoRA where it has one, of a run or of a pipeline folder, on the CPU."""
+    """Load the RAM of a run or of a pipeline folder on the CPU, with DAPE's LoRA if it has one."""
     from seesr_pl.models import RAM
 
     if is_pipeline(ckpt):
@@ -112,15 +112,15 @@ def load_ram(ckpt: str | Path) -> "RAM":
 
 
 def load_module(ckpt: str | Path) -> Any:
-    """The LightningModule of a run as its checkpoint left it, in eval mode on the CPU.
+    """Load the LightningModule of a run from its checkpoint, in eval mode on the CPU.
 
-    Raises FileNotFoundError with what is missing: the checkpoint, its config, or the weights that the run started from.
+    Raises FileNotFoundError where the checkpoint, its config, or the weights that the run started from are missing.
     """
     import torch
 
     run = RunFolder.of(ckpt)
     node = plain(run.recorded())["module"]
-    node.pop("optimizer", None)  # it trains no more, and the package of its optimizer may not be here
+    node.pop("optimizer", None)  # not needed to load, and its package may not be installed
     cfg = OmegaConf.create({"module": node})
     preflight(cfg)
     module = instantiate(cfg.module, _convert_="all")
@@ -131,17 +131,17 @@ def load_module(ckpt: str | Path) -> Any:
 
 
 def is_pipeline(ckpt: str | Path) -> bool:
-    """Whether `ckpt` is a folder that `SeeSRPipeline.save_pretrained` wrote, and not one of a run."""
+    """Return whether `ckpt` is a folder written by `SeeSRPipeline.save_pretrained`, rather than a run."""
     return (Path(ckpt).expanduser() / "model_index.json").is_file()
 
 
 def checkpoint_file(ckpt: str | Path) -> str:
-    """What `ckpt` stands for on disk: the pipeline folder itself, or the checkpoint file of the run."""
+    """Return the path of the weights of `ckpt`: the pipeline folder itself, or the checkpoint file of the run."""
     return str(Path(ckpt).expanduser() if is_pipeline(ckpt) else RunFolder.of(ckpt).checkpoint)
 
 
 def recorded_sampler(ckpt: str | Path) -> dict[str, Any]:
-    """What a run changes of the official sampling settings; {} for a pipeline folder, which holds its own."""
+    """Return the sampling settings that a run changes; {} for a pipeline folder, which holds its own."""
     return {} if is_pipeline(ckpt) else plain(RunFolder.of(ckpt).recorded()).get("sampler", {})
 
 

@@ -1,4 +1,4 @@
-"""Values that cross a boundary between two floors."""
+"""Types that several packages share."""
 
 from typing import TypedDict
 
@@ -11,9 +11,10 @@ RGB = UInt8[np.ndarray, "h w 3"]
 
 
 class Batch(TypedDict):
-    """What a data loader yields, before anything is moved to a device.
+    """A batch from a data loader, on the CPU.
 
-    Images are uint8 RGB with the channel last, (b, h, w, 3); `lq` is a quarter of `hq` on each side.
+    `hq` and `lq` are uint8 RGB, channel last, (b, h, w, 3); a side of `lq` is a quarter of that of `hq`. `sample_id`
+    and `epoch` are int64 (b,) and key all random draws; `severity` is float32 (b,) in [0, 1].
     """
 
     hq: Tensor

@@ -148,5 +148,5 @@ def test_scanning_says_which_members_no_sample_holds(tmp_path, encoded):
     assert "its extension is v2.png" in reasons["b.v2.png"]
     assert "must be neighbors" in reasons["d.txt"]
     assert "begins with a dot" in reasons[".e.png"]
-    assert "key and extension too" in reasons["c.png"]
+    assert "has the same key and extension" in reasons["c.png"]
     assert all("a link to a.png" in reasons[name] for name in ("g.png", "h.jpg"))

@@ -1,4 +1,4 @@
-"""The console script `seesr`: shards, tags, restoration, conversion, a check of the installation, a demo page."""
+"""Restore and tag images, build shards, convert weights, check the installation, serve a demo page."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ for command in (tag, restore, demo, doctor, photos):
 
 
 def app() -> None:
-    """Run the command line; an error that the user can mend is one message and exit code 1, not a traceback."""
+    """Run the command line; print an error that the user can fix as one message, and exit with code 1."""
     try:
         commands()
     except (ValueError, OSError, ImportError) as error:

@@ -1,4 +1,4 @@
-"""`seesr convert`: weights between the published formats and ours."""
+"""`seesr convert`: convert weights between the published formats and safetensors."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="Convert weights between the published formats and safetensors.")
 
-_TRUST = "allow any pickle, which can run code: only for a file whose origin is sure"
+_TRUST = "load any pickle, which can run code: only for a file that you trust"
 
 
 @app.command()
@@ -16,7 +16,7 @@ def ram(
     target: Annotated[Path, typer.Argument(help="TARGET.safetensors (0.85 GB), or TARGET.pth for the official code")],
     trust: Annotated[bool, typer.Option(help=_TRUST)] = False,
 ) -> None:
-    """Keep the tensors of RAM that tagging uses; without optimizer state and unused networks."""
+    """Keep the tensors of RAM that tagging uses; leave out optimizer state and unused networks."""
     from seesr_pl.checkpoints.convert import convert_ram
 
     _report(len(convert_ram(source, target, trust=trust)), target)
@@ -40,8 +40,10 @@ def dape(
 def seesr(
     source: Annotated[Path, typer.Argument(help="unet/ and controlnet/, the small form, or a run (folder, .ckpt)")],
     target: Annotated[Path, typer.Argument(help="the folder to write")],
-    small: Annotated[bool, typer.Option(help="leave out what Stable Diffusion has: RCA and ControlNet alone")] = False,
-    base: Annotated[Path | None, typer.Option(help="Stable Diffusion folder, to complete a small form with")] = None,
+    small: Annotated[
+        bool, typer.Option(help="write RCA and ControlNet alone, without Stable Diffusion's UNet")
+    ] = False,
+    base: Annotated[Path | None, typer.Option(help="Stable Diffusion folder; needed if SOURCE is a small form")] = None,
 ) -> None:
     """Write SeeSR's networks as folders that the official code reads, or in the small form."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel

@@ -1,4 +1,4 @@
-"""`seesr doctor`: what this machine has, what is missing, and the fix."""
+"""`seesr doctor`: report what is installed, what is missing, and how to fix it."""
 
 import importlib
 import importlib.metadata
@@ -23,7 +23,7 @@ EXTRAS = {
 
 
 class Finding(NamedTuple):
-    """One line of the report; `fix` is empty where all is well."""
+    """One line of the report; `fix` is empty where nothing needs fixing."""
 
     name: str
     found: str
@@ -53,7 +53,7 @@ def _packages() -> list[Finding]:
 
 
 def _torchvision() -> Finding:
-    # Beside a torch of another build torchvision raises RuntimeError, and takes lightning and torchmetrics with it.
+    # With a torch of another build, torchvision raises RuntimeError on import, and so do lightning and torchmetrics.
     try:
         import torchvision
     except ImportError:

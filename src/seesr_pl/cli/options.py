@@ -1,4 +1,4 @@
-"""Options that several commands share: the sampling settings, and the weights to work with."""
+"""Options that several commands share: the sampling settings, and the weights."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def given(changes: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given."""
+    """Return the options that were given: those that are not None."""
     return {name: value for name, value in changes.items() if value is not None}
 
 
@@ -32,7 +32,10 @@ def pipeline_builder(
     dtype: str,
     keep_base_unet: bool,
 ) -> Callable[[str], Any]:
-    """A function (picklable) from a device to the pipeline; ValueError or FileNotFoundError where files lack."""
+    """Return a picklable function that loads the pipeline to a device.
+
+    Raises ValueError where the options do not name enough weights, FileNotFoundError where a file is missing.
+    """
     if ckpt is not None:
         return functools.partial(_from_ckpt, ckpt, dtype)
     if base is None or seesr is None or ram is None:
@@ -45,7 +48,7 @@ def _option(setting: Setting) -> Any:
     names = [f"--{setting.name.replace('_', '-')}", setting.short] if setting.short else []
     official = "" if setting.default in (None, "") else f" (official: {setting.default})"
     minimum, maximum = setting.limits
-    # No limits here: click would say them in other words than `Sampling` does everywhere else.
+    # `Sampling` checks the limits, with the same message everywhere; click's would differ.
     range_ = "".join([f" from {minimum:g}" if minimum is not None else "", f" to {maximum:g}" if maximum else ""])
     help_text = f"{setting.help}{range_}{official}"
     return Annotated[setting.hint | None, typer.Option(*names, help=help_text, show_default=False)]

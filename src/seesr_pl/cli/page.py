@@ -1,4 +1,4 @@
-"""`seesr demo`: a web page to try the pipeline on an image."""
+"""`seesr demo`: serve a web page that restores an uploaded image."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,15 +20,17 @@ def demo(
     seesr: Annotated[Path | None, typer.Option(help="SeeSR folder with unet/ and controlnet/")] = None,
     ram: Annotated[Path | None, typer.Option(help="ram_swin_large_14m.pth, or a saved RAM folder")] = None,
     dape: Annotated[Path | None, typer.Option(help="DAPE.pth")] = None,
-    turbo: Annotated[bool, typer.Option(help="--base is sd-turbo: the sampler turbo becomes useful")] = False,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="of the networks")] = "float32",
+    turbo: Annotated[bool, typer.Option(help="--base is sd-turbo; choose the sampler turbo on the page")] = False,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="precision of the networks; RAM stays in float32")
+    ] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 7860,
 ) -> None:
     """Serve a page: upload, see and edit the tags, restore, compare before and after. Needs the extra \\[demo]."""
     try:
-        import gradio  # noqa: F401  # a missing extra is said before weights are loaded
+        import gradio  # noqa: F401  # a missing extra is reported before weights are loaded
     except ImportError as error:
         raise ImportError("the demo needs gradio: pip install 'seesr-pl[demo]'") from error
     from seesr_pl.cli.options import pipeline_builder
@@ -39,19 +41,19 @@ def demo(
 
 
 def page(pipeline: "SeeSRPipeline") -> "gradio.Blocks":
-    """The page for one pipeline; one image at a time. Its choices are those of `Sampling`."""
+    """Build the page of one pipeline, which restores one image at a time; its choices are those of `Sampling`."""
     import gradio
 
     from seesr_pl.sampling.settings import SAMPLERS, settings
 
     upscale_setting = next(setting for setting in settings() if setting.name == "upscale")
     with gradio.Blocks(title="SeeSR") as blocks:
-        gradio.Markdown("# SeeSR\nUpload an image, check what it was taken for, restore it.")
+        gradio.Markdown("# SeeSR\nUpload an image, check its tags, restore it.")
         with gradio.Row():
             with gradio.Column():
                 image = gradio.Image(label="Image", type="pil", image_mode="RGB")
-                tags = gradio.Textbox(label="Tags", info="what the image shows, as the tagger sees it; edit freely")
-                prompt = gradio.Textbox(label="Prompt", info="more words, in front of the usual ones")
+                tags = gradio.Textbox(label="Tags", info="what the tagger sees in the image; edit freely")
+                prompt = gradio.Textbox(label="Prompt", info="words between the tags and the added prompt")
                 sampler = gradio.Radio(["own", *SAMPLERS], value="own", label="Sampler")
                 with gradio.Row():
                     upscale = gradio.Slider(1, 8, value=4, step=1, label="Upscale", info=upscale_setting.help)
@@ -88,7 +90,7 @@ def _restore(pipeline: "SeeSRPipeline") -> Any:
             raise gradio.Error("Upload an image first.")
         size = image.width * upscale, image.height * upscale
         if max(size) > _MAX_SIDE:
-            raise gradio.Error(f"The result would be {size[0]}x{size[1]}; this page stops at {_MAX_SIDE} a side.")
+            raise gradio.Error(f"The result would be {size[0]}x{size[1]}; the limit is {_MAX_SIDE} pixels a side.")
         sampling = SAMPLERS.get(sampler, pipeline.sampling).changed({"upscale": upscale})
         progress, done = gradio.Progress(), iter(range(1, sampling.num_inference_steps + 1))
         result = restore_one(

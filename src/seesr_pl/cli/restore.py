@@ -1,4 +1,4 @@
-"""`seesr restore`: images in, restored images out."""
+"""`seesr restore`: restore image files."""
 
 import os
 from collections.abc import Sequence
@@ -25,31 +25,31 @@ def restore(
     ram: Annotated[Path | None, typer.Option(help="ram_swin_large_14m.pth, or a saved RAM folder")] = None,
     dape: Annotated[Path | None, typer.Option(help="DAPE.pth")] = None,
     sampler: Annotated[
-        SamplerName | None, typer.Option(help="settings by name; default: those of the run, else official")
+        SamplerName | None, typer.Option(help="sampling settings by name; default: those of --ckpt, or official")
     ] = None,
     prompter: Annotated[
-        Prompter, typer.Option(help="what says the text; own: what the run trained for, else RAM's or DAPE's tags")
+        Prompter, typer.Option(help="source of the prompt; own: that of --ckpt, or the tags of DAPE or RAM")
     ] = "own",
     prompter_model: Annotated[
-        str | None, typer.Option(help="of classification and caption: a folder, or a name on the Hugging Face hub")
+        str | None, typer.Option(help="model of classification or caption: a folder, or a name on Hugging Face")
     ] = None,
-    seed: Annotated[int, typer.Option(help="noise depends on the seed, the sample and nothing else")] = 0,
-    samples: Annotated[int, typer.Option(min=1, help="results an image")] = 1,
+    seed: Annotated[int, typer.Option(help="seed of the noise, which depends on it and the sample alone")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="results per image")] = 1,
     ending: Annotated[Ending, typer.Option("--format", help="file format of the results")] = "png",
-    dtype: Annotated[DType, typer.Option(help="of the networks")] = "float32",
+    dtype: Annotated[DType, typer.Option(help="precision of the networks; RAM stays in float32")] = "float32",
     devices: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1")] = "auto",
-    compile: Annotated[bool, typer.Option(help="compile the networks: worth it for many images")] = False,
-    overwrite: Annotated[bool, typer.Option(help="restore again what is there already")] = False,
+    compile: Annotated[bool, typer.Option(help="compile the networks: pays off for many images")] = False,
+    overwrite: Annotated[bool, typer.Option(help="restore again where a result exists")] = False,
     **changes: Any,
 ) -> None:
-    """Restore images; the same command again does what is left. Exit code 1 if an image failed."""
+    """Restore images. Run the same command again to continue. Exit code 1 if an image failed."""
     build = pipeline_builder(ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=sampler == "turbo")
     from seesr_pl.jobs import pool
     from seesr_pl.jobs.restore import RestorerSettings, plan
     from seesr_pl.sampling.settings import OFFICIAL
 
     chosen = given(changes)
-    OFFICIAL.changed(chosen)  # what is out of its limits is said before anything is loaded
+    OFFICIAL.changed(chosen)  # raises where a value is out of its limits, before anything is loaded
     places = pool.devices_for(devices)
     _check_writable(out)
     planned = plan(inputs, out, ending=f".{ending}", samples=samples)
@@ -76,7 +76,7 @@ def _run(jobs: Sequence[Any], left_out: Sequence[Any], settings: Any, devices: l
                     source, message = escape(str(outcome.job.source)), escape(outcome.message)
                     console.print(f"[red]skipped[/] {source}: {message}", highlight=False)
     except KeyboardInterrupt:
-        console.print(f"stopped: {_summary(counts)}; the same command goes on where it stopped", highlight=False)
+        console.print(f"stopped: {_summary(counts)}; run the same command again to continue", highlight=False)
         raise typer.Exit(130) from None
     except OSError as error:
         raise OSError(f"{error}; {_summary(counts)}, all of them complete") from error

@@ -1,4 +1,4 @@
-"""`seesr shards`: make, index, check and look at the shards that training reads."""
+"""Build, index, verify and view the shards that training reads."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,29 +9,34 @@ from rich.console import Console
 from seesr_pl.files import LeftOut
 from seesr_pl.progress import bar
 
-# What reads shards imports torch, which takes seconds: it is imported by the command that runs, not by --help.
+# The data package imports torch, which takes seconds: each command imports it itself, so that --help is fast.
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 Encoding = Literal["jpg", "png", "webp"]
 Crop = Literal["random", "resize"]
-Urls = Annotated[list[str], typer.Argument(help="paths or http(s)://, s3://, gs:// urls; {000..099} and * expand")]
+Urls = Annotated[list[str], typer.Argument(help="paths, or http(s)://, s3://, gs:// urls; {000..099} and * expand")]
 
 
 @app.command()
 def build(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE... OUT", help="folders, .tar/.tar.gz/.zip, images, patterns")
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE... OUT", help="folders, .tar/.tar.gz/.zip, images or patterns; last, the output folder"
+        ),
     ],
-    shard_size: Annotated[int, typer.Option(help="images per shard")] = 1000,
-    shard_megabytes: Annotated[int, typer.Option(help="finish a shard early at this size")] = 1024,
-    min_side: Annotated[int, typer.Option(help="leave out images with a shorter side below this")] = 0,
-    tile: Annotated[int, typer.Option(help="cut images into tiles of at least this side; 0: do not")] = 0,
-    limit: Annotated[int | None, typer.Option(help="stop after so many images")] = None,
-    encode: Annotated[Encoding | None, typer.Option(help="encode anew; default: keep the files' bytes")] = None,
-    quality: Annotated[int, typer.Option(help="of jpg and webp; webp at 100 is lossless")] = 95,
-    workers: Annotated[int, typer.Option(help="threads that read and check")] = 4,
+    shard_size: Annotated[int, typer.Option(help="samples per shard")] = 1000,
+    shard_megabytes: Annotated[int, typer.Option(help="finish a shard early at this size, in MiB")] = 1024,
+    min_side: Annotated[int, typer.Option(help="leave out images whose shorter side has fewer pixels")] = 0,
+    tile: Annotated[int, typer.Option(help="cut images into tiles of at least this side, in pixels; 0: whole")] = 0,
+    limit: Annotated[int | None, typer.Option(help="stop after this many images")] = None,
+    encode: Annotated[
+        Encoding | None, typer.Option(help="encode again as this; default: keep the files' bytes")
+    ] = None,
+    quality: Annotated[int, typer.Option(help="1 to 100, of jpg and webp; webp at 100 is lossless")] = 95,
+    workers: Annotated[int, typer.Option(help="threads that decode and encode")] = 4,
 ) -> None:
-    """Build shards; after a kill the same command continues. OUT/report.json lists the images that were left out."""
+    """Build shards; a killed build continues by the same command. OUT/report.json lists the images left out."""
     from seesr_pl.data.build import BuildProgress, build_shards
     from seesr_pl.data.prepare import BuildOptions
 
@@ -51,7 +56,7 @@ def build(
 
 @app.command()
 def index(urls: Urls) -> None:
-    """Index webdataset tars in place: write URL.idx beside each, and list the images that no sample holds."""
+    """Index webdataset tars: write URL.idx beside each, and list the images that belong to no sample."""
     from seesr_pl.data.catalog import ShardSource, index_shard
 
     source = ShardSource(urls)
@@ -72,7 +77,7 @@ def index(urls: Urls) -> None:
 
 @app.command()
 def verify(urls: Urls) -> None:
-    """Check every sample's checksum and decode it; list the damaged ones and exit with 1 if there are any."""
+    """Check the checksum of every sample and decode it; list damaged samples. Exit code 1 if there are any."""
     from seesr_pl.data.catalog import Damage, ShardSource, read_index, verify_shard
 
     source = ShardSource(urls)
@@ -95,15 +100,15 @@ def verify(urls: Urls) -> None:
 def show(
     urls: Urls,
     out: Annotated[Path, typer.Option(help="the contact sheet to write, .png")],
-    num: Annotated[int, typer.Option(help="pairs on the sheet")] = 16,
-    seed: Annotated[int, typer.Option(help="the run's seed")] = 0,
-    epoch: Annotated[int, typer.Option(help="pass over the data")] = 0,
-    first: Annotated[int, typer.Option(help="position in the epoch to begin at")] = 0,
-    crop: Annotated[Crop, typer.Option(help="random: SeeSR; resize: DAPE")] = "random",
-    crop_size: Annotated[int, typer.Option(help="side of hq")] = 512,
+    num: Annotated[int, typer.Option(help="number of pairs on the sheet")] = 16,
+    seed: Annotated[int, typer.Option(help="seed of the run")] = 0,
+    epoch: Annotated[int, typer.Option(help="epoch, from 0")] = 0,
+    first: Annotated[int, typer.Option(help="position of the first pair in the epoch, from 0")] = 0,
+    crop: Annotated[Crop, typer.Option(help="random: as SeeSR trains; resize: as DAPE does")] = "random",
+    crop_size: Annotated[int, typer.Option(help="side of hq in pixels")] = 512,
     degradation: Annotated[Path | None, typer.Option(help="e.g. conf/degradation/pasd.yaml; default: SeeSR's")] = None,
 ) -> None:
-    """Write a contact sheet of hq/lq pairs as a training run with this seed and only these shards meets them."""
+    """Write a contact sheet of the hq/lq pairs that training on these shards with this seed gets."""
     from seesr_pl.data import ShardDataset, ShardSource
     from seesr_pl.imaging.io import write_image
     from seesr_pl.imaging.sheet import CaptionedPair, contact_sheet

@@ -1,4 +1,4 @@
-"""`seesr tag`: what RAM or DAPE sees, for images and shards."""
+"""`seesr tag`: write the tags that RAM or DAPE finds in images and shards."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,17 +8,17 @@ import typer
 
 def tag(
     sources: Annotated[list[Path], typer.Argument(help="image files, shards (.tar), or folders of either")],
-    out: Annotated[Path, typer.Option(help="folder for NAME.txt of each image, and for tagged copies of shards")],
+    out: Annotated[Path, typer.Option(help="folder for NAME.txt of each image, or the tagged copies of shards")],
     ram: Annotated[Path, typer.Option(help="ram_swin_large_14m.pth, its safetensors, or a saved RAM folder")],
-    dape: Annotated[Path | None, typer.Option(help="DAPE.pth: see with DAPE; without it, with plain RAM")] = None,
+    dape: Annotated[Path | None, typer.Option(help="DAPE.pth: tag with DAPE; default: plain RAM")] = None,
     tag_list: Annotated[Path | None, typer.Option(help="default: ram_tag_list.txt beside --ram")] = None,
     thresholds: Annotated[Path | None, typer.Option(help="default: ram_tag_list_threshold.txt beside --ram")] = None,
     representation: Annotated[bool, typer.Option(help="also write the representation, NAME.rep.npy")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="images a forward pass")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="images per forward pass")] = 8,
     processes: Annotated[int, typer.Option(min=1, help="processes, each with its own network")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda (one GPU a process, in turn)")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; several processes share the GPUs")] = "auto",
 ) -> None:
-    """Write the tags of images, "a, b,", as training uses them; the same command again does what is left."""
+    """Write the tags of images, "a, b,", as training uses them. Run the same command again to continue."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -42,5 +42,5 @@ def tag(
         for names in pool.run(planned.jobs, settings.worker, devices=devices, advance=progress.advance):
             damaged += names
     for name in damaged:
-        console.print(f"[yellow]not an image that can be read:[/] {escape(name)}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]cannot be decoded:[/] {escape(name)}", highlight=False, soft_wrap=True)
     console.print(f"{total - len(damaged)} images tagged into {escape(str(out))}", highlight=False)

@@ -1,1 +1,1 @@
-"""Work on many files: restored or tagged, by one process or by one for each device."""
+"""Restore or tag many files, in one process or in one process per device."""

@@ -1,4 +1,4 @@
-"""Many jobs on several devices, each device in a process of its own, with one progress for all."""
+"""Run many jobs on several devices, one process per device, with one progress count for all."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ import torch
 J = TypeVar("J")
 R = TypeVar("R")
 Advance = Callable[[float], None]
-"""Called with what was done since the last call, in whatever unit the jobs are counted."""
+"""Called with the amount of work done since the last call, in the unit in which the jobs are counted."""
 Work = Callable[[J, Advance], R]
 _POLL_SECONDS = 0.2
 
@@ -21,12 +21,12 @@ def run(
     """Do all `jobs` and yield their results as they come.
 
     Args:
-        jobs: picklable where there are several devices.
-        make: called once in each process with its device; returns what does a job. Picklable.
-        devices: one process for each; a single one works in this process.
-        advance: called as work goes on.
+        jobs: picklable if there are several devices.
+        make: called once in each process with its device; returns the function that does a job. Picklable.
+        devices: one process for each; a single device is used in this process.
+        advance: called while the work proceeds.
 
-    Raises what a job raised; jobs that have not begun are dropped then, results that are written stay.
+    Raises what a job raised; jobs that have not started are then dropped, and files already written stay.
     """
     if len(devices) == 1:
         work = make(devices[0])
@@ -51,9 +51,10 @@ def run(
 
 
 def devices_for(names: str, *, num_processes: int = 1) -> list[str]:
-    """The devices that "auto", "cpu", "cuda" or "cuda:0,cuda:1" stand for, one for each of at least `num_processes`.
+    """Return one device per process for `names`: "auto", "cpu", "cuda", or several, "cuda:0,cuda:1".
 
-    Raises ValueError for a device that is not there.
+    There are `num_processes`, or one for each device named if that is more. Raises ValueError for a device that this
+    machine does not have.
     """
     named = [existing_device(name) for name in names.split(",")]
     if named == ["cuda"] and num_processes > 1:
@@ -62,7 +63,10 @@ def devices_for(names: str, *, num_processes: int = 1) -> list[str]:
 
 
 def existing_device(name: str) -> str:
-    """`name`, or for "auto" the first GPU, or the CPU. Raises ValueError for a device that is not there."""
+    """Return `name`; for "auto" return "cuda" if there is a GPU, otherwise "cpu".
+
+    Raises ValueError for a device that this machine does not have.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -74,7 +78,7 @@ def existing_device(name: str) -> str:
 
 
 class _Process:
-    """What a process keeps between its jobs."""
+    """State that a process keeps between its jobs."""
 
     work: Any
     done: Any

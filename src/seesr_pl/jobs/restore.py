@@ -1,4 +1,4 @@
-"""Restoring image files: which are meant, where results go, what is told beside each, and what is done already."""
+"""Restore image files: plan the results, skip those that exist already, write each with a record beside it."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ _LIBRARIES = ("seesr-pl", "torch", "diffusers", "transformers")
 
 
 class Job(NamedTuple):
-    """One result: the file to restore, the file to write, and which sample of it this is."""
+    """One result: the file to restore, the file to write, and the number of the sample, from 0."""
 
     source: Path
     target: Path
@@ -29,7 +29,7 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a job: `state` is "restored", "kept" or "failed", `message` says why it failed."""
+    """The end of a job: `state` is "restored", "kept" or "failed"; `message` is the reason of a failure."""
 
     job: Job
     state: str
@@ -47,14 +47,14 @@ class RestorerSettings(NamedTuple):
     """How a process makes its `Restorer`; everything in it is picklable.
 
     Args:
-        build: makes the pipeline on a device.
-        sampler: a name of `SAMPLERS`; None is the pipeline's own.
-        changes: single settings on top of it.
-        seed: noise is keyed by (seed, sample).
+        build: loads the pipeline to a device.
+        sampler: a name in `SAMPLERS`; None: the pipeline's own settings.
+        changes: single settings that replace those of the sampler.
+        seed: the noise of a result is keyed by (seed, sample).
         prompter: a style of `models.prompts`, or "own": the pipeline's.
-        prompter_model: of "classification" and "caption".
-        overwrite: restore again what is there already.
-        compile: the networks.
+        prompter_model: the model of "classification" or "caption": a folder, or a name on the Hugging Face hub.
+        overwrite: restore again where a result exists already.
+        compile: compile UNet and ControlNet.
     """
 
     build: Callable[[str], SeeSRPipeline]
@@ -67,12 +67,12 @@ class RestorerSettings(NamedTuple):
     compile: bool = False
 
     def restorer(self, device: str) -> "Restorer":
-        """The restorer of the process that has `device`."""
+        """Build the pipeline on `device` and return its restorer."""
         return Restorer(self.build(device), self)
 
 
 class Restorer:
-    """Does jobs with one pipeline. A result depends on the file, the settings, seed and sample, and on nothing else."""
+    """Does jobs with one pipeline; a result depends on the file, the settings, seed and sample alone."""
 
     def __init__(self, pipeline: SeeSRPipeline, settings: RestorerSettings) -> None:
         self.pipeline, self.seed, self.overwrite = pipeline, settings.seed, settings.overwrite
@@ -83,7 +83,7 @@ class Restorer:
         if settings.compile:
             pipeline.unet.compile()
             pipeline.controlnet.compile()
-            # What is remembered between steps would be compiled as a constant.
+            # The compiler would treat cached values as constants.
             self.sampling = self.sampling.changed({"cache": False})
         told = {name: pipeline.config[name] for name in ("prompter", "prompter_model", "representation")}
         self.facts = {
@@ -92,10 +92,10 @@ class Restorer:
         }
 
     def __call__(self, job: Job, advance: Advance) -> Outcome:
-        """Restore one file, advancing by 1 in all; what is wrong with the file is told in the outcome.
+        """Restore one file, advancing by 1 in all; where the file cannot be restored, return the reason.
 
-        Results that the same settings, weights and file made are kept unless `overwrite`. Raises OSError where a
-        result cannot be written.
+        A result made from the same file with the same settings and weights is kept, unless `overwrite`. Raises OSError
+        where a result cannot be written.
         """
         steps = self.sampling.num_inference_steps
         try:
@@ -104,10 +104,10 @@ class Restorer:
             if not self.overwrite and job.target.is_file() and Record.beside(job.target).holds(made_by):
                 advance(1)
                 return Outcome(job, "kept")
-            picture = read_decoded(content, name=job.source.name)
+            image = read_decoded(content, name=job.source.name)
             restored = restore(
                 self.pipeline,
-                picture.rgb,
+                image.rgb,
                 seed=self.seed,
                 key=job.sample,
                 sampling=self.sampling,
@@ -116,24 +116,24 @@ class Restorer:
         except (OSError, ValueError, MemoryError, torch.OutOfMemoryError) as error:
             advance(1)
             return Outcome(job, "failed", str(error))
-        alpha = None if picture.alpha is None else _enlarged(picture.alpha, restored.rgb.shape[:2])
-        write_decoded(job.target, DecodedImage(restored.rgb, alpha, picture.icc_profile))
+        alpha = None if image.alpha is None else _enlarged(image.alpha, restored.rgb.shape[:2])
+        write_decoded(job.target, DecodedImage(restored.rgb, alpha, image.icc_profile))
         versions = {library: version(library) for library in _LIBRARIES}
         facts = {"source": str(job.source), "seed": self.seed, "sample": job.sample, "tags": restored.tags}
         Record.beside(job.target).write(made_by, **facts, **self.facts, versions=versions)
         return Outcome(job, "restored")
 
     def _fingerprint(self, job: Job, content: bytes) -> str:
-        # With the result's name: results of two formats share a record, which stands for the one written last.
+        # The name is included since results in two formats share one record, which describes the one written last.
         return fingerprint(self.facts, self.seed, job.sample, job.target.name, content)
 
 
 def plan(inputs: Sequence[str], out: Path, *, ending: str, samples: int) -> Plan:
-    """One job for each image and sample; folders are searched with all below them, and patterns expanded.
+    """Plan one job for each image and sample; folders are searched with their subfolders, patterns are expanded.
 
-    Results keep the place that an image has below its input folder; what lies in `out` is no input, unless `out` is an
-    input folder itself. Raises FileNotFoundError where an input is not there, ValueError where a folder holds no image
-    and where two results would have one name.
+    Results keep the subfolders of their images. Images in `out` are no inputs, unless `out` is an input folder itself.
+    Raises FileNotFoundError where an input does not exist; ValueError where a folder holds no image, two results would
+    get the same name, or a result would overwrite its image.
     """
     jobs: dict[Path, Job] = {}
     left_out: list[LeftOut] = []
@@ -150,7 +150,7 @@ def plan(inputs: Sequence[str], out: Path, *, ending: str, samples: int) -> Plan
 
 
 def weights_hashes(pipeline: SeeSRPipeline) -> dict[str, str]:
-    """A hash of each network's weights."""
+    """Return a hash of each network's weights, by the name of the network."""
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     return {name: frozen_hash(network.requires_grad_(False)) for name, network in networks.items()}
 
@@ -167,7 +167,7 @@ def _found(name: str, out: Path) -> tuple[list[ImageFile], list[LeftOut]]:
 
 def _check_target(source: Path, target: Path, jobs: Mapping[Path, Job]) -> None:
     if target in jobs and jobs[target].source != source:
-        raise ValueError(f"{source} and {jobs[target].source} would both be written to {target}; name them apart")
+        raise ValueError(f"{source} and {jobs[target].source} would both be written to {target}; rename one of them")
     if target.resolve() == source.resolve():
         raise ValueError(f"{source} would be overwritten by its own result; choose another --out")
 

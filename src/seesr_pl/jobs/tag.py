@@ -1,4 +1,4 @@
-"""Tags, and representations if wanted, for image files and for whole shards."""
+"""Write the tags, and on request the representations, of image files and of whole shards."""
 
 import functools
 import io
@@ -27,14 +27,17 @@ T = TypeVar("T")
 
 
 class Tagged(NamedTuple):
-    """The text of an image, "a, b,", and its representation (n, 512) in half precision if wanted."""
+    """The tags of an image as text, "a, b,", and its representation (n, 512), float16, or None."""
 
     text: str
     representation: np.ndarray | None
 
 
 class Job(NamedTuple):
-    """Image files and the text files that they get, or one shard and the shard that it becomes."""
+    """Image files and the text files to write for them, or one shard and the shard to write.
+
+    `sources` and `targets` have equal lengths.
+    """
 
     sources: tuple[Path, ...]
     targets: tuple[Path, ...]
@@ -42,19 +45,28 @@ class Job(NamedTuple):
 
     @property
     def is_shard(self) -> bool:
-        """Whether the source is a shard."""
+        """Whether the job is a shard."""
         return self.sources[0].suffix == ".tar"
 
 
 class Plan(NamedTuple):
-    """The jobs that are left to do, and the files that a search passed over."""
+    """The jobs that remain to be done, and the files that the search left out."""
 
     jobs: list[Job]
     left_out: list[LeftOut]
 
 
 class TaggerSettings(NamedTuple):
-    """How a process makes what does a job; `ram` is an official file or a folder of `RAM.save_pretrained`."""
+    """How a process makes its tagger; everything in it is picklable.
+
+    Args:
+        ram: an official file, or a folder of `RAM.save_pretrained`.
+        dape: DAPE's official file; None: plain RAM.
+        tag_list: the names of the tags; None: the official file beside `ram`.
+        thresholds: the threshold of each tag; None: the official file beside `ram`.
+        representation: also write the representations.
+        batch_size: images per forward pass.
+    """
 
     ram: Path
     dape: Path | None = None
@@ -64,16 +76,16 @@ class TaggerSettings(NamedTuple):
     batch_size: int = 8
 
     def worker(self, device: str) -> Callable[[Job, Advance], list[str]]:
-        """What does a job on `device`."""
+        """Load the networks to `device`; return a function that does a job and returns the undecodable images."""
         ram = official_ram(self.ram, self.dape, tag_list=self.tag_list, thresholds=self.thresholds)
         tagger = Tagger(ram.to(device), representation=self.representation)
         return functools.partial(_do, tagger, self.batch_size)
 
 
 class Tagger:
-    """What `ram` sees on uint8 RGB arrays of any size, with its LoRA if it has one.
+    """Tags uint8 RGB images (h, w, 3) of any size with `ram`, and its LoRA if it has one.
 
-    The text is the one that training uses (utils_data/make_tags.py:71-73), the resize the one of make_tags.py:36-40.
+    The text is that of training (utils_data/make_tags.py:71-73), the resize that of make_tags.py:36-40.
     """
 
     def __init__(self, ram: RAM, *, representation: bool = False) -> None:
@@ -81,7 +93,7 @@ class Tagger:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[np.ndarray]) -> list[Tagged]:
-        """One result an image, in order."""
+        """Return one result per image, in order."""
         seen = self.ram.see([to_float(torch.from_numpy(image)[None].to(self.ram.device)) for image in images])
         texts = [f"{text}," for text in tag_texts(self.ram, seen.logits)]
         if not self.representation:
@@ -90,10 +102,10 @@ class Tagger:
 
 
 def plan(sources: Sequence[Path], out: Path) -> Plan:
-    """What is left to do for image files, folders of them, shards and folders of shards; finished targets are left out.
+    """Plan the jobs for image files, shards, and folders of either; targets that exist already are skipped.
 
-    Below a folder, the targets keep the sources' subfolders. Raises ValueError where nothing to tag is found or two
-    sources would get the same target.
+    The targets keep the subfolders of the sources. Raises FileNotFoundError where a source does not exist, ValueError
+    where nothing to tag is found or two sources would get the same target.
     """
     found, left_out = [], []
     for source in sources:
@@ -116,7 +128,7 @@ def plan(sources: Sequence[Path], out: Path) -> Plan:
 
 
 def read_index(shard: Path) -> ShardIndex:
-    """The index beside a shard, or, where there is none, what reading the whole shard tells."""
+    """Read the index beside a shard; where there is none, make it by reading the whole shard."""
     beside = Path(f"{shard}{INDEX_SUFFIX}")
     if beside.is_file():
         return ShardIndex.from_bytes(beside.read_bytes(), source=str(beside))
@@ -125,15 +137,16 @@ def read_index(shard: Path) -> ShardIndex:
 
 
 def shard_target(shard: Path, out: Path) -> Path:
-    """Where the tagged copy of a shard goes: a shard writer's name, the same where the shard has such a name."""
+    """Return the path of a shard's tagged copy in `out`: PREFIX-NUMBER.tar, with number 0 if the name has none."""
     prefix, number = _shard_name(shard)
     return out / f"{prefix}-{number:06d}.tar"
 
 
 def _do(tagger: Tagger, batch_size: int, job: Job, advance: Advance) -> list[str]:
-    """Tag what `job` names, calling `advance` with the images of each batch.
+    """Do `job`, calling `advance` with the number of images of each batch.
 
-    Returns what could not be decoded: such files get no target, such samples of a shard are copied without tags.
+    Return the names of the images that cannot be decoded: such files get no target, such samples of a shard are copied
+    without tags.
     """
     return (_do_shard if job.is_shard else _do_files)(job, tagger, batch_size, advance)
 
@@ -153,7 +166,7 @@ def _do_files(job: Job, tagger: Tagger, batch_size: int, advance: Advance) -> li
 def _do_shard(job: Job, tagger: Tagger, batch_size: int, advance: Advance) -> list[str]:
     damaged: list[str] = []
     prefix, number = _shard_name(job.sources[0])
-    # One shard in, one shard out, however large it is.
+    # Without limits, so that one shard stays one shard, however large.
     writer = ShardWriter(job.targets[0].parent, prefix=prefix, max_samples=1 << 60, max_bytes=1 << 60)
     writer.num_shards = number
     with writer, job.sources[0].open("rb") as file:
@@ -207,5 +220,5 @@ def _write(target: Path, tagged: Tagged) -> None:
         data = io.BytesIO()
         np.save(data, tagged.representation, allow_pickle=False)
         write_whole(target.with_suffix(f".{REPRESENTATION_EXTENSION}"), data.getvalue())
-    # The text comes last: where it is, the image is done.
+    # The text is written last: if it exists, the image is done.
     write_whole(target, tagged.text.encode())
