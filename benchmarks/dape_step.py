@@ -2,7 +2,7 @@
 
     python benchmarks/dape_step.py --micro-batch-size 8 --steps 10 --device cuda --precision bf16
 
-The numbers do not depend on the values of the weights. The data path is left out: the batch lies on the device.
+The numbers do not depend on the values of the weights. The data path is not measured: the batch is on the device.
 """
 
 import argparse

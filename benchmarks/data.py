@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/data.py --images IMAGES --out DIR_benchmark
 
 Sources are mosaics of 1500x1000 of the given images, as PNG and as JPEG at quality 95 (4:2:0 and 4:4:4). Times are
-process CPU time (user + system) in ms a sample, mean and median, files in the page cache. The readers of whole shards
+process CPU time (user + system) in ms per sample, mean and median, files in the page cache. The readers of whole shards
 are compared on the same shard, sound and with one tar header overwritten in the middle, here and behind a web server
 that answers each request after 20 ms.
 """
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="folder of at least six images of 500x500")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--samples", type=int, default=200, help="measured for each row")
+    parser.add_argument("--samples", type=int, default=200, help="samples measured for each row")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -100,7 +100,7 @@ def milliseconds(work: Callable[[int], object], times: int) -> np.ndarray:
 
 
 def mosaics(folder: Path) -> list[np.ndarray]:
-    """Pictures of 1500x1000, each of six of the folder's, cut to 500x500."""
+    """Make images of 1500x1000, each of six images of the folder cut to 500x500."""
     images = []
     for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg")):
         image = cv2.imread(str(path))
@@ -146,7 +146,7 @@ def compare_writers(folder: Path, num: int = 3000) -> None:
 
 
 def compare_readers(folder: Path, num: int = 300) -> None:
-    """Samples found and seconds taken by each way to read a whole shard, images decoded."""
+    """Print the samples found and the seconds taken by each way to read a whole shard, images decoded."""
     ways: dict[str, Callable[[str], int]] = {
         "index, one open file (verify)": lambda url: sum(not damage for damage in verify_shard(url, ShardSource(url))),
         "index, a range for each member": by_ranges,
@@ -187,7 +187,7 @@ def by_webdataset(url: str) -> int:
             for sample in group_by_keys(tar_file_expander([{"url": url, "stream": file}])):
                 num_sound += decode_rgb(sample["jpg"]).size > 0
         except (tarfile.ReadError, ValueError):
-            pass  # it has no way past a damaged header
+            pass  # it cannot continue after a damaged header
     return num_sound
 
 

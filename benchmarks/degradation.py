@@ -30,7 +30,7 @@ KERNEL = np.random.default_rng(0).random((21, 21), dtype=np.float32) / 220
 def main() -> None:
     """Measure and print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=240, help="images a setting")
+    parser.add_argument("--samples", type=int, default=240, help="images per setting")
     samples = parser.parse_args().samples
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -39,7 +39,7 @@ def main() -> None:
         Console(width=120),
         Table("setting", "mean ms", "median", "p90", "filter2D 21x21 ms", "ratio of means"),
     )
-    console.print(f"noise banks: {1e3 * _seconds(build_banks):.0f} ms, once a process")
+    console.print(f"noise banks: {1e3 * _seconds(build_banks):.0f} ms, once per process")
     for name, degradation in _settings().items():
         times, references = _measure(degradation, crops, samples)
         quantiles = f"{np.mean(times):.1f}", f"{np.median(times):.1f}", f"{np.quantile(times, 0.9):.1f}"
@@ -47,7 +47,7 @@ def main() -> None:
     console.print(table)
     degradation = RealESRGANDegradation()
     seconds = _seconds(lambda: [degradation.sample(0, 0, index) for index in range(1000)])
-    console.print(f"parameters: {seconds:.3f} ms a sample")
+    console.print(f"parameters: {seconds:.3f} ms per sample")
     console.print(f"severity against PSNR within an image: {_severity_correlation(crops, samples):.2f} (Spearman)")
 
 
@@ -62,7 +62,7 @@ def _settings() -> dict[str, RealESRGANDegradation]:
 
 
 def _measure(degradation: RealESRGANDegradation, crops: list, samples: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of `apply` and of the reference, in turns."""
+    """Return the milliseconds of `apply` and of the reference, measured in turns."""
     times, references = [], []
     for index in range(-10, samples):
         crop = crops[index % len(crops)]
@@ -77,7 +77,7 @@ def _measure(degradation: RealESRGANDegradation, crops: list, samples: int) -> t
 
 
 def _severity_correlation(crops: list, samples: int) -> float:
-    """Rank correlation of severity with the PSNR of the low-quality image, averaged over the images."""
+    """Return the rank correlation of severity with the PSNR of the low-quality image, averaged over the images."""
     degradation = RealESRGANDegradation(sharpen=False)
     correlations = []
     for crop in crops:

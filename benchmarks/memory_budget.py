@@ -2,10 +2,10 @@
 
     python benchmarks/memory_budget.py [--size 512]
 
-Weights, gradients and optimizer states are counted. Activations are what the forward pass of UNet and ControlNet keeps
-for the backward pass, by tensors without data, with the attention of a fused kernel and the CPU's autocast rules; a GPU
-keeps normalisations in float32, so that the truth under bf16-mixed lies between the two columns. What is taken for a
-moment (the VAE's encoder, the recomputed block, workspaces, fragmentation) comes on top.
+Weights, gradients and optimizer states are counted. Activations are the tensors that the forward pass of UNet and
+ControlNet keeps for the backward pass, found on tensors without data, with a fused attention kernel and the CPU's
+autocast rules. A GPU keeps normalizations in float32, so that its figure under bf16-mixed lies between the two columns.
+Temporary memory (the VAE's encoder, the recomputed block, workspaces, fragmentation) is not included.
 """
 
 import argparse
@@ -30,7 +30,7 @@ Network = TypeVar("Network", bound=nn.Module)
 def main() -> None:
     """Print two Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--size", type=int, default=512, help="side of the images in pixels")
     size = parser.parse_args().size
     with torch.device("meta"):
         module, low = (SeeSRDiffusion(random_stack()) for _ in range(2))
@@ -42,7 +42,7 @@ def main() -> None:
     print(f"| frozen weights, float32 | {_frozen_gib(module):.2f} |")
     print(f"| frozen weights, frozen_dtype=bfloat16 | {_frozen_gib(low):.2f} |")
     print(
-        "\n| activations | float32, GiB an image | bf16-mixed, GiB an image | bf16-mixed, GiB once |\n| --- |"
+        "\n| activations | float32, GiB per image | bf16-mixed, GiB per image | bf16-mixed, GiB once |\n| --- |"
         + " --- |" * 3
     )
     for checkpointing in (False, True):
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def activations(module: SeeSRDiffusion, *, size: int, checkpointing: bool, autocast: bool) -> tuple[float, float]:
-    """GiB for each image, and GiB whatever their number (copies of weights in low precision)."""
+    """Return GiB per image, and GiB regardless of their number (copies of weights in low precision)."""
     for network in (module.unet, module.controlnet):
         (network.enable_gradient_checkpointing if checkpointing else network.disable_gradient_checkpointing)()
     one, two = (_kept_bytes(module, number, size=size, autocast=autocast) / GIB for number in (1, 2))
@@ -82,7 +82,7 @@ def _kept_bytes(module: SeeSRDiffusion, number: int, *, size: int, autocast: boo
 
 
 def _fake(network: Network) -> Network:
-    """The same on the CPU, without data."""
+    """Return a copy of `network` on the CPU, without data."""
     memo: dict[int, Tensor] = {}
     for tensor in chain(network.parameters(), network.buffers()):
         memo[id(tensor)] = torch.empty(tensor.shape, dtype=tensor.dtype)

@@ -1,11 +1,11 @@
-"""Whether SeeSR's training step learns at all: the tiny stack learns eight photographs by heart.
+"""Show that SeeSR's training step learns: the tiny stack overfits eight photographs.
 
     python benchmarks/overfit.py [--steps 1000] [--weights random|shipped] [--out outputs/overfit]
 
-Eight crops with one fixed LQ picture each, through SeeSRDiffusion and Lightning's Trainer; noise, timesteps and prompt
+Eight crops with one fixed LQ image each, through SeeSRDiffusion and Lightning's Trainer; noise, timesteps and prompt
 drop are new at every step. What trains is what the paper trains: ControlNet and RCA; the UNet stays as it is, random or
 the shipped prior. Prints Markdown: the loss before and after, on noise and timesteps that were never trained on, by
-range of timesteps, beside that of the LQ latent as it is; and PSNR-Y of what the users' pipeline restores beside
+range of timesteps, beside that of the unchanged LQ latent; and PSNR-Y of the pipeline's results beside that of
 bicubic. Writes `<out>/panel.png`: LQ, restored before, restored after, HQ.
 """
 
@@ -41,7 +41,7 @@ _ZOOM = 2
 
 
 class EveryStep(IterableDataset[Batch]):
-    """The same pictures at every step, each time as another epoch, which is what keys noise and timestep."""
+    """The same images at every step, each time as another epoch, which keys noise and timestep."""
 
     def __init__(self, batch: Batch, num_steps: int) -> None:
         self.batch, self.num_steps = batch, num_steps
@@ -54,7 +54,7 @@ def main() -> None:
     """Train, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--size", type=int, default=48, help="of the crops, in pixels")
+    parser.add_argument("--size", type=int, default=48, help="side of the crops in pixels")
     parser.add_argument("--learning-rate", type=float, default=2.5e-3)
     parser.add_argument("--weights", choices=("random", "shipped"), default="random")
     parser.add_argument("--out", type=Path, default=Path("outputs/overfit"))
@@ -79,14 +79,14 @@ def main() -> None:
     losses["after"] = unseen_losses(module, batch)
     after = restored(module, batch)
     threads = torch.get_num_threads()
-    print(f"{arguments.steps} steps of {len(NAMES)} in {seconds:.0f} s of processor time, {threads} threads\n")
+    print(f"{arguments.steps} steps of {len(NAMES)} in {seconds:.0f} s of CPU time, {threads} threads\n")
     print_losses(losses)
     print_scores(batch, before, after)
     draw(batch, before, after, arguments.out / "panel.png")
 
 
 def photograph_batch(size: int) -> Batch:
-    """The middle of each photograph, twice `size` pixels shrunk to `size`, and what the official chain makes of it."""
+    """Return the middle of each photograph, shrunk to `size` pixels, degraded by the official chain."""
     chain = RealESRGANDegradation()
     known = {photo.name: photo for photo in photographs(("train", "choice", "held-out"), source="pip")}
     pairs = [chain.apply(middle(known[name], size), chain.sample(0, 0, row)) for row, name in enumerate(NAMES)]
@@ -106,7 +106,7 @@ def photograph_batch(size: int) -> Batch:
 
 
 def middle(photo: Photograph, size: int) -> np.ndarray:
-    """The central square of `2 * size` pixels (or of the whole shorter side), shrunk to `size`."""
+    """Return the central square of `2 * size` pixels (or of the whole shorter side), shrunk to `size`."""
     image = photo.read()
     side = min(2 * size, *image.shape[:2])
     top, left = ((length - side) // 2 for length in image.shape[:2])
@@ -115,12 +115,12 @@ def middle(photo: Photograph, size: int) -> np.ndarray:
 
 
 def in_epoch(batch: Batch, epoch: int) -> Batch:
-    """The same pictures under other noise."""
+    """Return the same images in another epoch, that is, with other noise."""
     return {**batch, "epoch": torch.full_like(batch["epoch"], epoch)}
 
 
 def train(module: SeeSRDiffusion, batch: Batch, num_steps: int) -> None:
-    """One optimizer step for each of `num_steps` draws of noise and timesteps."""
+    """Train for `num_steps` optimizer steps, each with new noise and timesteps."""
     trainer = Trainer(
         accelerator="cpu",
         max_steps=num_steps,
@@ -135,14 +135,14 @@ def train(module: SeeSRDiffusion, batch: Batch, num_steps: int) -> None:
 
 @torch.no_grad()
 def unseen_losses(module: SeeSRDiffusion, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Losses and timesteps of NUM_DRAWS draws for each picture that training never meets."""
+    """Return losses and timesteps of NUM_DRAWS draws for each image that training does not use."""
     module.eval()
     draws = [module.training_step(in_epoch(batch, UNSEEN_EPOCH + number), 0) for number in range(NUM_DRAWS)]
     return torch.cat([draw["losses"] for draw in draws]), torch.cat([draw["timesteps"] for draw in draws])
 
 
 def restored(module: SeeSRDiffusion, batch: Batch) -> Restored:
-    """What the pipeline makes of the LQ pictures with the tiny sampler: one step, no guidance."""
+    """Restore the LQ images by the pipeline with the tiny sampler: one step, no guidance."""
     sampler = {"num_inference_steps": 1, "guidance_scale": 1.0, "color_fix": "none"}
     return restore(module.eval(), batch, sampler=sampler)
 
@@ -159,13 +159,13 @@ def print_losses(losses: dict[str, tuple[Tensor, Tensor]]) -> None:
 
 
 def means(losses: Tensor, timesteps: Tensor) -> list[float]:
-    """The mean loss over everything and over each range of timesteps."""
+    """Return the mean loss over all timesteps and over each range of them."""
     inside = [(timesteps >= first) & (timesteps <= last) for first, last in RANGES]
     return [losses.mean().item(), *(losses[rows].mean().item() for rows in inside)]
 
 
 def print_scores(batch: Batch, before: Restored, after: Restored) -> None:
-    """Print PSNR-Y of each picture."""
+    """Print PSNR-Y of each image."""
     columns = {"bicubic": after.bicubic, "before": before.images, "after": after.images}
     print("| PSNR-Y, dB | " + " | ".join(columns) + " |\n" + "|---" * (1 + len(columns)) + "|")
     hq = batch["hq"].numpy()
@@ -175,7 +175,7 @@ def print_scores(batch: Batch, before: Restored, after: Restored) -> None:
 
 
 def draw(batch: Batch, before: Restored, after: Restored, path: Path) -> None:
-    """Write a row for each picture: LQ enlarged, restored before, restored after, HQ."""
+    """Write a row for each image: LQ enlarged, restored before, restored after, HQ."""
     columns = [after.bicubic, before.images, after.images, batch["hq"]]
     rows = []
     for number, name in enumerate(NAMES):

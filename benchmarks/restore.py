@@ -1,10 +1,10 @@
-"""What each way to restore faster saves and changes, against the official setting in the same run; and peak memory.
+"""Cost and effect of each way to restore faster, against the official setting in the same run; and peak memory.
 
     python benchmarks/restore.py speed --side 64 --rounds 3
     python benchmarks/restore.py memory --side 1024 [--vae kl]
 
 On the tiny stack with random weights of its RCA and ControlNet: the ratios of cost hold for any weights, the PSNR to
-the official setting's result does not tell quality. Cost is process CPU time, median of `--rounds`, options in turn
+the official setting's result does not measure quality. Cost is process CPU time, median of `--rounds`, options in turn
 within each round, after one round that is not counted. FLOPs are counted in a run of each option; the full-size column
 on the meta device, for a 512x512 result: the option's network passes, and the VAE.
 """
@@ -46,32 +46,32 @@ def main() -> None:
     """Print one Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["speed", "memory"])
-    parser.add_argument("--side", type=int, default=64, help="of the low-quality picture, in pixels")
+    parser.add_argument("--side", type=int, default=64, help="side of the low-quality image in pixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vae", choices=["dct", "kl"], default="dct", help="memory: with this kind of autoencoder")
     parser.add_argument("--only", nargs="*", help="options whose name holds one of these words")
     arguments = parser.parse_args()
-    picture = np.random.default_rng(0).integers(0, 256, (arguments.side, arguments.side, 3), dtype=np.uint8)
+    lq = np.random.default_rng(0).integers(0, 256, (arguments.side, arguments.side, 3), dtype=np.uint8)
     if arguments.what == "memory":
-        memory(picture, arguments.vae)
+        memory(lq, arguments.vae)
     else:
-        speed(picture, arguments.rounds, arguments.only)
+        speed(lq, arguments.rounds, arguments.only)
 
 
-def memory(picture: np.ndarray, vae: str) -> None:
-    """Peak memory of the process before and after one guided step, default tiles."""
+def memory(lq: np.ndarray, vae: str) -> None:
+    """Print the peak memory of the process before and after one guided step, default tiles."""
     stack = tiny_stack()
     pipe = quiet(SeeSRPipeline(*(stack if vae == "dct" else stack._replace(vae=tiny_kl(stack.vae)))))
-    pipe(picture[:32, :32], num_inference_steps=1, process_size=64)
+    pipe(lq[:32, :32], num_inference_steps=1, process_size=64)
     before, start = peak(), time.process_time()
-    size = pipe(picture, num_inference_steps=1, generator=torch.Generator().manual_seed(0)).images[0].size
+    size = pipe(lq, num_inference_steps=1, generator=torch.Generator().manual_seed(0)).images[0].size
     seconds = time.process_time() - start
-    print("| result | peak before, MB | peak, MB | CPU seconds a step |\n| --- | --- | --- | --- |")
+    print("| result | peak before, MB | peak, MB | CPU seconds per step |\n| --- | --- | --- | --- |")
     print(f"| {size[0]}x{size[1]} | {before:.0f} | {peak():.0f} | {seconds:.0f} |")
 
 
 def tiny_kl(like: Any) -> AutoencoderKL:
-    """Stable Diffusion's class of autoencoder, small and random, with the latents of `like`; diffusers tiles it."""
+    """Return a small random autoencoder of Stable Diffusion's class, with the latents of `like`; diffusers tiles it."""
     levels = len(like.config.block_out_channels)
     return AutoencoderKL(
         latent_channels=like.config.latent_channels,
@@ -83,11 +83,11 @@ def tiny_kl(like: Any) -> AutoencoderKL:
     ).eval()
 
 
-def speed(picture: np.ndarray, rounds: int, only: list[str] | None) -> None:
-    """Cost of each option, and how far its result lies from the official one's."""
+def speed(lq: np.ndarray, rounds: int, only: list[str] | None) -> None:
+    """Print the cost of each option, and the PSNR of its result to that of the official setting."""
     first, *others = OPTIONS
     names = [first, *(name for name in others if not only or any(word in name for word in only))]
-    runs = {name: runner(picture, OPTIONS[name]) for name in names}
+    runs = {name: runner(lq, OPTIONS[name]) for name in names}
     flops = {name: counted(run) for name, run in runs.items() if "compile" not in name}
     times: dict[str, list[float]] = {name: [] for name in names}
     results: dict[str, np.ndarray] = {}
@@ -110,11 +110,11 @@ def speed(picture: np.ndarray, rounds: int, only: list[str] | None) -> None:
         )
 
 
-def runner(picture: np.ndarray, option: dict[str, Any]) -> Callable[[], np.ndarray]:
-    """A function that restores `picture` with one option, on a pipeline of its own."""
+def runner(lq: np.ndarray, option: dict[str, Any]) -> Callable[[], np.ndarray]:
+    """Return a function that restores `lq` with one option, on a pipeline of its own."""
     settings = OFFICIAL | {key: value for key, value in option.items() if key not in ("dtype", "compile")}
     if settings["tile"] is None:
-        settings["tile"] = picture.shape[0] // 2
+        settings["tile"] = lq.shape[0] // 2
     pipe = quiet(SeeSRPipeline(*tiny_stack()))
     for network in (pipe.unet, pipe.controlnet, pipe.text_encoder, pipe.vae):
         torch.nn.Module.to(network, dtype=option.get("dtype", torch.float32))
@@ -124,14 +124,14 @@ def runner(picture: np.ndarray, option: dict[str, Any]) -> Callable[[], np.ndarr
 
     def run() -> np.ndarray:
         generator = torch.Generator().manual_seed(0)
-        side = 4 * picture.shape[0]
-        return np.asarray(pipe(picture, generator=generator, process_size=side, **settings).images[0])
+        side = 4 * lq.shape[0]
+        return np.asarray(pipe(lq, generator=generator, process_size=side, **settings).images[0])
 
     return run
 
 
 def passes(option: dict[str, Any]) -> int:
-    """Rows that go through both networks."""
+    """Count the rows that go through both networks."""
     settings = OFFICIAL | option
     steps = settings["num_inference_steps"]
     guided = round(steps * option.get("guidance_fraction", 1.0)) if settings["guidance_scale"] > 1 else 0
@@ -140,7 +140,7 @@ def passes(option: dict[str, Any]) -> int:
 
 @functools.cache
 def full_size() -> tuple[int, int]:
-    """FLOPs of one row through UNet and ControlNet at 64x64 latents, and of VAE encode and decode at 512x512."""
+    """Count the FLOPs of a row through UNet and ControlNet at 64x64 latents, and of the VAE at 512x512, both ways."""
     with torch.device("meta"):
         unet = SeeSRUNet.from_config(SD2_UNET)
         controlnet = SeeSRControlNet.from_unet(unet, load_weights_from_unet=False)
@@ -171,26 +171,26 @@ def full_size() -> tuple[int, int]:
 
 
 def counted(run: Callable[[], Any]) -> int:
-    """FLOPs of a call, a multiplication with addition as two."""
+    """Count the FLOPs of a call; a multiplication with addition counts as two."""
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
 
 
 def psnr(image: np.ndarray, reference: np.ndarray) -> str:
-    """Of 8-bit pictures, in dB."""
+    """Return the PSNR of 8-bit images in dB."""
     error = np.square(image.astype(float) - reference).mean()
     return "equal" if error == 0 else f"{10 * np.log10(255**2 / error):.1f}"
 
 
 def quiet(pipe: SeeSRPipeline) -> SeeSRPipeline:
-    """Without a progress bar."""
+    """Switch off the progress bar of `pipe` and return it."""
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
 def peak() -> float:
-    """Peak resident memory of the process so far, in MB."""
+    """Return the peak resident memory of the process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

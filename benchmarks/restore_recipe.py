@@ -1,9 +1,9 @@
-"""How far the results lie apart that the official script's accidents and this project's defaults give.
+"""PSNR between results by the official script's unintended behavior and by this project's defaults.
 
     OMP_NUM_THREADS=1 python benchmarks/restore_recipe.py
 
 On the tiny stack with its shipped weights. Every row compares two restorations of photographs of scikit-image: 10 DDPM
-steps, working size 128 instead of 512. PSNR in dB, mean over three pictures. With real weights this is not measured.
+steps, working size 128 instead of 512. PSNR in dB, mean over three images. This is not measured with real weights.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 class WidePosterior(DCTAutoencoder):
-    """The tiny stack's latent with a posterior as wide as WIDTH, where its own has no width."""
+    """The tiny stack's autoencoder with a posterior of standard deviation WIDTH instead of 0."""
 
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         mean = super().encode(x).latent_dist.mean
@@ -54,7 +54,7 @@ Pair = Callable[[str], tuple[np.ndarray, np.ndarray]]
 
 
 def rows(pipe: SeeSRPipeline) -> dict[str, Pair]:
-    """What differs: a function from a photograph's name to both results."""
+    """Return, for each difference, a function from a photograph's name to both results."""
 
     def against_default(**changed: Any) -> Pair:
         return lambda name: (restored(pipe, name), restored(pipe, name, **changed))
@@ -71,7 +71,7 @@ def rows(pipe: SeeSRPipeline) -> dict[str, Pair]:
         "the VAE's posterior noise (width 0.1 put in) from torch's global generator": against_default(
             recipe="official"
         ),
-        "one generator for a folder: second picture against alone, official": lambda name: after_another(
+        "one generator for a folder: second image against alone, official": lambda name: after_another(
             pipe, name, recipe="official"
         ),
         "the same, default": lambda name: after_another(pipe, name, recipe="default"),
@@ -80,8 +80,8 @@ def rows(pipe: SeeSRPipeline) -> dict[str, Pair]:
         ),
         "sides that are no multiple, 67x65 px, upscale 2: official resize": at((65, 67), start_from="noise", upscale=2),
         "start from noise": against_default(start_from="noise"),
-        "colour fix wavelet instead of adain": against_default(color_fix="wavelet"),
-        "no colour fix": against_default(color_fix="none"),
+        "color fix wavelet instead of adain": against_default(color_fix="wavelet"),
+        "no color fix": against_default(color_fix="none"),
         "latent tiles of 16 with overlap 4": against_default(tile=16),
     }
 
@@ -96,7 +96,7 @@ def restored(
 
 
 def after_another(pipe: SeeSRPipeline, name: str, *, recipe: str) -> tuple[np.ndarray, np.ndarray]:
-    """A picture alone, and as the second of a folder."""
+    """Return the result of an image alone, and of the same image as the second of a folder."""
     alone = restored(pipe, name, recipe=recipe)
     torch.manual_seed(0)
     folder = [photograph("rocket", (SIDE, SIDE)), photograph(name, (SIDE, SIDE))]
@@ -105,7 +105,7 @@ def after_another(pipe: SeeSRPipeline, name: str, *, recipe: str) -> tuple[np.nd
 
 
 def photograph(name: str, side: tuple[int, int]) -> np.ndarray:
-    """The middle of a photograph, shrunk to (height, width)."""
+    """Return the middle of a photograph, shrunk to (height, width)."""
     image = Image.fromarray(getattr(skimage.data, name)())
     left, top = (image.width - 256) // 2, (image.height - 256) // 2
     return np.asarray(image.crop((left, top, left + 256, top + 256)).resize(side[::-1], Image.Resampling.BOX))

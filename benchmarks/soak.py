@@ -1,4 +1,4 @@
-"""Stream many samples through kills and changing layouts, and prove that none is lost, repeated or different.
+"""Stream many samples through kills and changing layouts, and check that none is lost, repeated or changed.
 
     python benchmarks/soak.py --samples 200000 --decode-every 10 --out DIR
 
@@ -6,7 +6,7 @@ Three sources of JPEG shards (one at weight 2), one in a hundred samples damaged
 workers of their own; all of them are killed with SIGKILL every few thousand samples and started again in another
 layout from the last step that every rank had completed, as a training run is from its checkpoint. Of each position
 the slot, the CRC-32 of the stored bytes and, of every n-th global batch, the CRC-32 of the degraded pair are
-recorded. What a killed attempt had read beyond its checkpoint must be read again identically.
+recorded. Samples that a killed attempt read after its checkpoint must be read again identically.
 """
 
 import argparse
@@ -210,7 +210,7 @@ def attempt_once(options: argparse.Namespace, shared: dict[str, int], goal: int)
 
 
 def assert_gone(readers: set[int]) -> None:
-    """The loader workers of killed ranks must end by themselves."""
+    """Check that the loader workers of killed ranks end by themselves."""
     give_up = time.time() + 120
     while alive := [reader for reader in readers if is_running(reader)]:
         assert time.time() < give_up, f"loader workers outlived their killed rank: {alive}"
@@ -259,7 +259,7 @@ def verify(options: argparse.Namespace, table: np.ndarray, damaged: set[str]) ->
 
 
 def memory(out: Path, attempts: int) -> dict[str, float]:
-    """Resident MB of the readers in the last, longest attempt: in its second tenth and in its last."""
+    """Return the resident MB of the readers in the last, longest attempt: in its second tenth and in its last."""
     values = whole_records(out / f"attempt{attempts - 1}-rank0.bin")["memory"] / 1e6
     tenth = max(1, len(values) // 10)
     return {"second_tenth": round(float(values[tenth : 2 * tenth].max())), "last": round(float(values[-tenth:].max()))}

@@ -1,4 +1,4 @@
-"""What a trained tiny stack achieves on photographs that it never saw, and what each of its parts contributes.
+"""Score a trained tiny stack on held-out photographs, and measure what each of its parts contributes.
 
     python benchmarks/tiny_stack.py --seesr outputs/demo/seesr --debian-root FOLDER --realsr REALSR
     python benchmarks/tiny_stack.py --dape outputs/tiny_dape --debian-root FOLDER     the tags alone
@@ -44,7 +44,7 @@ Restore = Callable[[np.ndarray, str], np.ndarray]
 
 
 class Item(NamedTuple):
-    """A picture pair and the photograph that it was cut from."""
+    """A pair of images and the photograph that it was cut from; `severity` is that of its degradation."""
 
     name: str
     group: str
@@ -54,13 +54,13 @@ class Item(NamedTuple):
 
 
 class Blind(SeeSRPipeline):
-    """A pipeline that sees what `representation` makes of the true representation of a picture."""
+    """A pipeline that replaces the representation of an image by `change` of it."""
 
     change: Callable[[torch.Tensor], torch.Tensor]
 
-    def look(self, pictures):
-        """As the pipeline, with another representation."""
-        representation, tags = super().look(pictures)
+    def look(self, images):
+        """Return the changed representation and the tags."""
+        representation, tags = super().look(images)
         return self.change(representation), tags
 
 
@@ -117,7 +117,7 @@ def methods(pipeline: SeeSRPipeline, steps: Sequence[int]) -> dict[str, Restore]
     return {
         "tiny SeeSR": restorer(pipeline),
         "representation zero": restorer(blind),
-        "another picture's representation": restorer(shuffled),
+        "another image's representation": restorer(shuffled),
         "no tags": restorer(pipeline, tags=""),
         "wrong tags": restorer(pipeline, tags="fruit, fur, sand"),
         "RAM instead of DAPE": without_lora(pipeline, restorer(pipeline)),
@@ -127,19 +127,19 @@ def methods(pipeline: SeeSRPipeline, steps: Sequence[int]) -> dict[str, Restore]
 
 
 class Previous:
-    """Gives each call the representation of the call before."""
+    """Replaces each representation by that of the previous call."""
 
     def __init__(self) -> None:
         self.last: torch.Tensor | None = None
 
     def __call__(self, representation: torch.Tensor) -> torch.Tensor:
-        """The representation of the picture before; of the first picture its own."""
+        """Return the representation of the previous image; for the first image its own."""
         given, self.last = self.last, representation
         return representation if given is None else given
 
 
 def restorer(pipeline: SeeSRPipeline, **settings) -> Restore:
-    """`pipeline` with the tiny sampler and other `settings`; the noise is keyed by the picture's name."""
+    """Return a function that restores with the tiny sampler, changed by `settings`; the noise is keyed by name."""
 
     def restore(lq: np.ndarray, name: str) -> np.ndarray:
         generator = keyed.torch_generator(0, "restore", name)
@@ -179,13 +179,13 @@ def compare(title: str, items: Sequence[Item], candidates: dict[str, Restore]) -
 
 
 def best(items: Sequence[Item], label: str, variants: dict) -> dict[str, list[float]]:
-    """The scores of the variant with the highest mean PSNR-Y on `items`."""
+    """Return the scores of the variant with the highest mean PSNR-Y on `items`."""
     tried = [scores(items, lambda lq, name, v=v: v(lq, name=name), f"{label} {s}") for s, v in variants.items()]
     return max(tried, key=lambda rows: np.mean(rows["psnr_y"]))
 
 
 def scores(items: Sequence[Item], restore: Restore, label: str = "bicubic") -> dict[str, list[float]]:
-    """Each metric of each item."""
+    """Return each metric of each item."""
     metrics = image_metrics(METRICS, has_reference=True).available
     found = [score(restore(item.lq, item.name), item.hq, metrics) for item in track(items, f"{label:>32}")]
     return {metric: [row[metric] for row in found] for metric in METRICS}
@@ -216,7 +216,7 @@ def compare_tags(items: Sequence[Item], ram) -> None:
 
 
 def relative_fall(before: np.ndarray, after: np.ndarray, groups: Sequence[str]) -> tuple[float, float, float]:
-    """By which share the mean falls from `before` to `after`, with its 95 % interval by photograph."""
+    """Return by which share the mean falls from `before` to `after`, with its 95 % interval by photograph."""
     counts = draw_counts(groups, num_resamples=10_000)
     low, high = percentile_interval(1 - (counts @ after) / (counts @ before))
     return float(1 - after.mean() / before.mean()), low, high

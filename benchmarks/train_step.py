@@ -1,11 +1,11 @@
 """Speed, MFU, data wait and memory of SeeSR's training step at full size, with random weights.
 
-    python benchmarks/train_step.py --flops                               # the cost, on no device at all
+    python benchmarks/train_step.py --flops                               # the cost, without a device
     python benchmarks/train_step.py --micro-batch-size 8 --steps 20       # one setting
-    python benchmarks/train_step.py --sweep --micro-batch-size 8          # each optimisation on and off
+    python benchmarks/train_step.py --sweep --micro-batch-size 8          # each optimization on and off
     python benchmarks/train_step.py --shards 'shards/lsdir/*.tar' --num-workers 12     # with the whole data path
 
-The first half of the steps warms up. Without --shards the same random batch comes again and again, which costs
+The first half of the steps warms up. Without --shards the same random batch is repeated, which costs
 nothing. MFU is against the datasheet; --peak-tflops sets another peak. Tagging half of the crops is included.
 """
 
@@ -48,7 +48,7 @@ SWEEP = {
 
 
 class SameBatch(Dataset[Batch]):
-    """One random batch, as often as it is asked for."""
+    """One random batch, for every index."""
 
     def __init__(self, length: int, batch_size: int, size: int) -> None:
         self.length = length
@@ -134,8 +134,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = functools.partial(parser.add_argument, action="store_true")
     flag("--flops", help="count the step on tensors without data")
-    flag("--sweep", help="each optimisation on and off, a process each; other options are handed on")
-    flag("--tiny", help="the tiny stack, to try this script on a CPU: its figures say nothing of the full size")
+    flag("--sweep", help="each optimization on and off, a process each; other options are passed on")
+    flag("--tiny", help="the tiny stack, to try this script on a CPU: its figures do not hold at full size")
     flag("--gradient-checkpointing")
     flag("--compile")
     parser.add_argument("--no-channels-last", dest="channels_last", action="store_false")

@@ -1,4 +1,4 @@
-"""The whole system in minutes on two CPU cores: photographs, DAPE, SeeSR, restoration, scores, a page to look at.
+"""The whole system in minutes on two CPU cores: photographs, DAPE, SeeSR, restoration, scores, an HTML report.
 
 Every stage is a command of the project and is printed before it runs; `make demo` calls this file.
 """
@@ -21,12 +21,12 @@ BASELINES = ("bicubic", "gaussian_blur", "nlm")
 NEXT = """[bold]What to type next[/]
   python evaluate.py ckpt={out}/seesr benchmark=folder benchmark.root=FOLDER   [dim]your own pairs[/]
   python train.py experiment=tiny_seesr trainer.max_steps=3000 run_name=longer
-  python train.py experiment=seesr        [dim]the real thing: says which weights and data it needs[/]"""
+  python train.py experiment=seesr        [dim]the real thing: lists the weights and data it needs[/]"""
 HONEST = (
     "This is a toy: networks of {millions:.1f} million parameters. The frozen UNet and the tagger learned before, from "
     "a few dozen photographs; DAPE's LoRA, the ControlNet and the representation cross-attention learned just now, for "
     "minutes. The lines above were measured on photographs that no training saw; an interval that holds zero shows no "
-    "difference. What tags and representation add to the pictures is too little to see at this size. Real weights "
+    "difference. What tags and representation add to the images is too little to measure at this size. Real weights "
     "(Stable Diffusion 2, RAM and SeeSR, 2.2 billion parameters) bring texture that a toy cannot; nothing here says "
     "how good SeeSR is."
 )
@@ -72,7 +72,7 @@ def stages(out: Path, size: Size) -> list[tuple[str, str]]:
     compare = ",".join(f"{out}/{name}" for name in BASELINES)
     return [
         ("photographs, and degraded crops of the held-out ones", f"seesr photos {out}/photos --crops {size.crops}"),
-        ("DAPE learns to see on degraded pictures", f"{train} experiment=tiny_dape run_name=dape {dape}"),
+        ("DAPE learns to tag degraded images", f"{train} experiment=tiny_dape run_name=dape {dape}"),
         ("what RAM and DAPE see", f"python evaluate.py task=tags ckpt={out}/dape run_name=tags {crops}"),
         ("DAPE as a file in the published format", f"seesr convert dape {out}/dape {out}/dape.safetensors"),
         (
@@ -134,7 +134,7 @@ def verdict(results: Sequence[object]) -> list[str]:
 
 
 def tag_section(folder: Path) -> object:
-    """The tag lists of some pictures, and the table by severity."""
+    """Return the section with the tags of some images and the table by severity."""
     from seesr_pl import evaluation
     from seesr_pl.imaging.io import read_rgb
 
@@ -142,14 +142,14 @@ def tag_section(folder: Path) -> object:
         header, *rows = csv.reader(file)
     return evaluation.Section(
         title="What RAM and DAPE see",
-        text="Tags of the degraded picture by RAM and by DAPE against RAM's on the clean one. Black: it sees them too.",
+        text="Tags of the degraded image by RAM and by DAPE against RAM's on the clean one. Black: it sees them too.",
         tables=[evaluation.Table(header, [[_short(cell) for cell in row] for row in rows])],
         images={path.stem: read_rgb(path) for path in sorted(folder.glob("example_*.png"))},
     )
 
 
 def curve_section(out: Path) -> object:
-    """Both training losses."""
+    """Return the section with both training losses."""
     from seesr_pl import evaluation
 
     charts = [
@@ -160,7 +160,7 @@ def curve_section(out: Path) -> object:
 
 
 def smoothed(path: Path, *, width: int = 20) -> list[tuple[float, float]]:
-    """(step, mean of the losses of `width` steps) of a metrics.csv."""
+    """Return (step, mean of the losses of `width` steps) of a metrics.csv."""
     with path.open(newline="") as file:
         points = [(float(row["step"]), float(row["train/loss"])) for row in csv.DictReader(file) if row["train/loss"]]
     parts = [points[start : start + width] for start in range(0, len(points), width)]
@@ -168,7 +168,7 @@ def smoothed(path: Path, *, width: int = 20) -> list[tuple[float, float]]:
 
 
 def parameters() -> float:
-    """Millions of parameters of the networks that the demo used."""
+    """Return the millions of parameters of the networks that the demo used."""
     from torch import nn
 
     from seesr_pl.tiny.stack import tiny_stack

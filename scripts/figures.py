@@ -1,7 +1,7 @@
-"""The size of the house and how far a reader walks in it: `make figures`.
+"""Measure the size of the code and the hops along its main paths: `make figures`.
 
 Files and lines are those of Python files. A function's lines run from its `def` to its end, docstring included; nested
-functions and methods count each by itself. How hops are counted is told in `scripts/hops.py`. Goals are in brackets.
+functions and methods count each by itself. `scripts/hops.py` says how hops are counted. Goals are in brackets.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main() -> None:
     """Print the figures, as text or as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--no-hops", action="store_true", help="leave out what runs the networks (two minutes)")
+    parser.add_argument("--no-hops", action="store_true", help="do not count hops, which takes two minutes")
     given = parser.parse_args()
     found = figures(with_hops=not given.no_hops)
     print(json.dumps(found, indent=2) if given.json else "\n".join(as_text(found)))

@@ -1,9 +1,9 @@
-"""How far a reader walks along the five main paths, counted at run time on the tiny stack.
+"""Count the files and functions along the five main paths, at run time on the tiny stack.
 
 Of the calls of the main thread, those to named functions of `src` count: no comprehensions, no lambdas, no modules. A
 path is run twice and the second run is counted, so that imports and files made once do not. `files` are the files that
 hold a function called; `functions` are pairs of file and bare name, so that two `forward` of one file are one;
-`calls` are calls, each time anew, for which the nearest function of `src` up the stack lies in another file.
+`calls` counts every call for which the nearest function of `src` up the stack lies in another file.
 """
 
 import contextlib
@@ -189,7 +189,7 @@ def _each_time_anew(run: Callable[[list[str]], None], line: str) -> Action:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Send what the commands print to stderr, which is of interest where one fails."""
+    """Send what the commands print to stderr, so that it is shown when one fails."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
 

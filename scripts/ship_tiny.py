@@ -1,4 +1,4 @@
-"""Write what the package ships of the tiny stack from finished runs of experiment=tiny_ram and experiment=tiny_prior.
+"""Write the weights of the tiny stack that the package ships, from runs of tiny_ram and tiny_prior.
 
 python scripts/ship_tiny.py --ram outputs/tiny_ram --prior outputs/tiny_prior
 """
