@@ -54,12 +54,12 @@ class Mutant(NamedTuple):
 
     @property
     def label(self) -> str:
-        """How messages name it."""
+        """Name of the fault in messages."""
         return f"{self.listed}: {self.name}"
 
 
 class Trial(NamedTuple):
-    """A name for the tests that one process runs on one copy of `src`; `file` and `text` are what is other there."""
+    """A label, and the tests that one process runs on one copy of `src`; `file` is changed to `text` there."""
 
     label: str
     tests: tuple[str, ...]
@@ -77,7 +77,7 @@ class Verdict(NamedTuple):
 
 
 def main() -> int:
-    """Try the faults that are asked for; the exit code."""
+    """Try the chosen faults; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="try those whose list or name holds this text")
     parser.add_argument("--list", action="store_true", help="print the faults, try none")
@@ -98,7 +98,7 @@ def main() -> int:
 
 
 def read_lists(folder: Path) -> list[Mutant]:
-    """All mutants of the lists in `folder`; ValueError for a wrong table, or a name that stands twice in a list."""
+    """Read the mutants of all lists in `folder`; ValueError for a wrong table, or a name that is twice in a list."""
     found: dict[tuple[str, str], Mutant] = {}
     for path in sorted(folder.glob("*.toml")):
         for number, table in enumerate(tomllib.loads(path.read_text()).get("mutant", [])):
@@ -113,7 +113,7 @@ def read_lists(folder: Path) -> list[Mutant]:
 
 
 def read_sources(src: Path) -> dict[Path, str]:
-    """The text of each Python file below `src`, by its path below it."""
+    """Return the text of each Python file below `src`, by its path below it."""
     return {path.relative_to(src): path.read_text() for path in sorted(src.rglob("*.py"))}
 
 
@@ -130,7 +130,7 @@ def mutated(mutant: Mutant, sources: Mapping[Path, str]) -> tuple[Path, str]:
 
 
 def prepare(mutants: Sequence[Mutant], sources: Mapping[Path, str]) -> tuple[list[Trial], list[str]]:
-    """A trial for each mutant, and a message for each that has not one place."""
+    """Return a trial for each mutant, and a message for each that does not stand in exactly one place."""
     trials, wrong = [], []
     for mutant in mutants:
         try:
@@ -168,7 +168,7 @@ class Workshop:
         return not red
 
     def run(self, trials: Sequence[Trial]) -> Iterator[Verdict]:
-        """The verdict of each trial, in the order in which they end."""
+        """Yield the verdict of each trial, in the order in which they end."""
         waiting, running = list(reversed(trials)), {}
         while waiting or running:
             while waiting and len(running) < self.jobs:
@@ -194,7 +194,7 @@ class Workshop:
 
 
 def set_environment(folder: Path) -> None:
-    """What tests and the processes that they start must see: one thread, no network, nothing outside the repository."""
+    """Give tests and the processes that they start one thread, no network and nothing outside the repository."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     nothing = {name: str(folder / "nothing") for name in OUTSIDE}
     os.environ.update(threads, **nothing, HF_HUB_OFFLINE="1", WANDB_MODE="offline", CUDA_VISIBLE_DEVICES="")
