@@ -66,6 +66,7 @@ def test_results_of_the_same_settings_are_kept_and_others_made_anew(run, tmp_pat
     arguments = (tmp_path / "a.png", "--out", tmp_path / "out")
     assert "1 restored" in run(*arguments).output
     assert "1 kept" in run(*arguments).output
+    assert "1 restored" in run(*arguments, "--overwrite").output
     assert "1 restored" in run(*arguments, "--seed", 1).output
     save(tmp_path / "a.png", seed=5)
     assert "1 restored" in run(*arguments, "--seed", 1).output

@@ -38,6 +38,15 @@ def test_latents_are_the_mean_of_the_posterior_or_its_sample_at_the_official_sca
     torch.testing.assert_close(official.encoded(vae, images, posterior_noise=noise), sample)
 
 
+def test_latents_of_a_vae_in_half_precision_are_scaled_in_full(vae):
+    half = official.vae().to(torch.bfloat16)
+    images = official.image("pipeline/untiled_lr/image", 1, 3, 64, 64)
+    latents = official.encoded(half, images)
+    posterior = half.encode((images * 2 - 1).bfloat16()).latent_dist
+    assert latents.dtype == torch.float32
+    assert torch.equal(latents, posterior.mean.float() * SCALE)
+
+
 def test_images_are_left_as_they_are(vae):
     images = official.image("pipeline/untiled_lr/image", 1, 3, 64, 64)
     before = images.clone()

@@ -85,6 +85,13 @@ def test_the_student_drops_by_seed_and_sample_alone():
     assert not torch.equal(student(other).representation, first)
 
 
+def test_the_student_drops_other_units_for_another_sample():
+    module = DAPEDistillation(tiny_ram())
+    told = batch(0)
+    first, second = (module.student(lq_of(told), told | {"sample_id": told["sample_id"] + plus}) for plus in (0, 1))
+    assert not torch.equal(first.representation, second.representation)
+
+
 def test_the_student_leaves_the_global_chance_alone():
     module = DAPEDistillation(tiny_ram())
     torch.manual_seed(5)

@@ -46,6 +46,13 @@ def test_the_teacher_sees_the_hq_image_and_the_student_the_enlarged_lq_image():
     assert (teacher_is_stochastic, student_is_stochastic) == (False, True)
 
 
+def test_the_resize_to_rams_square_is_the_one_that_is_asked_for():
+    module, seen = started_module(resize_mode="bicubic"), []
+    module.ram.visual_encoder.register_forward_pre_hook(lambda network, arguments: seen.append(arguments[0]))
+    step(module)
+    torch.testing.assert_close(seen[0], ram_pixel_values(images("hq"), size=32, mode="bicubic"))
+
+
 def test_the_loss_is_of_plain_ram_against_the_lora_with_each_term_at_its_weight():
     module = started_module(stochastic_student=False)
     hq, lq = images("hq"), images("lq")

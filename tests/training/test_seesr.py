@@ -213,7 +213,8 @@ def rates(**settings):
 
 
 def test_a_factor_of_the_learning_rate_holds_for_the_part_that_it_names():
-    module = small_module(learning_rate=2.0, learning_rate_factors={"controlnet.mid_block": 5.0, "controlnet.conv": 3.0})
+    factors = {"controlnet.mid_block": 5.0, "controlnet.conv": 3.0}
+    module = small_module(learning_rate=2.0, learning_rate_factors=factors)
     named = dict(module.named_parameters())
     rates = {id(p): group["lr"] for group in module.parameter_groups() for p in group["params"]}
     assert len(rates) == sum(parameter.requires_grad for parameter in named.values())
