@@ -86,6 +86,22 @@ def test_the_final_name_never_shows_half_a_file_to_a_reader(tmp_path: Path) -> N
     assert len(set(path.read_bytes())) == 1
 
 
+def test_two_threads_that_write_one_file_have_a_draft_each(tmp_path: Path) -> None:
+    drafts, both_wait = set(), threading.Barrier(2)
+
+    def fill(draft: Path) -> None:
+        drafts.add(draft)
+        draft.write_bytes(b"x")
+        both_wait.wait(timeout=60)
+
+    writers = [threading.Thread(target=write_whole, args=(tmp_path / "a.bin", fill)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(drafts) == 2
+
+
 def test_a_long_name_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("\u00fc" * 120 + ".txt")
     write_whole(path, "text")
