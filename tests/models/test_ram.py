@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from seesr_pl.models.ram import RAM, RAMConfig, ram_pixel_values
+from seesr_pl.models.ram import RAM, RAMConfig, Resize, ram_pixel_values
 from seesr_pl.models.ram_official import load_dape, load_ram
 
 ATOL = 5e-5
@@ -206,3 +206,18 @@ def test_pixel_values_stay_in_the_range_of_a_picture_when_bicubic():
     pixel_values = ram_pixel_values(checkerboard, size=19, mode="bicubic")
     assert (pixel_values >= low - 1e-6).all()
     assert (pixel_values <= high + 1e-6).all()
+
+
+def test_images_are_looked_at_without_antialiasing_unless_it_is_asked_for(ram):
+    side, seen = 3 * ram.config.image_size, []
+    images = torch.rand(1, 3, side, side + 10, generator=torch.Generator().manual_seed(0))
+    handle = ram.visual_encoder.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    with torch.no_grad():
+        ram.see(images)
+        ram.represent(images)
+        ram.see(images, resize=Resize(antialias=True))
+    handle.remove()
+    plain, smooth = (ram_pixel_values(images, size=ram.config.image_size, antialias=on) for on in (False, True))
+    for pixel_values, expected in zip(seen, (plain, plain, smooth), strict=True):
+        torch.testing.assert_close(pixel_values, expected)
+    assert (plain - smooth).abs().max() > 0.1

@@ -32,15 +32,13 @@ OnStepEnd = Callable[[DiffusionPipeline, int, Any, dict[str, Tensor]], dict[str,
 """diffusers' `callback_on_step_end`: (pipeline, index, timestep, {"latents"}) to a dict that may replace latents."""
 CLASS_NAME = "seesr_pl.sampling.SeeSRPipeline"
 """The class that a saved pipeline names in `model_index.json`."""
-_LOOP = (
-    *("num_inference_steps", "guidance_scale", "guidance_fraction", "guidance_in_one_batch"),
-    *("conditioning_scale", "tile", "overlap", "tile_batch_size", "cache"),
-)
+_LOOP = ["num_inference_steps", "guidance_scale", "guidance_fraction", "guidance_in_one_batch", "conditioning_scale"]
+_LOOP += ["tile", "overlap", "tile_batch_size", "cache"]
 
 # diffusers saves and loads components by a table of base classes, looked up in the module of the component's class.
-_METHODS = ["save_pretrained", "from_pretrained"]
-pipeline_loading_utils.LOADABLE_CLASSES["seesr_pl.models.ram"] = {"RAM": _METHODS}
-pipeline_loading_utils.ALL_IMPORTABLE_CLASSES.update(dict.fromkeys(("RAM", "SeeSRUNet", "SeeSRControlNet"), _METHODS))
+_OURS = dict.fromkeys(("RAM", "SeeSRUNet", "SeeSRControlNet"), ["save_pretrained", "from_pretrained"])
+pipeline_loading_utils.LOADABLE_CLASSES["seesr_pl.models.ram"] = {"RAM": _OURS["RAM"]}
+pipeline_loading_utils.ALL_IMPORTABLE_CLASSES.update(_OURS)
 
 
 @dataclass
