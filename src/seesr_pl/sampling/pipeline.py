@@ -36,7 +36,7 @@ _LOOP = ["num_inference_steps", "guidance_scale", "guidance_fraction", "guidance
 _LOOP += ["tile", "overlap", "tile_batch_size", "cache"]
 
 # diffusers saves and loads components by a table of base classes, looked up in the module of the component's class.
-_OURS = dict.fromkeys(("RAM", "SeeSRUNet", "SeeSRControlNet"), ["save_pretrained", "from_pretrained"])
+_OURS = {key: ["save_pretrained", "from_pretrained"] for key in ("RAM", "SeeSRUNet", "SeeSRControlNet")}
 pipeline_loading_utils.LOADABLE_CLASSES["seesr_pl.models.ram"] = {"RAM": _OURS["RAM"]}
 pipeline_loading_utils.ALL_IMPORTABLE_CLASSES.update(_OURS)
 
