@@ -49,7 +49,7 @@ def _option(setting: Setting) -> Any:
     official = "" if setting.default in (None, "") else f" (official: {setting.default})"
     minimum, maximum = setting.limits
     # `Sampling` checks the limits, with the same message everywhere; click's would differ.
-    range_ = "".join([f" from {minimum:g}" if minimum is not None else "", f" to {maximum:g}" if maximum else ""])
+    range_ = "".join([f", from {minimum:g}" if minimum is not None else "", f" to {maximum:g}" if maximum else ""])
     help_text = f"{setting.help}{range_}{official}"
     return Annotated[setting.hint | None, typer.Option(*names, help=help_text, show_default=False)]
 
