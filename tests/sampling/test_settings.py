@@ -84,7 +84,7 @@ def test_a_null_in_a_config_changes_nothing():
     assert OFFICIAL.changed({}) == Sampling()
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "official"])
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_named_sampler_is_the_same_in_conf_and_in_python(name):
     with initialize_config_dir(f"{ROOT}/conf", version_base="1.3"):
         cfg = compose("evaluate", overrides=["benchmark.root=x", f"sampler={name}"])

@@ -155,7 +155,12 @@ DPMPP20 = Sampling(scheduler="dpmpp", num_inference_steps=20)
 TURBO = Sampling(num_inference_steps=2, guidance_scale=1.0, overlap=32)
 """test_seesr_turbo.py: for sd-turbo with the RCA of SeeSR put in (`keep_base_unet`)."""
 
-SAMPLERS = {"official": OFFICIAL, "unipc20": UNIPC20, "dpmpp20": DPMPP20, "turbo": TURBO}
-"""Samplers by name."""
+SAMPLERS = {
+    "official": dataclasses.replace(OFFICIAL, scheduler="ddpm"),
+    "unipc20": UNIPC20,
+    "dpmpp20": DPMPP20,
+    "turbo": TURBO,
+}
+"""Samplers by name, equal to the files of that name in conf/sampler; "official" is DDPM whatever the weights have."""
 
 with_settings(sampler, lambda setting: setting.hint | None)
