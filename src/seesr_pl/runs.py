@@ -154,14 +154,11 @@ def _renamed(node: Any) -> Any:
 
 
 def _run_pipeline(ckpt: str | Path, dtype: "torch.dtype") -> "SeeSRPipeline":
-    import torch
-
+    from seesr_pl.models.stack import cast_all_but_ram
     from seesr_pl.training import SeeSRDiffusion
 
     module = load_module(ckpt)
     if not isinstance(module, SeeSRDiffusion):
         raise ValueError(f"ckpt={ckpt} is a run of {type(module).__name__}; restoring needs one of experiment=seesr")
-    networks: tuple[Any, ...] = (module.vae, module.text_encoder, module.unet, module.controlnet)
-    for network in networks:
-        torch.nn.Module.to(network, dtype=dtype)  # diffusers' own warns of an empty list
+    cast_all_but_ram(module, dtype)
     return module.pipeline()

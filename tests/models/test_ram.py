@@ -1,29 +1,20 @@
 """RAM equals the official network, and keeps to its own contract."""
 
 import copy
+import dataclasses
 import json
 
 import pytest
 import torch
+from official import TAGGER
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from seesr_pl.models.ram import RAM, RAMConfig, Resize, ram_pixel_values
+from seesr_pl.models.ram import RAM, Resize, ram_pixel_values
 from seesr_pl.models.ram_official import load_dape, load_ram
 
 ATOL = 5e-5
-TINY = RAMConfig(
-    image_size=96,
-    patch_size=4,
-    embed_dim=8,
-    depths=(2, 2, 4, 2),
-    num_heads=(1, 2, 4, 8),
-    window_size=3,
-    head_hidden_size=48,
-    head_intermediate_size=96,
-    head_num_heads=4,
-    head_num_layers=2,
-)
+TINY = dataclasses.replace(TAGGER, depths=(2, 2, 4, 2))
 
 
 @pytest.fixture(scope="module")

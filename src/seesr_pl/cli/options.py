@@ -1,7 +1,7 @@
 """Options that several commands share: the sampling settings, and the weights."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +15,6 @@ from seesr_pl.sampling.settings import Setting, with_settings
 def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give `command`, whose last parameter is **changes, an option for each field of `Sampling`."""
     return with_settings(command, _option)
-
-
-def given(changes: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given: those that are not None."""
-    return {name: value for name, value in changes.items() if value is not None}
 
 
 def pipeline_builder(
@@ -42,6 +37,14 @@ def pipeline_builder(
         raise ValueError("which weights? give --ckpt, or --base, --seesr and --ram (and --dape)")
     require(missing(base=base, seesr=seesr, ram=ram, dape=dape))
     return functools.partial(_from_official, (base, seesr, ram, dape), dtype, keep_base_unet)
+
+
+def print_left_out(console: Any, left_out: Iterable[Any]) -> None:
+    """Print to a rich `console` the path and the reason of each file that a plan leaves out."""
+    from rich.markup import escape
+
+    for left in left_out:
+        console.print(f"[yellow]left out[/] {escape(str(left.path))}: {escape(left.reason)}", highlight=False)
 
 
 def _option(setting: Setting) -> Any:

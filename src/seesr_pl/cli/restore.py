@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from seesr_pl.cli.options import given, pipeline_builder, sampling_options
+from seesr_pl.cli.options import pipeline_builder, print_left_out, sampling_options
+from seesr_pl.sampling import settings as sampling
 
 Ending = Literal["png", "jpg", "webp"]
 SamplerName = Literal["official", "unipc20", "dpmpp20", "turbo"]
@@ -46,10 +47,8 @@ def restore(
     build = pipeline_builder(ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=sampler == "turbo")
     from seesr_pl.jobs import pool
     from seesr_pl.jobs.restore import RestorerSettings, plan
-    from seesr_pl.sampling.settings import OFFICIAL
 
-    chosen = given(changes)
-    OFFICIAL.changed(chosen)  # raises where a value is out of its limits, before anything is loaded
+    chosen = sampling.sampler(**changes)  # raises where a value is out of its limits, before anything is loaded
     places = pool.devices_for(devices)
     _check_writable(out)
     planned = plan(inputs, out, ending=f".{ending}", samples=samples)
@@ -65,8 +64,7 @@ def _run(jobs: Sequence[Any], left_out: Sequence[Any], settings: Any, devices: l
     from seesr_pl.progress import bar
 
     console = Console(stderr=True)
-    for left in left_out:
-        console.print(f"[yellow]left out[/] {escape(str(left.path))}: {escape(left.reason)}", highlight=False)
+    print_left_out(console, left_out)
     counts = {"restored": 0, "kept": 0, "failed": 0}
     try:
         with bar("restoring", len(jobs), unit="images") as progress:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from seesr_pl.cli.options import print_left_out
+
 
 def tag(
     sources: Annotated[list[Path], typer.Argument(help="image files, shards (.tar), or folders of either")],
@@ -34,8 +36,7 @@ def tag(
     devices = pool.devices_for(device, num_processes=processes)
     planned = plan(sources, out)
     console = Console()
-    for left in planned.left_out:
-        console.print(f"[yellow]left out[/] {escape(str(left.path))}: {escape(left.reason)}", highlight=False)
+    print_left_out(console, planned.left_out)
     total = sum(job.num_images for job in planned.jobs)
     damaged: list[str] = []
     with bar("tagging", total, unit="images") as progress:

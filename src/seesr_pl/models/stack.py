@@ -41,6 +41,13 @@ def frozen_hash(module: nn.Module) -> str:
         return hashlib.blake2b(b"".join(sorted(pool.map(_digest, frozen))), digest_size=16).hexdigest()
 
 
+def cast_all_but_ram(parts: Any, dtype: torch.dtype) -> None:
+    """Set the precision of the networks of `parts`, a stack or a module with its attributes; RAM keeps its own."""
+    networks: tuple[Any, ...] = (parts.vae, parts.text_encoder, parts.unet, parts.controlnet)
+    for network in networks:
+        nn.Module.to(network, dtype=dtype)  # diffusers' own warns of an empty list
+
+
 def import_parts(index: dict[str, Any]) -> None:
     """Import the modules of ours that a pipeline's `index` names, after renaming those that have moved since.
 

@@ -20,7 +20,7 @@ from seesr_pl.imaging.tensors import to_float, to_uint8
 from seesr_pl.models.denoiser import decode, downscale_factor, embed
 from seesr_pl.models.prompts import Prompter, PromptStyle, tag_texts
 from seesr_pl.models.prompts import prompter as make_prompter
-from seesr_pl.models.stack import SeeSRStack, import_parts
+from seesr_pl.models.stack import SeeSRStack, cast_all_but_ram, import_parts
 from seesr_pl.sampling import images
 from seesr_pl.sampling.denoising import Generators, OnStep, denoise, drawn_start, fresh_scheduler
 from seesr_pl.sampling.images import RGB, AnyImage, Work
@@ -110,9 +110,7 @@ class SeeSRPipeline(DiffusionPipeline):
         """
         ram: dict[str, Any] = {"ram": ram_path, "dape": dape_path, "tag_list": tag_list, "thresholds": thresholds}
         stack = load_stack(sd_folder, seesr=seesr_folder, **ram, keep_base_unet=keep_base_unet)
-        networks: tuple[Any, ...] = (stack.vae, stack.text_encoder, stack.unet, stack.controlnet)
-        for network in networks:
-            torch.nn.Module.to(network, dtype=torch_dtype)  # diffusers' own warns of an empty list
+        cast_all_but_ram(stack, torch_dtype)
         return cls(*stack)
 
     @classmethod
