@@ -11,7 +11,7 @@ from seesr_pl.checkpoints import dape_state_dict, ram_state_dict
 from seesr_pl.checkpoints.seesr import Networks, export_official
 from seesr_pl.checkpoints.stack import byte_tokenizer
 from seesr_pl.models.ram import RAM
-from seesr_pl.models.ram_files import TAG_LIST, THRESHOLDS
+from seesr_pl.models.ram_lists import TAG_LIST, THRESHOLDS
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 
 

@@ -6,7 +6,7 @@ from ram_cases import TINIEST
 from safetensors.torch import save_file
 
 from seesr_pl.checkpoints import dape_state_dict, official_ram, ram_state_dict
-from seesr_pl.models import ram_files
+from seesr_pl.models import ram_files, ram_lists
 from seesr_pl.models.ram import RAM, RAMConfig
 
 TAGS, THRESHOLDS = ["cat", "street sign", "house"], [0.65, 0.8, 1.0]
@@ -40,8 +40,8 @@ def weights(source, tmp_path):
     dead = {f"{name}.lora_{part}": torch.zeros(8, 2) for name in ATTENTION for part in "AB"}
     torch.save(dape_state_dict(source) | dead, tmp_path / "DAPE.pth")
     # The published list ends without a newline, the thresholds with one.
-    (tmp_path / ram_files.TAG_LIST).write_text("\n".join(TAGS))
-    (tmp_path / ram_files.THRESHOLDS).write_text("".join(f"{value}\n" for value in THRESHOLDS))
+    (tmp_path / ram_lists.TAG_LIST).write_text("\n".join(TAGS))
+    (tmp_path / ram_lists.THRESHOLDS).write_text("".join(f"{value}\n" for value in THRESHOLDS))
     return tmp_path
 
 
@@ -69,12 +69,12 @@ def test_the_published_files_give_the_network_back(source, weights):
 def test_the_lists_may_lie_elsewhere(weights, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    for name in (ram_files.TAG_LIST, ram_files.THRESHOLDS):
+    for name in (ram_lists.TAG_LIST, ram_lists.THRESHOLDS):
         (weights / name).rename(elsewhere / name)
     ram = official_ram(
         weights / "ram_swin_large_14m.pth",
-        tag_list=elsewhere / ram_files.TAG_LIST,
-        thresholds=elsewhere / ram_files.THRESHOLDS,
+        tag_list=elsewhere / ram_lists.TAG_LIST,
+        thresholds=elsewhere / ram_lists.THRESHOLDS,
     )
     assert (ram.tag_names, ram.lora_rank) == (TAGS, None)
 
@@ -142,7 +142,7 @@ def test_another_network_is_named(weights):
 
 
 def test_lists_of_another_model_are_refused(weights):
-    (weights / ram_files.TAG_LIST).write_text("\n".join([*TAGS, "tree"]))
+    (weights / ram_lists.TAG_LIST).write_text("\n".join([*TAGS, "tree"]))
     with pytest.raises(ValueError, match="4 tags but 3 thresholds"):
         RAM.from_official(weights / "ram_swin_large_14m.pth")
 
@@ -150,15 +150,15 @@ def test_lists_of_another_model_are_refused(weights):
 def test_a_tag_list_with_a_double_line_is_refused(tmp_path):
     (tmp_path / "tags.txt").write_text("cat\ndog\ncat\n")
     with pytest.raises(ValueError, match="3 lines, 2 different"):
-        ram_files.read_tags(tmp_path / "tags.txt")
+        ram_lists.read_tags(tmp_path / "tags.txt")
 
 
 def test_a_threshold_list_with_words_is_refused(tmp_path):
     (tmp_path / "thresholds.txt").write_text("0.5\ncat\n")
     with pytest.raises(ValueError, match="'cat'; a threshold list has one number a line"):
-        ram_files.read_thresholds(tmp_path / "thresholds.txt")
+        ram_lists.read_thresholds(tmp_path / "thresholds.txt")
 
 
 def test_a_list_that_is_not_there_is_told_with_its_origin(tmp_path):
     with pytest.raises(FileNotFoundError, match="ram/data of the RAM repository"):
-        ram_files.read_tags(tmp_path / "tags.txt")
+        ram_lists.read_tags(tmp_path / "tags.txt")

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seesr_pl.files import MissingFile
-from seesr_pl.models.ram_files import TAG_LIST, THRESHOLDS
+from seesr_pl.models.ram_lists import ORIGIN, TAG_LIST, THRESHOLDS
 
-_RAM_DATA = "folder ram/data of the RAM repository (github.com/xinyu1205/recognize-anything)"
 _DIFFUSERS_PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
 
 
@@ -60,13 +59,13 @@ PUBLISHED = {
     "tag_list": Published(
         "tag_list",
         TAG_LIST,
-        f"{TAG_LIST}, {_RAM_DATA}",
+        f"{TAG_LIST}, {ORIGIN}",
         sha256="5d96d2f7225527480ad773aaac76b6e5c08a18adf6eae9ca7d2ab923d5e7bd8b",
     ),
     "thresholds": Published(
         "thresholds",
         THRESHOLDS,
-        f"{THRESHOLDS}, {_RAM_DATA}",
+        f"{THRESHOLDS}, {ORIGIN}",
         sha256="b6f81d0de1bc7f9c251af512c413eae976c77dbfbadf700d4e3d90510f4c6447",
     ),
     "dape": Published("dape", "DAPE.pth", "DAPE.pth, 7 MB, published with the SeeSR weights"),

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from seesr_pl.models import ram_files, ram_official
+from seesr_pl.models import ram_files, ram_lists, ram_official
 from seesr_pl.models.ram_networks import RAMConfig, tagging_head, visual_encoder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -88,8 +88,8 @@ class RAM(nn.Module):
         folder = Path(ram_path).parent
         state = ram_files.read_published(ram_path)
         config = RAMConfig(**ram_files.sizes(state))
-        tags = ram_files.read_tags(tag_list or folder / ram_files.TAG_LIST)
-        ram = cls(config, tags, ram_files.read_thresholds(thresholds or folder / ram_files.THRESHOLDS))
+        tags = ram_lists.read_tags(tag_list or folder / ram_lists.TAG_LIST)
+        ram = cls(config, tags, ram_lists.read_thresholds(thresholds or folder / ram_lists.THRESHOLDS))
         ram_official.load_ram(ram, state)
         if dape_path is not None:
             ram_official.load_dape(ram, ram_files.read_published(dape_path))
@@ -100,8 +100,8 @@ class RAM(nn.Module):
         """Return RAM from a folder that `save_pretrained` wrote, LoRA included, in eval mode and `torch_dtype`."""
         config = json.loads((Path(folder) / "config.json").read_text())
         rank = config.pop("lora_rank")
-        tags = ram_files.read_tags(Path(folder) / ram_files.TAG_LIST)
-        ram = cls(RAMConfig(**config), tags, ram_files.read_thresholds(Path(folder) / ram_files.THRESHOLDS))
+        tags = ram_lists.read_tags(Path(folder) / ram_lists.TAG_LIST)
+        ram = cls(RAMConfig(**config), tags, ram_lists.read_thresholds(Path(folder) / ram_lists.THRESHOLDS))
         if rank is not None:
             ram.add_lora(rank)
         ram.load_state_dict(load_file(Path(folder) / "model.safetensors"), strict=True)
@@ -113,8 +113,8 @@ class RAM(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         config = dataclasses.asdict(self.config) | {"lora_rank": self.lora_rank}
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (folder / ram_files.TAG_LIST).write_text("\n".join(self.tag_names) + "\n")
-        (folder / ram_files.THRESHOLDS).write_text("".join(f"{value:.9g}\n" for value in self.thresholds.tolist()))
+        (folder / ram_lists.TAG_LIST).write_text("\n".join(self.tag_names) + "\n")
+        (folder / ram_lists.THRESHOLDS).write_text("".join(f"{value:.9g}\n" for value in self.thresholds.tolist()))
         state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 

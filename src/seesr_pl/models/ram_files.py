@@ -1,4 +1,4 @@
-"""Read the published RAM and DAPE files and the lists beside them; name the model of a state dict and its sizes."""
+"""Read the published RAM and DAPE files; name the model of a state dict and its sizes."""
 
 import pickle
 import re
@@ -12,8 +12,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-TAG_LIST, THRESHOLDS = "ram_tag_list.txt", "ram_tag_list_threshold.txt"
-_LISTS_ORIGIN = "folder ram/data of the RAM repository (github.com/xinyu1205/recognize-anything)"
 _FIRST_INTERMEDIATE = "tagging_head.encoder.layer.0.intermediate.dense.weight"
 _KNOWN = (
     ("nothing", lambda names: not names),
@@ -39,28 +37,6 @@ def read_published(path: str | Path, *, trust: bool = False) -> dict[str, Tensor
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: no state dict in it, found {', '.join(map(str, list(content)[:5]))}")
     return dict(state)
-
-
-def read_tags(path: str | Path) -> list[str]:
-    """Return the tag names, one a line. Raises ValueError when one is empty or comes twice."""
-    tags = _lines(Path(path))
-    if not all(tags) or len(set(tags)) != len(tags):
-        raise ValueError(
-            f"{path}: {len(tags)} lines, {len(set(tags))} different: a tag list has one tag a line, each once"
-        )
-    return tags
-
-
-def read_thresholds(path: str | Path) -> list[float]:
-    """Return the probability above which each tag is on, one a line, in the order of the tag list.
-
-    Raises ValueError for a line that is no number.
-    """
-    lines = _lines(Path(path))
-    try:
-        return [float(line) for line in lines]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; a threshold list has one number a line") from error
 
 
 def sizes(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -112,12 +88,6 @@ def official_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Old RAM files say `vision_multi` (ram/models/utils.py:298).
     """
     return {n.removeprefix("module.").replace("vision_multi.", "tagging_head."): t for n, t in state_dict.items()}
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; it is published in the {_LISTS_ORIGIN}")
-    return [line.strip() for line in path.read_text(encoding="utf-8").strip().split("\n")]
 
 
 def _read(path: Path, *, trust: bool) -> Mapping[str, Any]:
