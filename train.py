@@ -1,8 +1,7 @@
 """Train DAPE or SeeSR: `python train.py experiment=dape`. Run the same command again to resume."""
 
-import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,18 @@ def main(cfg: DictConfig) -> None:
     """Check the composed config, build its objects, train."""
     with launch.user_errors():
         launch.enter_run(cfg)
+        config.preflight(cfg, quick=True)
         config.check(cfg)
         config.preflight(cfg)
         fit = prepare(cfg)
     fit()
 
 
-def prepare(cfg: DictConfig) -> functools.partial[None]:
+def prepare(cfg: DictConfig) -> Callable[[], None]:
     """Instantiate data, module and trainer, find the checkpoint to resume, and return the call that trains."""
     from lightning import seed_everything
+
+    from seesr_pl.training import notice
 
     checkpoint = launch.checkpoint_to_resume(cfg)
     seed_everything(cfg.seed)
@@ -45,7 +47,14 @@ def prepare(cfg: DictConfig) -> functools.partial[None]:
         trainer.val_check_interval *= trainer.accumulate_grad_batches
     if trainer.is_global_zero:
         RunFolder(Path(cfg.paths.run)).record(cfg)
-    return functools.partial(trainer.fit, module, datamodule=data, ckpt_path=checkpoint)
+        print(notice.opening(trainer, module, data, run=cfg.paths.run, checkpoint=checkpoint), flush=True)
+
+    def fit() -> None:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+        if trainer.is_global_zero and not trainer.interrupted:
+            print(notice.closing(trainer, module, run=cfg.paths.run), flush=True)
+
+    return fit
 
 
 def wanted(callbacks: Iterable[Any], *, progress_bar: bool) -> list[Any]:
@@ -58,4 +67,5 @@ def wanted(callbacks: Iterable[Any], *, progress_bar: bool) -> list[Any]:
 if __name__ == "__main__":
     with launch.user_errors():
         sys.argv[1:] = launch.overrides(sys.argv[1:], CONFIG_DIR, "train")
+        launch.require_experiment(sys.argv[1:], CONFIG_DIR)
     main()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from seesr_pl import config
@@ -47,6 +48,13 @@ def test_a_captioner_that_is_not_there_is_told_before_anything_is_built(tmp_path
         config.preflight(cfg)
     cfg.module.prompt_model = str(tmp_path)
     assert "nobody" not in str(config.preflight(cfg))
+
+
+@pytest.mark.parametrize("name", ["dape", "dape_official_code", "seesr", "seesr_official_code"])
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_a_published_batch_is_cut_for_one_to_eight_devices(name: str, devices: int) -> None:
+    data = instantiate(_compose(f"experiment={name}", "degradation=bicubic").data, _convert_="all")
+    assert data.global_batch_size // (devices * data.accumulation(devices)) <= 8
 
 
 def test_the_paper_settings_are_what_the_experiments_say() -> None:

@@ -1,5 +1,6 @@
 """What a command line becomes; the same command finds its way back into its run, and another config does not."""
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -107,3 +108,37 @@ def test_train_prints_help_without_an_experiment() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "python train.py experiment=NAME" in done.stdout
+
+
+def test_without_an_experiment_the_choices_are_told() -> None:
+    with pytest.raises(ValueError, match=r"which experiment\?(.|\n)*experiment=dape +DAPE as the paper trains it\n"):
+        launch.require_experiment(["seed=1"], CONF)
+
+
+QUICK = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("words", [["experiment=dape"], ["-m", "experiment=dape", "seed=1,2"]], ids=["run", "sweep"])
+def test_missing_files_are_told_before_torch_is_imported_and_no_folder_is_left(
+    words: list[str], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", QUICK, str(CONF.parent / "train.py"), *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert "weights/ram_swin_large_14m.pth" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_mistyped_key_is_told_before_the_files_that_are_missing(tmp_path: Path) -> None:
+    command = [sys.executable, str(CONF.parent / "train.py"), "experiment=dape", "module.lora_rnk=4"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "did you mean module.lora_rank?" in done.stderr
+    assert os.listdir(tmp_path) == []

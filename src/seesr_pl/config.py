@@ -21,6 +21,10 @@ from seesr_pl.sampling.settings import OFFICIAL
 
 # Keys of Hydra's instantiate, allowed in any node that has a `_target_`.
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
+# Targets whose missing files are found without torch, which takes seconds to import.
+QUICK_TARGETS = frozenset(
+    {"seesr_pl.checkpoints.load_stack", "seesr_pl.checkpoints.official_ram", "seesr_pl.data.ShardSource"}
+)
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
 """The YAML files beside `train.py`, for a config that was composed outside a Hydra command."""
 # What the files of conf/sampler build on. A named sampler gives every setting, so that it is the same on every run.
@@ -57,14 +61,18 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(problems)
 
 
-def preflight(cfg: DictConfig) -> None:
+def preflight(cfg: DictConfig, *, quick: bool = False) -> None:
     """Check that every file that the targets of `cfg` need exists; a target lists its files in `missing_files`.
 
+    With `quick`, ask `QUICK_TARGETS` alone, and nothing where a value is missing or the command line sets a key of a
+    target: the mistakes in those, which `check` finds, are to be told first.
     Raises FileNotFoundError, whose message lists each missing file, where it is published and the key that names it.
     """
     missing: list[MissingFile] = []
+    if quick and (_missing_values(cfg) or _keys_typed()):
+        return
     for path, node in _nodes(plain(cfg), ""):
-        for file in _missing_files(node):
+        for file in _missing_files(node) if not quick or node["_target_"] in QUICK_TARGETS else []:
             keys = [name for name, value in node.items() if f"{file.path}/".startswith(f"{value}/")]
             lines = "".join(f"\n    key:  {path}.{name}=PATH" for name in keys)
             missing.append(file._replace(fix=file.fix + lines))
@@ -152,6 +160,12 @@ def _is_global(path: Path) -> bool:
 def _missing_values(cfg: DictConfig) -> list[str]:
     # OmegaConf.missing_keys would follow interpolations into the missing value and raise.
     return [path for path, value in leaves(OmegaConf.to_container(cfg, resolve=False)) if value == "???"]
+
+
+def _keys_typed() -> bool:
+    """Return whether the command line sets a key that a constructor may not know."""
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return any(word.startswith("++") and not word.startswith("++paths.") for word in words)
 
 
 def _nodes(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

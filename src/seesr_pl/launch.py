@@ -1,6 +1,7 @@
 """Turn a Hydra command into a run: complete its overrides, choose its folder, resume it, shorten its errors."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ RUN_VARIABLE = "SEESR_RUN_FOLDER"
 # Keys that may change when a run is resumed: none of them changes what is learned from which sample.
 FREE_KEYS = (
     "resume", "sampler", "module.sampler", "paths", "trainer", "callbacks", "logger",
-    "data.num_workers", "data.micro_batch_size", "data.prefetch_factor", "data.num_retries", "data.first_wait_seconds",
+    "data.num_workers", "data.micro_batch_size", "data.max_micro_batch_size", "data.prefetch_factor",
+    "data.num_retries", "data.first_wait_seconds",
     "data.validation_sources", "data.validation_batch_size", "data.max_bad_fraction",
     "data.cache_folder", "data.cache_gigabytes",
     "module.compile", "module.gradient_checkpointing", "module.channels_last",
@@ -42,13 +44,25 @@ def overrides(arguments: Sequence[str], config_dir: Path, config_name: str) -> l
     roots = [*root_keys(config_dir / f"{config_name}.yaml"), "hydra"]
     if {"--help", "-h"} & set(arguments) and "experiment" in roots:
         # Hydra composes the config before it prints help, and cannot do so without an experiment.
-        named = any(argument.startswith("experiment=") for argument in arguments)
-        return [*arguments, *([] if named else ["experiment=seesr"])]
+        return [*arguments, *([] if _names_experiment(arguments) else ["experiment=seesr"])]
     problems: list[str] = []
     completed = [_completed(argument, roots, config_dir, problems) for argument in arguments]
     if problems:
         raise ConfigError(problems)
     return completed
+
+
+def require_experiment(arguments: Sequence[str], config_dir: Path) -> None:
+    """Raise ValueError, which lists the experiments, where a command line names none and asks Hydra for no help."""
+    asks_hydra = {"--hydra-help", "--version", "-cn", "--config-name"} & {word.split("=")[0] for word in arguments}
+    if asks_hydra or _names_experiment(arguments):
+        return
+    files = sorted((config_dir / "experiment").glob("*.yaml"))
+    about = {path.stem: re.split("[:;.(]", path.read_text().splitlines()[1].removeprefix("# "))[0] for path in files}
+    lines = [f"  experiment={name:<20} {text}" for name, text in about.items()]
+    raise ValueError(
+        "\n".join(["which experiment? python train.py experiment=NAME", *lines, "python train.py --help has more"])
+    )
 
 
 def enter_run(cfg: DictConfig) -> None:
@@ -110,8 +124,18 @@ OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 def user_errors() -> Iterator[None]:
     """Print an error that the user can fix without its traceback, and exit with code 2.
 
-    HYDRA_FULL_ERROR=1 keeps the traceback.
+    HYDRA_FULL_ERROR=1 keeps the traceback. After any error, an empty folder of the run does not stay behind.
     """
+    try:
+        with _short_errors():
+            yield
+    except BaseException:
+        _remove_empty_folder()
+        raise
+
+
+@contextmanager
+def _short_errors() -> Iterator[None]:
     try:
         yield
     except InstantiationException as error:
@@ -125,9 +149,25 @@ def user_errors() -> Iterator[None]:
         _stop(str(error))
 
 
+def _remove_empty_folder() -> None:
+    """Remove the folder that Hydra made for this job, and those above it up to `paths.outputs`, if they are empty."""
+    if HydraConfig.initialized():
+        folder, outputs = Path(HydraConfig.get().runtime.output_dir), Path(HydraConfig.get().sweep.dir).absolute()
+        for path in (folder, *(above for above in folder.parents if above.is_relative_to(outputs))):
+            sweep = path / "multirun.yaml"  # Hydra's own, written before the first job of a sweep
+            if not path.is_dir() or any(each != sweep for each in path.iterdir()):
+                return
+            sweep.unlink(missing_ok=True)
+            path.rmdir()
+
+
 def _stop(message: str) -> NoReturn:
     print(f"\nerror: {message}\n", file=sys.stderr)
     sys.exit(2)
+
+
+def _names_experiment(arguments: Sequence[str]) -> bool:
+    return any(argument.startswith("experiment=") for argument in arguments)
 
 
 def _completed(argument: str, roots: Sequence[str], config_dir: Path, problems: list[str]) -> str:

@@ -93,12 +93,16 @@ def test_sources_that_cannot_be_read_as_asked_are_refused_before_a_run(write_sha
         module(source, **options).open_sources()
 
 
-def test_missing_shards_are_listed_for_sources_and_for_config_nodes(write_shards, tmp_path):
-    there = {"urls": write_shards("a", 3), "name": "a"}
-    gone = {"_target_": "seesr_pl.data.ShardSource", "urls": str(tmp_path / "lsdir/*.tar"), "name": "lsdir"}
-    other = {"_target_": "a.function", "folder": "x"}
-    missing = ShardDataModule.missing_files([there, gone, other], validation_sources=[ShardSource(gone["urls"])])
-    assert [file.origin for file in missing] == ["data/lsdir.yaml", "data/README.md"]
+@pytest.mark.parametrize(("devices", "micro"), [(1, 6), (2, 6), (4, 6), (8, 3), (12, 2), (24, 1)])
+def test_a_micro_batch_that_is_not_given_is_the_largest_that_divides_a_devices_share(write_shards, devices, micro):
+    data = module(ShardSource(write_shards("a", 3)), global_batch_size=24, max_micro_batch_size=7)
+    assert data.accumulation(devices) * devices * micro == 24
+
+
+def test_an_error_names_no_micro_batch_that_nobody_gave(write_shards):
+    data = module(ShardSource(write_shards("a", 3)), global_batch_size=24, max_micro_batch_size=8)
+    with pytest.raises(ValueError, match=r"global_batch_size=24 must be a positive multiple of devices=5$"):
+        data.accumulation(5)
 
 
 KILLED = """

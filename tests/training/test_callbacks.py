@@ -1,6 +1,7 @@
 """What is logged of a run, and what it leaves on disk."""
 
 import math
+import re
 
 import cv2
 import pytest
@@ -13,7 +14,8 @@ from torch.utils.data import DataLoader
 
 from seesr_pl.evaluation.metrics import psnr_y
 from seesr_pl.training import speed
-from seesr_pl.training.callbacks import AtomicCheckpointIO, GradientNorm, LastCheckpoint, LossByTimestep
+from seesr_pl.training.callbacks import AtomicCheckpointIO, GradientNorm, LastCheckpoint, LossByTimestep, ProgressBar
+from seesr_pl.training.loggers import MetricsCSV
 from seesr_pl.training.speed import Throughput, step_flops
 from seesr_pl.training.validation import ValidationImages
 
@@ -93,6 +95,24 @@ def run(tmp_path_factory):
         for name, value in metrics.items():
             logged.setdefault(name, {})[step] = float(value)
     return folder, module, logged
+
+
+def test_the_bar_counts_optimizer_steps_and_shows_loss_rate_and_time_left(tmp_path, capsys):
+    batches = [random_batch([k]) for k in range(NUM_STEPS * ACCUMULATION)]
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=NUM_STEPS,
+        accumulate_grad_batches=ACCUMULATION,
+        logger=MetricsCSV(tmp_path),
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[ProgressBar(refresh_rate=1)],
+    )
+    trainer.fit(small_module(), DataLoader(Batches(batches), batch_size=None))
+    last = capsys.readouterr().out.split("\r")[-1]
+    assert re.search(rf"training: 100%.* {NUM_STEPS}/{NUM_STEPS} \[[\d:]+<00:00, .* steps/s, loss=\d", last)
+    assert "v_num" not in last
 
 
 def test_the_logged_loss_is_the_mean_over_the_micro_batches_of_the_step(run):

@@ -1,25 +1,25 @@
 """The data of a run for Lightning; a resumed run continues at the exact sample, on any number of devices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Sampler
 
 from seesr_pl.data.catalog import ShardSource
-from seesr_pl.data.loader import MicroBatches, PositionedLoader, RankBatches, accumulation
+from seesr_pl.data.loader import MicroBatches, PositionedLoader, RankBatches, accumulation, largest_micro_batch
 from seesr_pl.data.storage import RangeCache
 from seesr_pl.data.stream import Degradation, ShardDataset, StreamSample
 from seesr_pl.degradation import RealESRGANDegradation
-from seesr_pl.files import MissingFile
 
 
 class ShardDataModule(LightningDataModule):
     """Training and validation loaders over shards; the position in the stream is saved with a checkpoint.
 
     `global_batch_size` samples make an optimizer step, on any number of devices; `micro_batch_size` of them go
-    through a device at once (default: the device's whole share). Set the trainer's `accumulate_grad_batches` to
+    through a device at once. Without it, the micro batch is the largest that divides the device's share and is at most
+    `max_micro_batch_size` (None: the whole share). Set the trainer's `accumulate_grad_batches` to
     `accumulation(world_size)`, its `use_distributed_sampler` to False and its `max_steps`. Lightning's epoch is
     then the whole run; each batch's `epoch` is the pass over the data.
 
@@ -38,6 +38,7 @@ class ShardDataModule(LightningDataModule):
         validation_sources: Sequence[ShardSource] = (),
         global_batch_size: int,
         micro_batch_size: int | None = None,
+        max_micro_batch_size: int | None = None,
         validation_batch_size: int = 4,
         num_workers: int = 4,
         prefetch_factor: int = 2,
@@ -56,6 +57,7 @@ class ShardDataModule(LightningDataModule):
         self.validation_sources = list(validation_sources)
         self.global_batch_size = global_batch_size
         self.micro_batch_size = micro_batch_size
+        self.max_micro_batch_size = max_micro_batch_size
         self.validation_batch_size = validation_batch_size
         self.num_workers = num_workers
         self.prefetch_factor = prefetch_factor
@@ -69,18 +71,6 @@ class ShardDataModule(LightningDataModule):
         self.cache = RangeCache(cache_folder, max_bytes=int(cache_gigabytes * 1e9)) if cache_folder else None
         self._restored_samples: int | None = None
         self._base: tuple[int, int] | None = None
-
-    @classmethod
-    def missing_files(
-        cls,
-        sources: Sequence[ShardSource | Mapping[str, Any]],
-        *,
-        validation_sources: Sequence[ShardSource | Mapping[str, Any]] = (),
-    ) -> list[MissingFile]:
-        """List the missing local shards of the sources, which are `ShardSource`s or config nodes."""
-        nodes = [vars(node) if isinstance(node, ShardSource) else node for node in [*sources, *validation_sources]]
-        named = [(node["urls"], node.get("name", "")) for node in nodes if "urls" in node]
-        return [missing for urls, name in named for missing in ShardSource.missing_files(urls, name=name)]
 
     @cached_property
     def train_dataset(self) -> ShardDataset:
@@ -100,10 +90,12 @@ class ShardDataModule(LightningDataModule):
     def accumulation(self, world_size: int) -> int:
         """Count the micro batches per device and optimizer step.
 
-        Raises ValueError where the global batch is not divisible by devices times micro batch.
+        Raises ValueError where the global batch is not divisible by the devices, or not by them times a micro batch
+        that was given.
         """
-        micro = self.micro_batch_size or max(1, self.global_batch_size // world_size)
-        return accumulation(self.global_batch_size, micro, world_size=world_size)
+        size, most = self.global_batch_size, self.max_micro_batch_size
+        micro = self.micro_batch_size or largest_micro_batch(size, most, world_size=world_size)
+        return accumulation(size, micro, world_size=world_size)
 
     @property
     def samples_consumed(self) -> int:

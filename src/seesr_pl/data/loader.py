@@ -116,6 +116,17 @@ def accumulation(global_batch_size: int, micro_batch_size: int, *, world_size: i
     return global_batch_size // together
 
 
+def largest_micro_batch(global_batch_size: int, most: int | None, *, world_size: int) -> int:
+    """Return the largest size of at most `most` samples that divides the share of each of `world_size` devices.
+
+    Raises ValueError where the global batch has no equal shares.
+    """
+    if min(global_batch_size, world_size) < 1 or global_batch_size % world_size:
+        raise ValueError(f"global_batch_size={global_batch_size} must be a positive multiple of devices={world_size}")
+    share = global_batch_size // world_size
+    return max(size for size in range(1, max(1, min(share, most or share)) + 1) if share % size == 0)
+
+
 def worker_context() -> BaseContext:
     """Return the context that forks workers from a server process with the imports done and the noise banks built.
 

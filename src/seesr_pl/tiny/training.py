@@ -52,7 +52,7 @@ class TinyTagging(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return and log the loss of the HQ tiles."""
         loss = self.loss(batch)
-        self.log("train/loss", loss, batch_size=len(batch["key"]))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["key"]))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

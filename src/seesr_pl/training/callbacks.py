@@ -18,20 +18,32 @@ from seesr_pl.training.dape import DAPEDistillation
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's progress bar, over the micro batches of the whole run, also in a resumed run."""
+    """Lightning's progress bar, over the optimizer steps of the whole run, also in a resumed run."""
 
-    @property
-    def total_train_batches(self) -> int | float:
-        """The number of micro batches of the loader; Lightning may take the optimizer steps that are left."""
-        return self.trainer.num_training_batches
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Set length and position of the bar where a resumed run begins within an epoch."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the steps that are done and those to do."""
+        super().on_train_start()
         bar = self.train_progress_bar
-        if bar.total is None and isinstance(self.total_train_batches, int):
-            bar.total = self.total_train_batches
-            bar.initial = bar.n = batch_idx
-            bar.set_description("Epoch 0")
+        bar.unit, bar.initial = " steps", trainer.global_step
+        bar.reset(trainer.max_steps)
+        bar.set_description("training")
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Do nothing: Lightning would begin again at zero, and count micro batches."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Show the step, and the loss, after its last micro batch."""
+        ended = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if ended and self._should_update(trainer.global_step, trainer.max_steps):
+            self.train_progress_bar.n = trainer.global_step
+            self.train_progress_bar.set_postfix(self.get_metrics(trainer, pl_module))
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return what the bar shows: the logged values that ask for it, without Lightning's version number."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name.removeprefix("train/"): value for name, value in metrics.items() if name != "v_num"}
 
 
 class GradientNorm(Callback):

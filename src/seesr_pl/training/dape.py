@@ -188,7 +188,7 @@ class DAPEDistillation(PartlyFrozen):
         self._micro_losses.append(losses)
         names = ("train/loss", "train/representation_loss", "train/logit_loss")
         means = torch.stack(self._micro_losses).mean(0)
-        self.log_dict(dict(zip(names, means, strict=True)), sync_dist=True, batch_size=batch_size)
+        self.log_dict(dict(zip(names, means, strict=True)), sync_dist=True, prog_bar=True, batch_size=batch_size)
 
 
 def distillation_losses(student: RAMOutput, teacher: RAMOutput) -> DistillationLosses:

@@ -156,7 +156,8 @@ class SeeSRDiffusion(PartlyFrozen):
             self.val_loss.update(losses)
             return
         self._micro_losses.append(losses.detach().mean())
-        self.log("train/loss", torch.stack(self._micro_losses).mean(), sync_dist=True, batch_size=len(losses))
+        mean = torch.stack(self._micro_losses).mean()
+        self.log("train/loss", mean, sync_dist=True, prog_bar=True, batch_size=len(losses))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over the images of all ranks; a rank may have none."""
