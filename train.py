@@ -32,6 +32,7 @@ def prepare(cfg: DictConfig) -> Callable[[], None]:
     from lightning import seed_everything
 
     from seesr_pl.training import notice
+    from seesr_pl.training.frozen import versions
 
     checkpoint = launch.checkpoint_to_resume(cfg)
     seed_everything(cfg.seed)
@@ -47,6 +48,8 @@ def prepare(cfg: DictConfig) -> Callable[[], None]:
         trainer.val_check_interval *= trainer.accumulate_grad_batches
     if trainer.is_global_zero:
         RunFolder(Path(cfg.paths.run)).record(cfg)
+        for logger in trainer.loggers:
+            logger.log_hyperparams({**config.plain(cfg), "versions": versions()})
         print(notice.opening(trainer, module, data, run=cfg.paths.run, checkpoint=checkpoint), flush=True)
 
     def fit() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seesr_pl.training.seesr import SeeSRDiffusion
     from seesr_pl.training.speed import Throughput
     from seesr_pl.training.validation import ValidationImages
+    from seesr_pl.training.wandb_logger import WandB
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -31,6 +32,7 @@ __all__ = [
     "TagReport",
     "Throughput",
     "ValidationImages",
+    "WandB",
 ]
 __getattr__ = attributes(
     __name__,
@@ -46,6 +48,7 @@ __getattr__ = attributes(
         "TagReport": "callbacks",
         "Throughput": "speed",
         "ValidationImages": "validation",
+        "WandB": "wandb_logger",
     },
 )
 

@@ -105,7 +105,7 @@ class TagReport(Callback):
         write_tags(pl_module.tag_result, self.folder / f"{trainer.global_step:06d}")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                _log_to_wandb(logger, pl_module.tag_result, step=trainer.global_step)
+                _log_to_wandb(logger, pl_module.tag_result, step=trainer.global_step - 1)
 
 
 class LastCheckpoint(ModelCheckpoint):

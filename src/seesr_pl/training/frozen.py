@@ -121,6 +121,11 @@ def trainable_state_dict(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in module.named_parameters() if tensor.requires_grad}
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of this project and of the libraries that a result depends on."""
+    return {library: version(library) for library in _LIBRARIES}
+
+
 def check_frozen(recorded: Mapping[str, str], present: Mapping[str, str]) -> None:
     """Raise ValueError, with both hashes, if a frozen part is not the one that a checkpoint was made with."""
     parts = sorted(part for part in {*recorded, *present} if recorded.get(part) != present.get(part))
@@ -138,7 +143,7 @@ def keep_trainable(checkpoint: dict[str, Any], module: nn.Module, frozen: Mappin
     for key in _model_states(checkpoint):
         checkpoint[key] = {name: checkpoint[key][name] for name in trainable_state_dict(module)}
     checkpoint["frozen"] = dict(frozen)
-    checkpoint["versions"] = {library: version(library) for library in _LIBRARIES}
+    checkpoint["versions"] = versions()
 
 
 def add_frozen(checkpoint: dict[str, Any], module: nn.Module, frozen: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ from lightning import LightningModule, Trainer
 from seesr_pl.data.datamodule import ShardDataModule
 from seesr_pl.training.dape import DAPEDistillation
 from seesr_pl.training.seesr import SeeSRDiffusion
+from seesr_pl.training.wandb_logger import WandB
 
 
 def opening(
@@ -30,7 +31,8 @@ def opening(
 def closing(trainer: Trainer, module: LightningModule, *, run: str) -> str:
     """Return where the results are, and commands that use them."""
     lines = [f"step {trainer.global_step} of {trainer.max_steps} done; results in {run}", "next:"]
-    return "\n".join([*lines, *(f"  {command}" for command in _next_commands(module, run))])
+    uploads = [logger.sync_command for logger in trainer.loggers if isinstance(logger, WandB)]
+    return "\n".join([*lines, *(f"  {line}" for line in (*_next_commands(module, run), *uploads) if line)])
 
 
 def _next_commands(module: LightningModule, run: str) -> list[str]:

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+import wandb
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from seesr_pl import keyed
@@ -19,6 +20,9 @@ from seesr_pl.imaging.tensors import resize_bicubic, to_float, to_uint8
 from seesr_pl.training.seesr import SeeSRDiffusion
 from seesr_pl.types import Batch
 
+SCORES = ("psnr_y", "ssim_y", "bicubic_psnr_y", "bicubic_ssim_y")
+"""What each image is scored by, on the luma: the restored one, and LQ enlarged bicubically."""
+
 
 class Restored(NamedTuple):
     """A batch of restored images, uint8 (b, h, w, 3), their LQ images enlarged bicubically, and their tags."""
@@ -28,11 +32,28 @@ class Restored(NamedTuple):
     tags: list[str]
 
 
+class Shown(NamedTuple):
+    """An image of the sheet: its key, LQ enlarged, restored and HQ as uint8 (h, w, 3), its `SCORES`, its tags."""
+
+    key: str
+    images: tuple[np.ndarray, np.ndarray, np.ndarray]
+    scores: list[float]
+    tags: str
+
+    @property
+    def caption(self) -> str:
+        """The name, what each column shows with its PSNR in dB and SSIM, and the tags."""
+        sr_psnr, sr_ssim, psnr, ssim = self.scores
+        columns = f"bicubic {psnr:.2f} {ssim:.3f} | restored {sr_psnr:.2f} {sr_ssim:.3f} | hq"
+        return f"{columns} | {self.key} | {self.tags}"
+
+
 class ValidationImages(Callback):
     """Restore the first validation images at every validation, in few steps.
 
     Logs `val/psnr_y` and `val/ssim_y`, the same of bicubic interpolation as `val/bicubic_psnr_y` and
-    `val/bicubic_ssim_y`, and writes `<folder>/step_<n>.png`: for each image LQ, restored, HQ and the tags.
+    `val/bicubic_ssim_y`, and writes `<folder>/step_<n>.png`: for each image LQ, restored and HQ, its
+    scores, key and tags. A W&B logger gets the sheet, and a table of the same.
 
     Args:
         folder: of the sheets.
@@ -53,7 +74,7 @@ class ValidationImages(Callback):
         self.num_images, self.num_shown = num_images, num_shown
         self.sampler = dict(sampler)
         self._scores: list[list[float]] = []
-        self._rows: list[np.ndarray] = []
+        self._shown: list[Shown] = []
 
     def on_validation_batch_end(
         self,
@@ -73,28 +94,36 @@ class ValidationImages(Callback):
             restored = restore(pl_module, batch, sampler=self.sampler)
         hq, sr, bicubic = (images.cpu().numpy() for images in (batch["hq"], restored.images, restored.bicubic))
         for index, truth in enumerate(hq):
-            self._scores.append([m(image[index], truth) for image in (sr, bicubic) for m in (psnr_y, ssim_y)])
-            if len(self._rows) < self.num_shown:
-                self._rows.append(with_caption(row(bicubic[index], sr[index], truth), restored.tags[index]))
+            scores = [m(image[index], truth) for image in (sr, bicubic) for m in (psnr_y, ssim_y)]
+            self._scores.append(scores)
+            if len(self._shown) < self.num_shown:
+                images = (bicubic[index], sr[index], truth)
+                self._shown.append(Shown(batch["key"][index], images, scores, restored.tags[index]))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means over all ranks; rank 0 writes the sheet."""
         scores = torch.tensor(self._scores, device=pl_module.device).reshape(len(self._scores), 4)
         sums = torch.cat([scores.sum(0), scores.new_tensor([len(scores)])])
         *totals, count = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-        names = ("psnr_y", "ssim_y", "bicubic_psnr_y", "bicubic_ssim_y")
         if count:
-            pl_module.log_dict({f"val/{name}": total / count for name, total in zip(names, totals, strict=True)})
-        if trainer.is_global_zero and self._rows:
-            self._show(trainer, np.concatenate(self._rows))
-        self._scores, self._rows = [], []
+            pl_module.log_dict({f"val/{name}": total / count for name, total in zip(SCORES, totals, strict=True)})
+        if trainer.is_global_zero and self._shown:
+            self._show(trainer)
+        self._scores, self._shown = [], []
 
-    def _show(self, trainer: Trainer, panel: UInt8[np.ndarray, "h w 3"]) -> None:
+    def _show(self, trainer: Trainer) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_image(self.folder / f"step_{trainer.global_step:07d}.png", panel)
+        sheet = np.concatenate([with_caption(row(*shown.images), shown.caption) for shown in self._shown])
+        write_image(self.folder / f"step_{trainer.global_step:07d}.png", sheet)
+        step = trainer.global_step - 1  # as Lightning logs the scores of this validation
         for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("val/restored", [panel], step=trainer.global_step)
+            if isinstance(logger, WandbLogger):
+                rows = [
+                    [shown.key, *map(wandb.Image, shown.images), *shown.scores, shown.tags] for shown in self._shown
+                ]
+                columns = ["key", "lq, bicubic", "restored", "hq", *SCORES, "tags"]
+                logger.log_table("val/images", columns=columns, data=rows, step=step)
+                logger.log_image("val/restored", [sheet], step=step)
 
 
 def restore(module: SeeSRDiffusion, batch: Batch, *, sampler: Mapping[str, Any]) -> Restored:
