@@ -1,6 +1,7 @@
 """Train DAPE or SeeSR: `python train.py experiment=dape`. Run the same command again to resume."""
 
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -24,37 +25,50 @@ def main(cfg: DictConfig) -> None:
         config.check(cfg)
         config.preflight(cfg)
         fit = prepare(cfg)
-    fit()
+        fit()
 
 
 def prepare(cfg: DictConfig) -> Callable[[], None]:
     """Instantiate data, module and trainer, find the checkpoint to resume, and return the call that trains."""
     from lightning import seed_everything
+    from lightning.pytorch.callbacks import LambdaCallback
 
     from seesr_pl.training import notice
     from seesr_pl.training.frozen import versions
 
-    checkpoint = launch.checkpoint_to_resume(cfg)
+    run, checkpoint = RunFolder(Path(cfg.paths.run)), launch.checkpoint_to_resume(cfg)
     seed_everything(cfg.seed)
     data, module, callbacks, loggers = (
         instantiate(cfg[name], _convert_="all") for name in ("data", "module", "callbacks", "logger")
     )
     data.open_sources()
     shown = wanted(callbacks.values(), progress_bar=cfg.trainer.get("enable_progress_bar") is not False)
+    begun: list[Any] = []
+    shown.append(LambdaCallback(on_train_start=lambda *_: begin()))
     watching = {"callbacks": shown, "logger": list(loggers.values())}
     trainer = instantiate(cfg.trainer, **watching, _convert_="all")
     trainer.accumulate_grad_batches = data.accumulation(trainer.world_size)
     if isinstance(trainer.val_check_interval, int):  # stated in optimizer steps; Lightning counts micro batches
         trainer.val_check_interval *= trainer.accumulate_grad_batches
     if trainer.is_global_zero:
-        RunFolder(Path(cfg.paths.run)).record(cfg)
         for logger in trainer.loggers:
             logger.log_hyperparams({**config.plain(cfg), "versions": versions()})
         print(notice.opening(trainer, module, data, run=cfg.paths.run, checkpoint=checkpoint), flush=True)
 
+    def begin() -> None:
+        # Here the checkpoint is accepted: a refused one must not leave a config that its weights do not fit.
+        begun.append(trainer)
+        if trainer.is_global_zero and not trainer.fast_dev_run:
+            run.record(cfg)
+
     def fit() -> None:
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
-        if trainer.is_global_zero and not trainer.interrupted:
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+        except launch.USER_ERRORS:
+            if begun:  # an error in the middle of a run may be ours: show where
+                traceback.print_exc()
+            raise
+        if trainer.is_global_zero and not trainer.interrupted and not trainer.fast_dev_run:
             print(notice.closing(trainer, module, run=cfg.paths.run), flush=True)
 
     return fit

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from seesr_pl import config, launch
@@ -21,12 +22,12 @@ def run(tmp_path: Path) -> RunFolder:
     """A run folder with a checkpoint and without a config."""
     run = RunFolder(tmp_path)
     run.last_checkpoint.parent.mkdir()
-    run.last_checkpoint.touch()
+    torch.save({"global_step": 1, "optimizer_states": [{"state": {}}]}, run.last_checkpoint)
     return run
 
 
 def _config(run: RunFolder, *, resume: str = "auto", **keys: Any) -> DictConfig:
-    return OmegaConf.create({"resume": resume, "paths": {"run": str(run.path)}} | keys)
+    return OmegaConf.create({"resume": resume, "paths": {"run": str(run.path)}, "trainer": {}} | keys)
 
 
 def test_a_run_without_a_checkpoint_starts_fresh(tmp_path: Path) -> None:

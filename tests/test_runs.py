@@ -211,7 +211,7 @@ def test_a_run_that_names_its_parts_as_earlier_versions_did_goes_on(tmp_path):
     earlier.module.ram._target_ = "seesr_pl.checkpoints.official.official_ram"
     run.record(earlier)
     run.last_checkpoint.parent.mkdir()
-    run.last_checkpoint.touch()
+    torch.save({"global_step": 1, "optimizer_states": [{"state": {}}]}, run.last_checkpoint)
     assert launch.checkpoint_to_resume(cfg) == run.last_checkpoint
 
 

@@ -72,13 +72,20 @@ class Record(NamedTuple):
         write_whole(self.path, json.dumps({**facts, "fingerprint": fingerprint}, indent=2) + "\n")
 
 
-def write_whole(path: str | Path, content: bytes | str | Callable[[Path], object], *, durable: bool = True) -> None:
+def write_whole(
+    path: str | Path,
+    content: bytes | str | Callable[[Path], object],
+    *,
+    durable: bool = True,
+    keep: Path | None = None,
+) -> None:
     """Write `path` whole or not at all: even if the process is killed, it is either as before or complete.
 
     Args:
         path: a file or folder; folders above it are made.
         content: the bytes or UTF-8 text of the file, or a function that writes a file or folder at the path it gets.
         durable: wait until the disk has it; False is ten times faster, but a power failure may lose or damage the file.
+        keep: the name that the file which was there gets, in the same folder; by default it is gone.
 
     Raises OSError where the disk is full or the path cannot be written; nothing is left behind then.
     """
@@ -93,6 +100,8 @@ def write_whole(path: str | Path, content: bytes | str | Callable[[Path], object
             draft.write_bytes(content.encode() if isinstance(content, str) else content)
         if durable:
             _flush(draft)
+        if keep and path.exists():
+            os.replace(path, keep)
         _replace(draft, path)
         if durable:
             _flush(path.parent)

@@ -25,7 +25,8 @@ FREE_KEYS = (
     "resume", "sampler", "module.sampler", "paths", "trainer", "callbacks", "logger",
     "data.num_workers", "data.micro_batch_size", "data.max_micro_batch_size", "data.prefetch_factor",
     "data.num_retries", "data.first_wait_seconds",
-    "data.validation_sources", "data.validation_batch_size", "data.max_bad_fraction",
+    # Where the samples lie; which samples they are is in the checkpoint, and compared with it (`ShardDataModule`).
+    "data.sources", "data.validation_sources", "data.validation_batch_size", "data.max_bad_fraction",
     "data.cache_folder", "data.cache_gigabytes",
     "module.compile", "module.gradient_checkpointing", "module.channels_last",
 )  # fmt: skip
@@ -47,6 +48,8 @@ def overrides(arguments: Sequence[str], config_dir: Path, config_name: str) -> l
         return [*arguments, *([] if _names_experiment(arguments) else ["experiment=seesr"])]
     problems: list[str] = []
     completed = [_completed(argument, roots, config_dir, problems) for argument in arguments]
+    if any(re.fullmatch(r"(\+\+)?trainer\.fast_dev_run=(True|true|[1-9]\d*)", word) for word in completed):
+        completed.append("hydra.run.dir=.")  # a trial writes nothing, and Hydra makes the folder that it is given
     if problems:
         raise ConfigError(problems)
     return completed
@@ -70,24 +73,28 @@ def enter_run(cfg: DictConfig) -> None:
 
     It is outputs/<run_name>; each job of a sweep gets a folder below it, which the ranks that it launches share.
     """
-    launched = int(os.environ.get("LOCAL_RANK", "0")) > 0
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN:
         cfg.paths.run = os.environ[RUN_VARIABLE] = hydra_config.runtime.output_dir
         # Lightning starts the other ranks with this command line; with that of the sweep they would start all its jobs.
         sys.argv[1:] = list(hydra_config.overrides.task)
-    elif launched and RUN_VARIABLE in os.environ:
+    elif is_launched() and RUN_VARIABLE in os.environ:
         cfg.paths.run = os.environ[RUN_VARIABLE]
 
 
+def is_launched() -> bool:
+    """Return whether this process is a rank beside the first one of this machine."""
+    return int(os.environ.get("LOCAL_RANK", "0")) > 0
+
+
 def checkpoint_to_resume(cfg: DictConfig) -> Path | None:
-    """Return the checkpoint from which the run of `cfg` continues, or None for a new run.
+    """Return the newest sound checkpoint of the run of `cfg`, from which it continues, or None for a new run.
 
     `cfg.resume`: "auto" refuses a config that differs in what is learned, "force" accepts it, "never" refuses to
-    continue at all. Raises ValueError where it refuses.
+    continue at all. Raises ValueError where it refuses, or where every checkpoint is damaged.
     """
     run = RunFolder(Path(cfg.paths.run))
-    if not run.last_checkpoint.is_file():
+    if cfg.trainer.get("fast_dev_run") or not run.checkpoints:
         return None
     resume: Resume = cfg.resume
     if resume == "never":
@@ -98,15 +105,34 @@ def checkpoint_to_resume(cfg: DictConfig) -> Path | None:
         lines = [f"{run.path} holds a run with another config:", *(f"  {line}" for line in changes)]
         lines.append("choose another run_name, or continue with the new config by resume=force")
         raise ValueError("\n".join(lines))
-    return run.last_checkpoint
+    return _newest_sound(run)
+
+
+def _newest_sound(run: RunFolder) -> Path:
+    from seesr_pl.checkpoints.saved import newest_sound
+
+    saved, damaged = newest_sound(run.checkpoints)
+    if saved is None:
+        end = f"no checkpoint of {run.path} is sound; remove them to begin anew, or choose another run_name"
+        lines = [*damaged, end]
+        raise ValueError("\n".join(lines))
+    if damaged and not is_launched():
+        print(f"{'; '.join(damaged)}: going on from {saved.path}, step {saved.step}", file=sys.stderr)
+    return saved.path
 
 
 def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Yield `key: old -> new` for each key whose value differs and that FREE_KEYS does not allow to change."""
+    """Yield `key: old -> new` for each key whose value differs and that FREE_KEYS does not allow to change.
+
+    A schedule that ends with the run may end later with it: `decay_steps: ${trainer.max_steps}`.
+    """
     old, new = dict(leaves(before)), dict(leaves(now))
     for name in sorted(old.keys() | new.keys()):
         free = _is_below(name, FREE_KEYS) and not _is_below(name, BOUND_KEYS)
-        if not free and old.get(name) != new.get(name):
+        follows = name == "module.decay_steps" and all(
+            each.get(name) == each.get("trainer.max_steps") for each in (old, new)
+        )
+        if not free and not follows and old.get(name) != new.get(name):
             yield f"{name}: {old.get(name)} -> {new.get(name)}"
 
 
@@ -153,6 +179,8 @@ def _remove_empty_folder() -> None:
     """Remove the folder that Hydra made for this job, and those above it up to `paths.outputs`, if they are empty."""
     if HydraConfig.initialized():
         folder, outputs = Path(HydraConfig.get().runtime.output_dir), Path(HydraConfig.get().sweep.dir).absolute()
+        if folder == Path.cwd():
+            return
         for path in (folder, *(above for above in folder.parents if above.is_relative_to(outputs))):
             sweep = path / "multirun.yaml"  # Hydra's own, written before the first job of a sweep
             if not path.is_dir() or any(each != sweep for each in path.iterdir()):

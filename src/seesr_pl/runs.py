@@ -68,6 +68,12 @@ class RunFolder(NamedTuple):
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def checkpoints(self) -> list[Path]:
+        """Every checkpoint of the run; those that Lightning writes for a requeued Slurm job lie beside the folder."""
+        names = ("checkpoints/last.ckpt", "checkpoints/previous.ckpt", "checkpoints/step_*.ckpt", "hpc_ckpt_*.ckpt")
+        return [path for name in names for path in sorted(self.path.glob(name))]
+
+    @property
     def checkpoint(self) -> Path:
         """Checkpoint to load: the chosen one, or the last."""
         return self.chosen or self.last_checkpoint
@@ -78,7 +84,7 @@ class RunFolder(NamedTuple):
         return cast(DictConfig, OmegaConf.create(_renamed(content)))
 
     def record(self, cfg: DictConfig) -> None:
-        """Write the config of the run, whole or not at all."""
+        """Write the config of the run, whole or not at all; call it when a checkpoint to go on from is accepted."""
         write_whole(self.config, OmegaConf.to_yaml(cfg))
 
 
@@ -114,9 +120,12 @@ def load_ram(ckpt: str | Path) -> "RAM":
 def load_module(ckpt: str | Path) -> Any:
     """Load the LightningModule of a run from its checkpoint, in eval mode on the CPU.
 
-    Raises FileNotFoundError where the checkpoint, its config, or the weights that the run started from are missing.
+    Raises FileNotFoundError where the checkpoint, its config, or the weights that the run started from are missing,
+    ValueError where the checkpoint is damaged.
     """
     import torch
+
+    from seesr_pl.checkpoints.saved import require_sound
 
     run = RunFolder.of(ckpt)
     node = plain(run.recorded())["module"]
@@ -124,6 +133,7 @@ def load_module(ckpt: str | Path) -> Any:
     cfg = OmegaConf.create({"module": node})
     preflight(cfg)
     module = instantiate(cfg.module, _convert_="all")
+    require_sound(run.checkpoint)
     checkpoint = torch.load(run.checkpoint, map_location="cpu", weights_only=False, mmap=True)
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])

@@ -11,7 +11,7 @@ from lightning import Trainer, seed_everything
 from seesr_pl.data import ShardDataModule, ShardSource
 from seesr_pl.degradation import BicubicDegradation
 from seesr_pl.models.ram import RAM
-from seesr_pl.training.callbacks import AtomicCheckpointIO, LastCheckpoint
+from seesr_pl.training import AtomicCheckpointIO, LastCheckpoint
 from seesr_pl.training.dape import DAPEDistillation
 from seesr_pl.training.frozen import trainable_state_dict
 

@@ -13,8 +13,7 @@ from stacks import small_stack
 
 from seesr_pl.data import ShardDataModule, ShardSource
 from seesr_pl.degradation import BicubicDegradation
-from seesr_pl.training import SeeSRDiffusion
-from seesr_pl.training.callbacks import AtomicCheckpointIO, LastCheckpoint
+from seesr_pl.training import AtomicCheckpointIO, LastCheckpoint, SeeSRDiffusion
 from seesr_pl.training.frozen import trainable_state_dict
 
 HQ_SIZE = 64

@@ -7,14 +7,13 @@ from seesr_pl.lazy import attributes
 
 if TYPE_CHECKING:
     from seesr_pl.training.callbacks import (
-        AtomicCheckpointIO,
         GradientNorm,
-        LastCheckpoint,
         LossByTimestep,
         ProgressBar,
     )
     from seesr_pl.training.dape import DAPEDistillation
     from seesr_pl.training.loggers import MetricsCSV
+    from seesr_pl.training.saving import AtomicCheckpointIO, KeptCheckpoints, LastCheckpoint
     from seesr_pl.training.seesr import SeeSRDiffusion
     from seesr_pl.training.speed import Throughput
     from seesr_pl.training.validation import ValidationImages
@@ -24,6 +23,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "DAPEDistillation",
     "GradientNorm",
+    "KeptCheckpoints",
     "LastCheckpoint",
     "LossByTimestep",
     "MetricsCSV",
@@ -37,10 +37,11 @@ __all__ = [
 __getattr__ = attributes(
     __name__,
     {
-        "AtomicCheckpointIO": "callbacks",
+        "AtomicCheckpointIO": "saving",
         "DAPEDistillation": "dape",
         "GradientNorm": "callbacks",
-        "LastCheckpoint": "callbacks",
+        "KeptCheckpoints": "saving",
+        "LastCheckpoint": "saving",
         "LossByTimestep": "callbacks",
         "MetricsCSV": "loggers",
         "ProgressBar": "callbacks",

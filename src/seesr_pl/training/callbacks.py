@@ -1,19 +1,17 @@
-"""Callbacks of a run: progress, gradient norm, loss by timestep, tags, and its checkpoint files."""
+"""Callbacks of a run: progress, gradient norm, loss by timestep, tags."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from seesr_pl.evaluation.semantics import TagResult, TagRow, tag_sheet, write_tags
-from seesr_pl.files import write_whole
 from seesr_pl.training.dape import DAPEDistillation
 
 
@@ -100,50 +98,12 @@ class TagReport(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report, on rank 0, the result of the validation that has just ended."""
         assert isinstance(pl_module, DAPEDistillation)
-        if not trainer.is_global_zero or pl_module.tag_result is None:
+        if not trainer.is_global_zero or pl_module.tag_result is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         write_tags(pl_module.tag_result, self.folder / f"{trainer.global_step:06d}")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 _log_to_wandb(logger, pl_module.tag_result, step=trainer.global_step - 1)
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Keep `<folder>/last.ckpt`, from which the same command resumes: written at intervals and after the last step.
-
-    Args:
-        folder: of `last.ckpt`.
-        every_n_steps: optimizer steps between two files, the most that a killed run loses.
-    """
-
-    def __init__(self, folder: str | Path, *, every_n_steps: int = 500) -> None:
-        super().__init__(
-            dirpath=folder, filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False
-        )
-        self.path = Path(folder) / "last.ckpt"
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Save as Lightning does, and also after a last step that is no multiple of `every_n_steps`."""
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if trainer.global_step == trainer.max_steps and trainer.global_step % self._every_n_train_steps:
-            trainer.save_checkpoint(self.path)
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write a checkpoint whole or not at all: a process killed at any moment leaves the previous file.
-
-    Lightning's own keeps the file in memory twice, writes it to the system's temporary folder and moves it from there,
-    which on another file system is a copy that can be cut short.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Save `checkpoint` under `path`; a path with a protocol ("s3://...") is left to Lightning."""
-        if "://" in str(path):
-            super().save_checkpoint(checkpoint, path, storage_options)
-        else:
-            write_whole(path, lambda draft: torch.save(checkpoint, draft))
 
 
 def ends_logged_step(trainer: Trainer, batch_idx: int) -> bool:

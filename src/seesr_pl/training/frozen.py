@@ -39,7 +39,11 @@ class PartlyFrozen(LightningModule):
         return {**batch, **super().transfer_batch_to_device(images, device, dataloader_idx)}
 
     def setup(self, stage: str) -> None:
-        """Hash the frozen parts, keep DDP from sending buffers, and store frozen weights in `frozen_dtype`."""
+        """Hash the frozen parts, keep DDP from sending buffers, and store frozen weights in `frozen_dtype`.
+
+        Raises ValueError where the trainer's precision does not fit `frozen_dtype`.
+        """
+        check_precision(self.frozen_dtype, self.trainer.precision)
         self.hash_frozen()
         keep_buffers_local(self)
         if self.frozen_dtype != torch.float32:
@@ -85,6 +89,18 @@ def train_controlnet_and_rca(unet: nn.Module, controlnet: nn.Module, *, rca: boo
                 parameter.requires_grad_(rca)
                 if not rca:
                     parameter.data.zero_()
+
+
+def check_precision(frozen: torch.dtype, precision: str | None) -> None:
+    """Raise ValueError if weights stored in `frozen` are not those that the trainer's `precision` computes with."""
+    computed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision or "")
+    if frozen not in (torch.float32, computed):
+        name = str(frozen).removeprefix("torch.")
+        fits = {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}[frozen]
+        raise ValueError(
+            f"module.frozen_dtype={name} does not fit trainer.precision={precision}: it would round weights that are "
+            f"computed with in another precision; set trainer.precision={fits} or module.frozen_dtype=float32"
+        )
 
 
 def cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:

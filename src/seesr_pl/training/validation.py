@@ -107,7 +107,7 @@ class ValidationImages(Callback):
         *totals, count = trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         if count:
             pl_module.log_dict({f"val/{name}": total / count for name, total in zip(SCORES, totals, strict=True)})
-        if trainer.is_global_zero and self._shown:
+        if trainer.is_global_zero and self._shown and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._show(trainer)
         self._scores, self._shown = [], []
 
