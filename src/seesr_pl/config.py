@@ -10,6 +10,7 @@ from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
@@ -25,8 +26,9 @@ HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_a
 QUICK_TARGETS = frozenset(
     {"seesr_pl.checkpoints.load_stack", "seesr_pl.checkpoints.official_ram", "seesr_pl.data.ShardSource"}
 )
-CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
-"""The YAML files beside `train.py`, for a config that was composed outside a Hydra command."""
+_PACKAGE = Path(__file__).resolve().parent
+CONF = next((above / "conf" for above in (_PACKAGE.parents[1], _PACKAGE) if (above / "conf").is_dir()), _PACKAGE)
+"""The YAML files beside `train.py`, of a checkout or of an installed wheel."""
 # What the files of conf/sampler build on. A named sampler gives every setting, so that it is the same on every run.
 for _name, _values in {
     "settings": dict.fromkeys(asdict(OFFICIAL)),  # none of them changed
@@ -79,6 +81,12 @@ def preflight(cfg: DictConfig, *, quick: bool = False) -> None:
     require(missing, hint="paths.weights=DIR and paths.shards=DIR point to other folders")
 
 
+def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose "train" or "evaluate" as its command does, outside of it; `overrides` as `launch.overrides` returns."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(config_name, overrides=list(overrides))
+
+
 def root_keys(primary: Path) -> list[str]:
     """List the keys that a config composed from the file `primary` may have at its root: its own, and its groups."""
     content = typing.cast(DictConfig, OmegaConf.load(primary))
@@ -117,7 +125,7 @@ def nearest(name: str, valid: Sequence[str], *, prefix: str = "") -> str:
 def _folder() -> Path:
     """Return the folder of the YAML files from which the config was composed."""
     if not HydraConfig.initialized():
-        return CHECKOUT
+        return CONF
     sources = HydraConfig.get().runtime.config_sources
     return next(Path(source.path) for source in sources if source.provider == "main")
 

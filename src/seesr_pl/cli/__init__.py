@@ -1,4 +1,4 @@
-"""Restore and tag images, build shards, convert weights, check the installation, serve a demo page."""
+"""Restore and tag images, build shards, fetch and convert weights, check the installation, serve a demo page."""
 
 import os
 import sys
@@ -10,12 +10,13 @@ from seesr_pl.cli.doctor import doctor
 from seesr_pl.cli.page import demo
 from seesr_pl.cli.restore import restore
 from seesr_pl.cli.tag import tag
+from seesr_pl.cli.weights import weights
 from seesr_pl.tiny.command import photos
 
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 commands.add_typer(shards.app, name="shards")
 commands.add_typer(convert.app, name="convert")
-for command in (tag, restore, demo, doctor, photos):
+for command in (tag, restore, weights, demo, doctor, photos):
     commands.command()(command)
 
 
