@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seesr_pl.config import ConfigError, leaves, nearest, plain, root_keys, unknown
 from seesr_pl.runs import RunFolder
+from seesr_pl.training.stops import Stopped
 
 Resume = Literal["auto", "force", "never"]
 USER_ERRORS = (ValueError, FileNotFoundError, ImportError)
@@ -169,6 +170,9 @@ def _short_errors() -> Iterator[None]:
         if not isinstance(error.__cause__, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         _stop(f"{error.__cause__}\n  at {str(error).rpartition('full_key: ')[2]}")
+    except Stopped as stop:
+        # Lightning kills the first rank as soon as another one ends with a code; that of the first is what counts.
+        _stop(str(stop), 0 if is_launched() else stop.exit_code)
     except USER_ERRORS as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -189,9 +193,10 @@ def _remove_empty_folder() -> None:
             path.rmdir()
 
 
-def _stop(message: str) -> NoReturn:
-    print(f"\nerror: {message}\n", file=sys.stderr)
-    sys.exit(2)
+def _stop(message: str, code: int = 2) -> NoReturn:
+    if code:
+        print(f"\n{'error: ' if code != Stopped.exit_code else ''}{message}\n", file=sys.stderr)
+    sys.exit(code)
 
 
 def _names_experiment(arguments: Sequence[str]) -> bool:

@@ -123,21 +123,26 @@ def load_module(ckpt: str | Path) -> Any:
     Raises FileNotFoundError where the checkpoint, its config, or the weights that the run started from are missing,
     ValueError where the checkpoint is damaged.
     """
-    import torch
-
-    from seesr_pl.checkpoints.saved import require_sound
+    from seesr_pl.checkpoints.saved import load
 
     run = RunFolder.of(ckpt)
+    module = build_module(run)
+    checkpoint = load(run.checkpoint)
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.eval()
+
+
+def build_module(run: RunFolder) -> Any:
+    """Build the LightningModule of a run by its recorded config, with the weights that the run started from.
+
+    Raises FileNotFoundError where they are missing.
+    """
     node = plain(run.recorded())["module"]
     node.pop("optimizer", None)  # not needed to load, and its package may not be installed
     cfg = OmegaConf.create({"module": node})
     preflight(cfg)
-    module = instantiate(cfg.module, _convert_="all")
-    require_sound(run.checkpoint)
-    checkpoint = torch.load(run.checkpoint, map_location="cpu", weights_only=False, mmap=True)
-    module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(checkpoint["state_dict"])
-    return module.eval()
+    return instantiate(cfg.module, _convert_="all")
 
 
 def is_pipeline(ckpt: str | Path) -> bool:

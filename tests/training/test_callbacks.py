@@ -13,8 +13,8 @@ from seesr_runs import losses_of, random_batch, small_module
 from torch.utils.data import DataLoader
 
 from seesr_pl.evaluation.metrics import psnr_y
-from seesr_pl.training import AtomicCheckpointIO, LastCheckpoint, speed
-from seesr_pl.training.callbacks import GradientNorm, LossByTimestep, ProgressBar
+from seesr_pl.training import AtomicCheckpointIO, GradientNorm, LastCheckpoint, speed
+from seesr_pl.training.callbacks import LossByTimestep, ProgressBar
 from seesr_pl.training.loggers import MetricsCSV
 from seesr_pl.training.speed import Throughput, step_flops
 from seesr_pl.training.validation import ValidationImages

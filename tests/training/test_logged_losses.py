@@ -10,7 +10,8 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from seesr_runs import random_batch, small_module
 from torch.utils.data import DataLoader
 
-from seesr_pl.training.callbacks import GradientNorm, LossByTimestep
+from seesr_pl.training import GradientNorm
+from seesr_pl.training.callbacks import LossByTimestep
 from seesr_pl.training.dape import DAPEDistillation
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")

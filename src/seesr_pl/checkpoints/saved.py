@@ -22,13 +22,15 @@ class Saved(NamedTuple):
     step: int
 
 
-def newest_sound(paths: Sequence[Path]) -> tuple[Saved | None, list[str]]:
-    """Return the sound checkpoint with the most steps, the first among equals, and what is wrong with others.
+def newest_sound(paths: Sequence[Path], *, up_to: int = sys.maxsize) -> tuple[Saved | None, list[str]]:
+    """Return the sound checkpoint with the most steps, at most `up_to`, and what is wrong with others.
 
-    Only those are read whole that are newer than the result, or cannot be opened.
+    The first of `paths` wins among equals. Only those are read whole that are newer, or cannot be opened.
     """
     damaged: list[str] = []
     for saved in sorted(map(_saved, paths), key=lambda saved: -saved.step):
+        if up_to < saved.step < sys.maxsize:
+            continue
         problem = damage(saved.path)
         if not problem and saved.step >= 0:
             return saved, damaged
@@ -51,6 +53,13 @@ def require_sound(path: str | Path) -> None:
     if problem:
         others = ", ".join(str(each) for each in sorted(Path(path).parent.glob("*.ckpt")) if not damage(each))
         raise ValueError(f"{path} {problem}; sound checkpoints beside it: {others or 'none'}")
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Load the checkpoint file `path` on the CPU; ValueError where it is damaged."""
+    require_sound(path)
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return content
 
 
 def not_finite(checkpoint: Mapping[str, Any]) -> list[str]:

@@ -7,11 +7,11 @@ from seesr_pl.lazy import attributes
 
 if TYPE_CHECKING:
     from seesr_pl.training.callbacks import (
-        GradientNorm,
         LossByTimestep,
         ProgressBar,
     )
     from seesr_pl.training.dape import DAPEDistillation
+    from seesr_pl.training.gradients import GradientNorm
     from seesr_pl.training.loggers import MetricsCSV
     from seesr_pl.training.saving import AtomicCheckpointIO, KeptCheckpoints, LastCheckpoint
     from seesr_pl.training.seesr import SeeSRDiffusion
@@ -39,7 +39,7 @@ __getattr__ = attributes(
     {
         "AtomicCheckpointIO": "saving",
         "DAPEDistillation": "dape",
-        "GradientNorm": "callbacks",
+        "GradientNorm": "gradients",
         "KeptCheckpoints": "saving",
         "LastCheckpoint": "saving",
         "LossByTimestep": "callbacks",

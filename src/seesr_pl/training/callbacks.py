@@ -1,4 +1,4 @@
-"""Callbacks of a run: progress, gradient norm, loss by timestep, tags."""
+"""Callbacks of a run: progress, loss by timestep, tags."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,6 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
-from torch.nn.utils import get_total_norm
-from torch.optim import Optimizer
 
 from seesr_pl.evaluation.semantics import TagResult, TagRow, tag_sheet, write_tags
 from seesr_pl.training.dape import DAPEDistillation
@@ -42,15 +40,6 @@ class ProgressBar(TQDMProgressBar):
         """Return what the bar shows: the logged values that ask for it, without Lightning's version number."""
         metrics = super().get_metrics(trainer, pl_module)
         return {name.removeprefix("train/"): value for name, value in metrics.items() if name != "v_num"}
-
-
-class GradientNorm(Callback):
-    """Log `train/grad_norm`: the norm of all gradients together, unscaled and before clipping."""
-
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Log the norm; called once per optimizer step, after all its micro batches."""
-        gradients = [parameter.grad for parameter in pl_module.parameters() if parameter.grad is not None]
-        pl_module.log("train/grad_norm", get_total_norm(gradients))
 
 
 class LossByTimestep(Callback):

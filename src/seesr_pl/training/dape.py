@@ -102,19 +102,29 @@ class DAPEDistillation(PartlyFrozen):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of the student on the LQ image against the teacher on the HQ image (paper, Eq. 1-3)."""
+        student, teacher = self.outputs(batch)
+        losses = distillation_losses(student, teacher)
+        loss = self._weighted(losses)
+        self._log_losses(torch.stack([loss, *losses]).detach(), batch_size=len(batch["hq"]))
+        return loss
+
+    def outputs(self, batch: Batch) -> tuple[RAMOutput, RAMOutput]:
+        """Return what the student sees on the LQ images, and the teacher on the HQ images."""
         hq = to_float(batch["hq"])
         lq = to_float(batch["lq"])
         if self.lq_upscale == "bicubic":
             lq = resize_bicubic(lq, (hq.shape[-2], hq.shape[-1]))
-
         teacher = self.teacher(hq)
-        student = self.student(lq, batch)
+        return self.student(lq, batch), teacher
 
-        losses = distillation_losses(student, teacher)
-        loss = self.representation_weight * losses.representation + self.logit_weight * losses.logits
-
-        self._log_losses(torch.stack([loss, *losses]).detach(), batch_size=len(hq))
-        return loss
+    def sample_facts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the `loss` of each sample (b), in its micro batch; their mean is the loss of the training step."""
+        student, teacher = (zip(*(part.split(1) for part in seen), strict=True) for seen in self.outputs(batch))
+        losses = (
+            distillation_losses(RAMOutput(*mine), RAMOutput(*theirs))
+            for mine, theirs in zip(student, teacher, strict=True)
+        )
+        return {"loss": torch.stack([self._weighted(each) for each in losses])}
 
     @torch.no_grad()
     def teacher(self, hq: Float[Tensor, "b 3 h w"]) -> RAMOutput:
@@ -165,6 +175,9 @@ class DAPEDistillation(PartlyFrozen):
         if self.compile_networks:
             self.ram.visual_encoder.compile()
             self.ram.tagging_head.compile()
+
+    def _weighted(self, losses: DistillationLosses) -> Tensor:
+        return self.representation_weight * losses.representation + self.logit_weight * losses.logits
 
     def _see(self, images: Float[Tensor, "b 3 h w"], *, adapter: bool) -> RAMOutput:
         if self.logit_weight > 0:

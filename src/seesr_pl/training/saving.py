@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from seesr_pl.checkpoints.saved import not_finite, require_sound
 from seesr_pl.files import write_whole
+from seesr_pl.training.stops import NotFinite
 
 _log = logging.getLogger(__name__)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -71,7 +72,8 @@ class LastCheckpoint(ModelCheckpoint):
         """Save what the completed steps have learned, without the other ranks: they may be gone."""
         # In validation an average stands in for the weights that train.
         swapped = trainer.validating and any(isinstance(each, WeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
-        if self._between_steps and not swapped and self._is_new(trainer):
+        sound = not isinstance(exception, NotFinite)  # a resume must meet that step, not pass it
+        if self._between_steps and sound and not swapped and self._is_new(trainer):
             trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(None), self.path)
 
     def save(self, trainer: Trainer) -> None:

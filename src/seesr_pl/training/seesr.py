@@ -146,6 +146,11 @@ class SeeSRDiffusion(PartlyFrozen):
         self.log_losses(losses)
         return {"loss": losses.mean(), "losses": losses.detach(), "timesteps": timesteps}
 
+    def sample_facts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return `loss` and `timestep` (b) of the samples in a training step."""
+        step = self.training_step(batch, 0)
+        return {"loss": step["losses"], "timestep": step["timesteps"]}
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the loss of held-out images; a sample has the same noise and timestep at every validation."""
         self.training_step(batch, batch_idx)
