@@ -15,7 +15,7 @@ from seesr_pl.models.stack import frozen_hash
 from seesr_pl.types import Batch
 
 # The layers that autocast runs in low precision, so that storing their weights so changes no result.
-_AUTOCAST_LAYERS = (nn.Linear, nn.Conv2d)
+AUTOCAST_LAYERS = (nn.Linear, nn.Conv2d)
 # Where Lightning's WeightAveraging is on, the first holds the averaged weights and the second those that train.
 _MODEL_STATES = ("state_dict", "current_model_state")
 _LIBRARIES = ("seesr-pl", "torch", "lightning", "diffusers", "transformers", "peft")
@@ -109,7 +109,7 @@ def cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:
     Under autocast to `dtype` results stay equal to the bit, and the cast at each use is saved.
     """
     for layer in module.modules():
-        if isinstance(layer, _AUTOCAST_LAYERS) and not any(p.requires_grad for p in layer.parameters()):
+        if isinstance(layer, AUTOCAST_LAYERS) and not any(p.requires_grad for p in layer.parameters()):
             layer.to(dtype)
 
 
