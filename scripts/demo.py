@@ -1,6 +1,6 @@
 """The whole system in minutes on two CPU cores: photographs, DAPE, SeeSR, restoration, scores, an HTML report.
 
-Every stage is a command of the project and is printed before it runs; `make demo` calls this file.
+Every stage is a command of the project; what it says goes to a file of its own. `make demo` calls this file.
 """
 
 import argparse
@@ -12,16 +12,24 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+import cv2
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from seesr_pl.evaluation import Pair, Result
+    from seesr_pl.types import RGB
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINES = ("bicubic", "gaussian_blur", "nlm")
+# A stage runs beside another where both cores are free; a second thread slows networks this small.
+LANES = 2
 NEXT = """[bold]What to type next[/]
-  python evaluate.py ckpt={out}/seesr benchmark=folder benchmark.root=FOLDER   [dim]your own pairs[/]
-  python train.py experiment=tiny_seesr trainer.max_steps=3000 run_name=longer
-  python train.py experiment=seesr        [dim]the real thing: lists the weights and data it needs[/]"""
+  seesr restore PHOTO.jpg --ckpt {out}/seesr --out restored        [dim]your own photograph[/]
+  python train.py experiment=tiny_seesr                            [dim]longer, and your own settings[/]
+  python train.py experiment=seesr                                 [dim]the real one: lists the files it needs[/]"""
 HONEST = (
     "This is a toy: networks of {millions:.1f} million parameters. The frozen UNet and the tagger learned before, from "
     "a few dozen photographs; DAPE's LoRA, the ControlNet and the representation cross-attention learned just now, for "
@@ -40,7 +48,34 @@ class Size(NamedTuple):
     crops: int
 
 
-FULL, QUICK = Size(600, 600, 6), Size(40, 60, 2)
+class Stage(NamedTuple):
+    """A command of the demo.
+
+    Args:
+        name: of its folder in the demo's folder, and of its log.
+        title: what the terminal shows.
+        command: as a user would type it.
+        after: names of the stages whose results it reads.
+        steps: rows of `metrics.csv`, or restored images, that it makes; 0 where it has neither.
+    """
+
+    name: str
+    title: str
+    command: str
+    after: tuple[str, ...] = ()
+    steps: int = 0
+
+
+class Job(NamedTuple):
+    """A stage that runs, and its line on the terminal."""
+
+    stage: Stage
+    process: subprocess.Popen[bytes]
+    task: TaskID
+
+
+FULL, QUICK = Size(200, 250, 6), Size(20, 30, 2)
+HELD_OUT = 4  # photographs
 
 
 def main() -> None:
@@ -51,62 +86,138 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(highlight=False)
     start = time.perf_counter()
-    commands = stages(arguments.out, QUICK if arguments.quick else FULL)
-    for number, (title, command) in enumerate(commands, start=1):
-        console.rule(f"[bold]{number}/{len(commands) + 1} {title}")
-        console.print(f"$ {command}", style="dim", markup=False, soft_wrap=True)
-        run(command)
-    console.rule(f"[bold]{len(commands) + 1}/{len(commands) + 1} the report")
+    run_all(stages(arguments.out, QUICK if arguments.quick else FULL), arguments.out, console)
     report(arguments.out, console)
     minutes = (time.perf_counter() - start) / 60
-    console.print(f"\nDone in {minutes:.1f} minutes. Look at [bold]{arguments.out}/report.html[/]\n")
+    console.print(f"\nDone in {minutes:.1f} minutes. Look at [bold]{arguments.out}/report.html[/]")
+    console.print(f"[dim]The commands and all that they said are in {arguments.out}/logs[/]\n")
     console.print(NEXT.format(out=arguments.out), soft_wrap=True)
 
 
-def stages(out: Path, size: Size) -> list[tuple[str, str]]:
-    """Title and command of each stage; training that was finished before is not done again."""
+def stages(out: Path, size: Size) -> list[Stage]:
+    """Return the stages in order; training that was finished before is not done again."""
     crops = f"benchmark=folder benchmark.root={out}/photos/benchmark \"benchmark.group='(.*)_'\" paths.outputs={out}"
     judge = f"python evaluate.py {crops} metrics=[psnr_y,psnr_rgb,ssim_y] stages=[restore,score]"
     train = f"python train.py paths.outputs={out} paths.shards={out}/shards"
-    dape, seesr = f"trainer.max_steps={size.dape_steps}", f"trainer.max_steps={size.seesr_steps}"
+    milestones = ",".join(str(round(size.dape_steps * share)) for share in (0.5, 0.7, 0.85, 0.95))
+    dape = f"trainer.max_steps={size.dape_steps} module.milestones=[{milestones}]"
     compare = ",".join(f"{out}/{name}" for name in BASELINES)
+    images = size.crops * HELD_OUT
     return [
-        ("photographs, and degraded crops of the held-out ones", f"seesr photos {out}/photos --crops {size.crops}"),
-        ("DAPE learns to tag degraded images", f"{train} experiment=tiny_dape run_name=dape {dape}"),
-        ("what RAM and DAPE see", f"python evaluate.py task=tags ckpt={out}/dape run_name=tags {crops}"),
-        ("DAPE as a file in the published format", f"seesr convert dape {out}/dape {out}/dape.safetensors"),
-        (
-            "SeeSR learns to restore",
-            f"{train} experiment=tiny_seesr run_name=seesr {seesr} module.representation=dape "
-            f"module.stack.dape={out}/dape.safetensors",
+        Stage(
+            "photos",
+            "photographs and degraded crops",
+            f"seesr photos {out}/photos --crops {size.crops}",
         ),
-        *((f"for comparison: {name}", f"{judge} method={name} run_name={name}") for name in BASELINES),
-        (
+        Stage(
+            "dape",
+            "DAPE learns to tag degraded images",
+            f"{train} experiment=tiny_dape run_name=dape {dape}",
+            steps=size.dape_steps,
+        ),
+        *(
+            Stage(name, f"for comparison: {name}", f"{judge} method={name} run_name={name}", ("photos",), images)
+            for name in BASELINES
+        ),
+        Stage(
+            "export",
+            "DAPE in the published format",
+            f"seesr convert dape {out}/dape {out}/dape.safetensors",
+            ("dape",),
+        ),
+        Stage(
+            "seesr",
+            "SeeSR learns to restore",
+            f"{train} experiment=tiny_seesr run_name=seesr trainer.max_steps={size.seesr_steps} "
+            f"module.representation=dape module.stack.dape={out}/dape.safetensors",
+            ("export",),
+            size.seesr_steps,
+        ),
+        Stage(
+            "tags",
+            "what RAM and DAPE see",
+            f"python evaluate.py task=tags ckpt={out}/dape run_name=tags {crops}",
+            ("photos", "dape"),
+        ),
+        Stage(
+            "restored",
             "restore the held-out crops",
             f"{judge} ckpt={out}/seesr run_name=restored compare=[{compare}]",
+            ("photos", "seesr", *BASELINES),
+            images,
         ),
     ]
 
 
-def run(command: str) -> None:
-    """Run a command of the project with this Python; a failure ends the demo with its exit code."""
-    name, *arguments = shlex.split(command)
+def run_all(stages: Sequence[Stage], out: Path, console: Console) -> None:
+    """Run the stages, two at a time where one does not wait for the other; a failure ends the demo with its code."""
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    waiting, running, finished = list(stages), list[Job](), set[str]()
+    columns = (TextColumn("{task.description}"), BarColumn(16), TextColumn("{task.fields[count]:>7}"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        while waiting or running:
+            ready = [stage for stage in waiting if finished.issuperset(stage.after)]
+            for stage in ready[: LANES - len(running)]:
+                waiting.remove(stage)
+                task = progress.add_task(stage.title, total=stage.steps or None, count="")
+                running.append(Job(stage, launch(stage, out), task))
+            time.sleep(0.2)
+            for job in list(running):
+                code, (stage, _, task) = job.process.poll(), job
+                done = stage.steps if code == 0 else done_steps(out / stage.name) if stage.steps else 0
+                progress.update(task, completed=done, count=f"{done}/{stage.steps}" if stage.steps else "")
+                if code:
+                    progress.stop()
+                    fail(job, running, out, console)
+                if code == 0:
+                    progress.update(task, total=1, completed=1)
+                    finished.add(stage.name)
+                    running.remove(job)
+
+
+def launch(stage: Stage, out: Path) -> subprocess.Popen[bytes]:
+    """Start the command of a stage with this Python; its output goes to <out>/logs/<stage>.log."""
+    name, *arguments = shlex.split(stage.command)
     program = sys.executable if name == "python" else str(Path(sys.executable).with_name(name))
-    # A second thread slows networks this small: it waits more than it works.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    finished = subprocess.run([program, *arguments], cwd=ROOT, env=environment, check=False)
-    if finished.returncode:
-        sys.exit(finished.returncode)
+    with (out / "logs" / f"{stage.name}.log").open("wb") as log:
+        log.write(f"$ {stage.command}\n".encode())
+        log.flush()
+        environment = {"OMP_NUM_THREADS": "1", **os.environ}
+        command = [program, *arguments]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def done_steps(folder: Path) -> int:
+    """Return how many steps a training has logged, or how many images an evaluation has restored."""
+    if (folder / "restored").is_dir():
+        return len(list((folder / "restored").glob("*.png")))
+    if not (folder / "metrics.csv").is_file():
+        return 0
+    return len((folder / "metrics.csv").read_bytes().splitlines()) - 1
+
+
+def fail(failed: Job, running: Sequence[Job], out: Path, console: Console) -> NoReturn:
+    """Stop the other stages, show the end of what the failed one said, and exit with its code."""
+    for job in running:
+        job.process.terminate()
+    log = out / "logs" / f"{failed.stage.name}.log"
+    lines = log.read_text(errors="replace").splitlines()
+    code = failed.process.returncode
+    console.print(f"\nThe stage {failed.stage.name!r} ended with exit code {code}. The end of {log}:", markup=False)
+    console.print("\n".join(f"  {line}" for line in (lines[0], "...", *lines[-20:])), markup=False)
+    sys.exit(code)
 
 
 def report(out: Path, console: Console) -> None:
     """Write `out`/report.html from what the stages left."""
     from seesr_pl import evaluation
+    from seesr_pl.imaging.io import write_image
 
     pairs = evaluation.FolderBenchmark(str(out / "photos" / "benchmark"), group="(.*)_").pairs()
     groups = {pair.name: pair.group for pair in pairs}
     results = [evaluation.load_result(out / name, groups) for name in ("restored", *BASELINES)]
     metrics = evaluation.image_metrics(["psnr_y", "psnr_rgb", "ssim_y"], has_reference=True).available
+    write_image(out / "overview.jpg", overview(pairs, results[0], results[1]))
     text = HONEST.format(millions=parameters())
     evaluation.write_report(
         out / "report.html",
@@ -121,7 +232,24 @@ def report(out: Path, console: Console) -> None:
         console.print(line, soft_wrap=True)
 
 
-def verdict(results: Sequence[object]) -> list[str]:
+def overview(pairs: "Sequence[Pair]", ours: "Result", bicubic: "Result") -> "RGB":
+    """Lay out, for the first crop of each photograph, the LQ image, bicubic interpolation, the restored image, HQ."""
+    from seesr_pl.imaging import sheet
+    from seesr_pl.imaging.io import read_rgb
+
+    rows = []
+    for pair in {pair.group: pair for pair in reversed(pairs)}.values():
+        hq, lq = read_rgb(pair.hq), read_rgb(pair.lq)
+        named = {"LQ": cv2.resize(lq, hq.shape[1::-1], interpolation=cv2.INTER_NEAREST)}
+        named |= {
+            title: read_rgb(result.paths[pair.name]) for title, result in (("bicubic", bicubic), ("restored", ours))
+        }
+        cells = [sheet.with_caption(image, title) for title, image in (named | {"HQ": hq}).items()]
+        rows.append(sheet.row(*cells, gap=4))
+    return sheet.grid(rows, num_columns=1)
+
+
+def verdict(results: "Sequence[Result]") -> list[str]:
     """One line for each comparison: the difference in PSNR-Y and RGB with its interval, whatever it is."""
     from seesr_pl import evaluation
 

@@ -175,3 +175,12 @@ def test_charts_leave_out_what_is_not_finite():
     assert "inf" not in chart
     assert "nan" not in chart
     assert "Nothing was logged" in line_chart({"a": []}, x_label="x", y_label="y")
+
+
+def test_the_page_opens_with_the_best_the_middle_and_the_worst_image(results, pairs, tmp_path):
+    page = _page(tmp_path, pairs, results)
+    scores = {image["name"]: image["scores"]["gaussian_blur"]["psnr_y"] for image in _data(page)["images"]}
+    worst_first = sorted(scores, key=scores.__getitem__)
+    shown = re.findall(r'data-image="([^"]*)" data-view="HQ"', page)
+    assert shown == [worst_first[-1], worst_first[len(scores) // 2], worst_first[0]]
+    assert page.index("data-image") < page.index("<h2>Scores</h2>")

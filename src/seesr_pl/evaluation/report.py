@@ -92,6 +92,7 @@ def write_report(
         comparisons={reference.name: compare(results[0], reference) for reference in results[1:]},
         charts=_distributions(results, metrics),
         sections=[_rendered(section) for section in sections],
+        examples=_examples(shown, results[0], metrics),
         num_images=len(pairs),
         num_shown=len(shown),
         data=Markup(json.dumps(_gallery(shown, results, metrics)).replace("</", "<\\/")),
@@ -140,6 +141,27 @@ def _worst_first(pairs: Sequence[Pair], result: Result, metrics: Sequence[ImageM
         return list(pairs)
     sign = 1 if usable[0].higher_is_better else -1
     return sorted(pairs, key=lambda pair: sign * result.values[pair.name].get(usable[0].name, 0.0))
+
+
+def _examples(
+    shown: Mapping[str, Mapping[str, str]], result: Result, metrics: Sequence[ImageMetric]
+) -> list[dict[str, Any]]:
+    """Return the best, the middle and the worst of the embedded images by the first metric, in few views."""
+    usable = [metric for metric in metrics if metric.name in result.intervals]
+    if not usable or not shown:
+        return []
+    names = list(shown)
+    chosen = {"best": names[-1], "typical": names[len(names) // 2], "worst": names[0]}
+    views = [view for view in (LQ, BICUBIC, result.name, HQ) if view in shown[names[0]]]
+    return [
+        {
+            "title": title,
+            "name": name,
+            "score": result.values[name].get(usable[0].name),
+            "views": views,
+        }
+        for title, name in chosen.items()
+    ]
 
 
 def _gallery(

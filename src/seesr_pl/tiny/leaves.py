@@ -3,11 +3,13 @@
 Their edges and textures have the statistics of photographs (Lee, Mumford and Huang, 2001), and they need no license.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+import scipy.fft
 
 from seesr_pl import keyed
 from seesr_pl.data.catalog import ShardSource
@@ -69,14 +71,16 @@ def _palette(generator: np.random.Generator, count: int) -> np.ndarray:
 
 def _texture(generator: np.random.Generator, size: int) -> np.ndarray:
     """Draw noise (size, size) of unit deviation; its spectrum falls by a random power, in one direction or in all."""
-    down, across = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
+    down, across = np.fft.fftfreq(size)[:, None].astype(np.float32), np.fft.rfftfreq(size)[None].astype(np.float32)
     angle = generator.uniform(0, np.pi)
-    stretch = np.exp(generator.uniform(0, 2)) if generator.random() < 0.5 else 1.0
-    along, beside = np.cos(angle) * across + np.sin(angle) * down, np.cos(angle) * down - np.sin(angle) * across
+    stretch = math.exp(generator.uniform(0, 2)) if generator.random() < 0.5 else 1.0
+    cos, sin = math.cos(angle), math.sin(angle)
+    along, beside = cos * across + sin * down, cos * down - sin * across
     frequency = np.hypot(along, beside * stretch) + _log_uniform(generator, 0.004, 0.05)
     spectrum = frequency ** -generator.uniform(0.5, 2.2)
-    noise = np.fft.irfft2(spectrum * np.exp(2j * np.pi * generator.random(spectrum.shape)), s=(size, size))
-    return (noise - noise.mean()) / noise.std()
+    phases = generator.random(spectrum.shape).astype(np.float32) * np.float32(2 * np.pi)
+    noise = scipy.fft.irfft2(spectrum * (np.cos(phases) + 1j * np.sin(phases)), s=(size, size))
+    return np.asarray((noise - noise.mean()) / noise.std())
 
 
 def _shade(generator: np.random.Generator, size: int) -> np.ndarray:

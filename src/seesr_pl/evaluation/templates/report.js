@@ -106,10 +106,13 @@ function options(select, entries, chosen) {
   select.onchange = draw;
 }
 
+const views = Object.fromEntries(data.images.map(image => [image.name, image.views]));
+document.querySelectorAll("img[data-view]").forEach(img => { img.src = views[img.dataset.image][img.dataset.view]; });
+
 if (by("gallery")) {
-  const views = data.views.map(view => [view, view]);
-  options(by("left"), views, data.views.includes("bicubic") && data.method !== "bicubic" ? "bicubic" : "LQ");
-  options(by("right"), views, data.method);
+  const choices = data.views.map(view => [view, view]);
+  options(by("left"), choices, data.views.includes("bicubic") && data.method !== "bicubic" ? "bicubic" : "LQ");
+  options(by("right"), choices, data.method);
   const orders = data.metrics.flatMap(m => {
     const [worst, best] = m.higher ? ["up", "down"] : ["down", "up"];
     return [[`${m.name}:${worst}`, `${m.name}, worst first`], [`${m.name}:${best}`, `${m.name}, best first`]];
