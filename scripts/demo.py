@@ -241,9 +241,7 @@ def overview(pairs: "Sequence[Pair]", ours: "Result", bicubic: "Result") -> "RGB
     for pair in {pair.group: pair for pair in reversed(pairs)}.values():
         hq, lq = read_rgb(pair.hq), read_rgb(pair.lq)
         named = {"LQ": cv2.resize(lq, hq.shape[1::-1], interpolation=cv2.INTER_NEAREST)}
-        named |= {
-            title: read_rgb(result.paths[pair.name]) for title, result in (("bicubic", bicubic), ("restored", ours))
-        }
+        named |= {"bicubic": read_rgb(bicubic.paths[pair.name]), "restored": read_rgb(ours.paths[pair.name])}
         cells = [sheet.with_caption(image, title) for title, image in (named | {"HQ": hq}).items()]
         rows.append(sheet.row(*cells, gap=4))
     return sheet.grid(rows, num_columns=1)

@@ -66,7 +66,7 @@ def test_a_checkpoint_of_the_prior_restores_the_encoder_that_both_networks_share
     with torch.no_grad():
         module.unet.conv_in.weight += 1
     checkpoint = {"state_dict": module.state_dict()}
-    module.setup("fit")
+    module.hash_frozen()
     module.on_save_checkpoint(checkpoint)
     other.on_load_checkpoint(checkpoint)
     other.load_state_dict(checkpoint["state_dict"])
