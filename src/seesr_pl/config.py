@@ -70,15 +70,19 @@ def preflight(cfg: DictConfig, *, quick: bool = False) -> None:
     target: the mistakes in those, which `check` finds, are to be told first.
     Raises FileNotFoundError, whose message lists each missing file, where it is published and the key that names it.
     """
+    if not quick or not (_missing_values(cfg) or _keys_typed()):
+        require(missing_files(cfg, quick=quick), hint="paths.weights=DIR and paths.shards=DIR point to other folders")
+
+
+def missing_files(cfg: DictConfig, *, quick: bool = False) -> list[MissingFile]:
+    """List the files that the targets of `cfg` need and that do not exist; with `quick`, those of `QUICK_TARGETS`."""
     missing: list[MissingFile] = []
-    if quick and (_missing_values(cfg) or _keys_typed()):
-        return
     for path, node in _nodes(plain(cfg), ""):
         for file in _missing_files(node) if not quick or node["_target_"] in QUICK_TARGETS else []:
             keys = [name for name, value in node.items() if f"{file.path}/".startswith(f"{value}/")]
             lines = "".join(f"\n    key:  {path}.{name}=PATH" for name in keys)
             missing.append(file._replace(fix=file.fix + lines))
-    require(missing, hint="paths.weights=DIR and paths.shards=DIR point to other folders")
+    return missing
 
 
 def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
