@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from seesr_pl.files import IMAGE_SUFFIXES, LeftOut, MissingFile, find_images
-from seesr_pl.imaging.io import read_rgb
+from seesr_pl.imaging.io import image_size, read_rgb
 from seesr_pl.types import Batch
 
 NUM_NAMED = 5
@@ -180,15 +179,6 @@ def require_names(wanted: Collection[str], present: ImagesByStem, what: str) -> 
         names = f"{', '.join(missing[:NUM_NAMED])}{more}"
         reasons = _reasons(present.left_out)
         raise ValueError(f"{what}: {len(missing)} of {len(wanted)} missing: {names}{reasons}")
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Read width and height from the file's header. Raises ValueError for a file that is no image."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}); replace or remove it") from error
 
 
 def pixel_digest(pairs: Sequence[Pair]) -> str:

@@ -1,19 +1,26 @@
-"""Read image files of any format as 8-bit RGB, and write them."""
+"""Read image files of any format as 8-bit RGB, and write them: the one decoder of every command."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
+import simplejpeg
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from seesr_pl.files import write_whole
+from seesr_pl.imaging.metadata import jpeg_pixels, orientation, upright, without_metadata
 
 MAX_PIXELS = 89_478_485
 """Images with more pixels are refused, at Pillow's own limit: a file of a few kilobytes can claim any size."""
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Formats that can be written, by file ending."""
+
+_PNG_END = b"IEND\xaeB`\x82"
 
 
 class DecodedImage(NamedTuple):
@@ -39,22 +46,18 @@ def read_decoded(source: str | Path | bytes, *, name: str = "the image") -> Deco
     `name` names the image in errors where `source` is bytes; a file is named by its path. Raises as `read_rgb`.
     """
     if not isinstance(source, bytes):
-        name = str(source)
-    try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            _check(image, name)
-            return _decode(image)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{name} is not an image that can be read") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{name} has too many pixels; the limit is {MAX_PIXELS}") from error
-    except ValueError:
-        raise
-    except Exception as error:
-        # Damage makes Pillow's parsers raise almost any exception; one with an error number is the file system's.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ValueError(f"{name} is damaged: {error}") from error
+        name, source = str(source), Path(source).read_bytes()
+    data = without_metadata(source)
+    with _open(data, name) as image:
+        return _decode(image, data)
+
+
+def image_size(source: str | Path | bytes) -> tuple[int, int]:
+    """Read (width, height) of the upright image from the file's header. Raises as `read_rgb`."""
+    name = "the image" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    with _open(without_metadata(data), name) as image:
+        return image.size[::-1] if orientation(image) >= 5 else image.size
 
 
 def write_image(path: str | Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
@@ -85,6 +88,25 @@ def write_decoded(path: str | Path, image: DecodedImage, *, quality: int = 95) -
     write_whole(path, buffer.getvalue())
 
 
+@contextmanager
+def _open(data: bytes, name: str) -> Iterator[Image.Image]:
+    """Open an image and check its header; whatever goes wrong in the context is an error that names the image."""
+    try:
+        with Image.open(BytesIO(data)) as image:
+            _check(image, name)
+            yield image
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name} is not an image that can be read; replace or remove it") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name} has too many pixels; the limit is {MAX_PIXELS}") from error
+    except ValueError as error:
+        if str(error).startswith(name):
+            raise
+        raise ValueError(f"{name} is damaged: {error}") from error
+    except Exception as error:  # damage makes the parsers raise almost any exception
+        raise ValueError(f"{name} is damaged: {error}") from error
+
+
 def _over_white(image: DecodedImage) -> UInt8[np.ndarray, "h w 3"]:
     if image.alpha is None:
         return image.rgb
@@ -95,22 +117,40 @@ def _over_white(image: DecodedImage) -> UInt8[np.ndarray, "h w 3"]:
 def _check(image: Image.Image, name: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{name} has {image.width}x{image.height} pixels; the limit is {MAX_PIXELS} in all")
-    # An MPO file is a camera's JPEG followed by a preview.
-    if getattr(image, "is_animated", False) and image.format != "MPO":
+    if getattr(image, "is_animated", False):
         frames = getattr(image, "n_frames", 0)
         raise ValueError(f"{name} is an animation or a stack of {frames} images; save the one to use as a file")
 
 
-def _decode(image: Image.Image) -> DecodedImage:
+def _decode(image: Image.Image, data: bytes) -> DecodedImage:
     # Other modes are converted to RGB, and their profile does not describe the converted colors.
     profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
-    image = ImageOps.exif_transpose(image)
+    turned = orientation(image)
+    if (pixels := _quickly(image, data)) is not None:
+        return DecodedImage(upright(pixels, turned), None, profile)
     if image.mode.startswith(("I", "F")):
         image = Image.fromarray(_eight_bit(image))
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
-        pixels = np.asarray(image.convert("RGBA"))
+        pixels = upright(np.asarray(image.convert("RGBA")), turned)
         return DecodedImage(np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3]), profile)
-    return DecodedImage(np.array(image.convert("RGB")), None, profile)
+    return DecodedImage(upright(np.array(image.convert("RGB")), turned), None, profile)
+
+
+def _quickly(image: Image.Image, data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
+    """Decode ordinary files several times faster than Pillow does, to the same pixels; None where it has to do it."""
+    if image.format == "JPEG" and simplejpeg.decode_jpeg_header(bare := jpeg_pixels(data))[2] in ("YCbCr", "Gray"):
+        # Without strict=True libjpeg fills the missing part of a damaged file with gray and reports nothing.
+        return simplejpeg.decode_jpeg(bare, colorspace="RGB", strict=True)
+    # OpenCV turns an image by its EXIF itself, and complains of what it cannot read.
+    ordinary = image.mode in ("RGB", "L") and not {"transparency", "exif"} & image.info.keys()
+    if image.format == "PNG" and ordinary and data[24] == 8 and data.endswith(_PNG_END):
+        return _by_opencv(data)
+    whole = len(data) >= 8 + int.from_bytes(data[4:8], "little")
+    return _by_opencv(data) if image.format == "WEBP" and ordinary and whole else None
+
+
+def _by_opencv(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
 
 
 def _eight_bit(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
