@@ -1,6 +1,7 @@
 # make demo: a trained toy, restored photographs and a report. make test: the unit suite. Both build .venv first.
 # make mutants: single faults of src that the tests must notice. make figures: the size of the house, and hops.
-PYTHON ?= python3.11
+# The newest of the Pythons that are tested; make venv PYTHON=python3.11 takes another.
+PYTHON ?= $(shell for v in 3.13 3.12 3.11; do python$$v -c "" 2>/dev/null && echo python$$v && break; done)
 BIN := .venv/bin
 
 .PHONY: demo test venv check mutants figures clean
@@ -26,6 +27,7 @@ figures: venv
 venv: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no python3.11, python3.12 or python3.13 found; make venv PYTHON=PATH"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,17 @@ def test_a_mistyped_key_is_told_before_the_files_that_are_missing(tmp_path: Path
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "did you mean module.lora_rank?" in done.stderr
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("command", "said"), [("train", "experiment=NAME"), ("evaluate", "benchmark=realsr")])
+def test_the_installed_commands_run_the_scripts_of_the_checkout(command: str, said: str, tmp_path: Path) -> None:
+    program = f"import sys; from seesr_pl.launch import {command}; sys.argv[1:] = ['--help']; {command}()"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, said in done.stdout) == (0, True)
+
+
+def test_a_wheel_takes_the_scripts_and_the_config_along() -> None:
+    project = tomllib.loads((CONF.parent / "pyproject.toml").read_text())
+    taken = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert taken == {name: f"seesr_pl/commands/{name}" for name in ("conf", "train.py", "evaluate.py")}
+    assert all((CONF.parent / name).exists() for name in taken)

@@ -27,8 +27,9 @@ QUICK_TARGETS = frozenset(
     {"seesr_pl.checkpoints.load_stack", "seesr_pl.checkpoints.official_ram", "seesr_pl.data.ShardSource"}
 )
 _PACKAGE = Path(__file__).resolve().parent
-CONF = next((above / "conf" for above in (_PACKAGE.parents[1], _PACKAGE) if (above / "conf").is_dir()), _PACKAGE)
-"""The YAML files beside `train.py`, of a checkout or of an installed wheel."""
+COMMANDS = _PACKAGE.parents[1] if (_PACKAGE.parents[1] / "train.py").is_file() else _PACKAGE / "commands"
+"""The folder of `train.py`, `evaluate.py` and `conf/`: the top of a checkout, or what a wheel makes of it."""
+CONF = COMMANDS / "conf"
 # What the files of conf/sampler build on. A named sampler gives every setting, so that it is the same on every run.
 for _name, _values in {
     "settings": dict.fromkeys(asdict(OFFICIAL)),  # none of them changed

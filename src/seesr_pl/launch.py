@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from seesr_pl.config import ConfigError, leaves, nearest, plain, root_keys, unknown
+from seesr_pl.config import COMMANDS, ConfigError, leaves, nearest, plain, root_keys, unknown
 from seesr_pl.runs import RunFolder
 from seesr_pl.training.stops import Stopped
 
@@ -33,6 +34,16 @@ FREE_KEYS = (
 )  # fmt: skip
 # Keys below the free ones that may not change, since they do change what is learned.
 BOUND_KEYS = ("trainer.precision", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "callbacks.ema")
+
+
+def train() -> None:
+    """Run `train.py`: the command `seesr-train`, with which Lightning also starts the other ranks."""
+    runpy.run_path(str(COMMANDS / "train.py"), run_name="__main__")
+
+
+def evaluate() -> None:
+    """Run `evaluate.py`: the command `seesr-evaluate`."""
+    runpy.run_path(str(COMMANDS / "evaluate.py"), run_name="__main__")
 
 
 def overrides(arguments: Sequence[str], config_dir: Path, config_name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from seesr_runs import random_batch, small_module
 from torch.utils.data import DataLoader
 from wandb.proto import wandb_internal_pb2
 
-from seesr_pl.training.callbacks import LastCheckpoint
+from seesr_pl.training.saving import LastCheckpoint
 from seesr_pl.training.validation import SCORES, ValidationImages
 from seesr_pl.training.wandb_logger import WandB
 
@@ -43,7 +44,11 @@ class Logged:
     """One offline part of a run: its id, its config and its history rows."""
 
     def __init__(self, folder):
-        found = records(next(folder.glob("*.wandb")))
+        found, deadline = [], time.monotonic() + 30
+        # W&B's own process writes the file, and may be behind.
+        while not any(record.HasField("exit") for record in found) and time.monotonic() < deadline:
+            time.sleep(0.05)
+            found = records(next(folder.glob("*.wandb")))
         runs = [record.run for record in found if record.HasField("run")]
         self.id = runs[0].run_id
         updates = [*(run.config.update for run in runs), *(r.config.update for r in found if r.HasField("config"))]
