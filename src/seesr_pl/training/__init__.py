@@ -10,10 +10,12 @@ if TYPE_CHECKING:
         LossByTimestep,
         ProgressBar,
     )
+    from seesr_pl.training.checkpoint_io import AtomicCheckpointIO
     from seesr_pl.training.dape import DAPEDistillation
     from seesr_pl.training.gradients import GradientNorm
     from seesr_pl.training.loggers import MetricsCSV
-    from seesr_pl.training.saving import AtomicCheckpointIO, KeptCheckpoints, LastCheckpoint
+    from seesr_pl.training.ranks import RankTimeout
+    from seesr_pl.training.saving import KeptCheckpoints, LastCheckpoint
     from seesr_pl.training.seesr import SeeSRDiffusion
     from seesr_pl.training.speed import Throughput
     from seesr_pl.training.validation import ValidationImages
@@ -28,6 +30,7 @@ __all__ = [
     "LossByTimestep",
     "MetricsCSV",
     "ProgressBar",
+    "RankTimeout",
     "SeeSRDiffusion",
     "TagReport",
     "Throughput",
@@ -37,7 +40,7 @@ __all__ = [
 __getattr__ = attributes(
     __name__,
     {
-        "AtomicCheckpointIO": "saving",
+        "AtomicCheckpointIO": "checkpoint_io",
         "DAPEDistillation": "dape",
         "GradientNorm": "gradients",
         "KeptCheckpoints": "saving",
@@ -45,6 +48,7 @@ __getattr__ = attributes(
         "LossByTimestep": "callbacks",
         "MetricsCSV": "loggers",
         "ProgressBar": "callbacks",
+        "RankTimeout": "ranks",
         "SeeSRDiffusion": "seesr",
         "TagReport": "callbacks",
         "Throughput": "speed",

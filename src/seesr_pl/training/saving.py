@@ -1,33 +1,35 @@
-"""The checkpoint files of a run: when they are written, how many are kept, and what a failed write does."""
+"""The checkpoint files of a run: when they are written, and how many are kept."""
 
-import errno
 import logging
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer, WeightAveraging
 from torch.optim import Optimizer
 
-from seesr_pl.checkpoints.saved import not_finite, require_sound
-from seesr_pl.files import write_whole
-from seesr_pl.training.stops import NotFinite
+from seesr_pl.training import ranks
+from seesr_pl.training.checkpoint_io import checkpoint_bytes, in_bytes
+from seesr_pl.training.signals import StopSignals
+from seesr_pl.training.stops import NotFinite, Stopped
 
 _log = logging.getLogger(__name__)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TIME_IS_UP = 1000  # above every number of a signal
 
 
 class LastCheckpoint(ModelCheckpoint):
     """Keep `<folder>/last.ckpt`, from which the same command resumes, and `previous.ckpt`, the one before it.
 
-    Written at intervals, after the last step, and when an error ends the run between two steps.
+    Written at intervals, after the last step, and before the run ends for another reason: SIGTERM, SIGUSR1, Ctrl-C,
+    `trainer.max_time`, an error. All ranks stop at the same batch.
 
     Args:
         folder: of both files.
         every_n_steps: optimizer steps between two files, the most that a killed run loses; at least 1.
+
+    Raises Stopped where the run was asked to stop.
     """
 
     def __init__(self, folder: str | Path, *, every_n_steps: int = 500) -> None:
@@ -37,6 +39,7 @@ class LastCheckpoint(ModelCheckpoint):
         )
         self.path = Path(folder) / "last.ckpt"
         self._between_steps = False
+        self._signals = StopSignals()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare what all checkpoints of the run will take with what is free.
@@ -47,9 +50,15 @@ class LastCheckpoint(ModelCheckpoint):
             _check_room(trainer, pl_module, self.path.parent)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the step that is on the disk already."""
+        """Note the step that is on the disk already, and watch for signals."""
         super().on_train_start(trainer, pl_module)
         self._last_global_step_saved, self._between_steps = trainer.global_step, True
+        self._signals.install()
+        if trainer.received_sigterm:
+            self._signals.received = signal.SIGTERM
+        # Lightning has the ranks ask each other at each micro batch whether to stop, on the device, and waits for the
+        # answer: a wait for all that is queued there. `agree` asks on the CPU.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """From here to the end of the batch, weights, moments, average and counters belong to two different steps."""
@@ -58,28 +67,64 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save as Lightning does, and also after a last step that is no multiple of `every_n_steps`."""
+        """Save as Lightning does, after the last step, and where the run is asked to stop."""
         self._between_steps = True
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if trainer.global_step == trainer.max_steps:
             self.save(trainer)
+        else:
+            self._stop_if_asked(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
+        """Save at once where the run is asked to stop: the rest of the validation may take too long."""
+        if self._signals.received and not trainer.sanity_checking:
+            self._save_alone(trainer)
+            if trainer.world_size == 1 and not _averages(trainer):
+                self._stop_if_asked(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop where the run was asked to in the meantime."""
+        if not trainer.sanity_checking and trainer.global_step < trainer.max_steps:
+            self._stop_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where training stops before its last step, by a time limit or early stopping."""
+        """Save where training stops before its last step, by early stopping."""
         self.save(trainer)
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Leave out the time that has passed: `trainer.max_time` is that of each start, as a queue gives it."""
+        checkpoint.get("callbacks", {}).pop("Timer", None)
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save what the completed steps have learned, without the other ranks: they may be gone."""
-        # In validation an average stands in for the weights that train.
-        swapped = trainer.validating and any(isinstance(each, WeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
-        sound = not isinstance(exception, NotFinite)  # a resume must meet that step, not pass it
-        if self._between_steps and sound and not swapped and self._is_new(trainer):
-            trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(None), self.path)
+        """Save what the completed steps have learned; not after NaN, and not when Ctrl-C was pressed twice."""
+        twice = isinstance(exception, KeyboardInterrupt) and self._signals.received
+        if not isinstance(exception, NotFinite) and not twice:
+            self._save_alone(trainer)
 
     def save(self, trainer: Trainer) -> None:
         """Save on all ranks, unless this step is saved already."""
         if self._is_new(trainer):
             self._save_checkpoint(trainer, str(self.path))
+
+    def _save_alone(self, trainer: Trainer) -> None:
+        """Save without the other ranks, which may be gone, if weights, moments and counters are of one step."""
+        # In validation an average stands in for the weights that train.
+        swapped = trainer.validating and _averages(trainer)
+        if self._between_steps and not swapped and self._is_new(trainer):
+            trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(None), self.path)
+            self._last_global_step_saved = trainer.global_step
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        number = ranks.agree(_TIME_IS_UP if _time_is_up(trainer) else self._signals.received)
+        if not number or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self.save(trainer)
+        self._signals.requeue(number)
+        reason = "trainer.max_time is over" if number == _TIME_IS_UP else signal.Signals(number).name
+        raise Stopped(
+            f"{reason}: stopped after step {trainer.global_step} of {trainer.max_steps}; "
+            f"the same command again goes on from {self.path}"
+        )
 
     def _is_new(self, trainer: Trainer) -> bool:
         return not trainer.fast_dev_run and trainer.global_step != self._last_global_step_saved  # type: ignore[attr-defined]
@@ -121,64 +166,12 @@ class KeptCheckpoints(ModelCheckpoint):
                 path.unlink()
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write a checkpoint whole or not at all, and read none that is damaged.
-
-    A process killed at any moment leaves the previous file; what `last.ckpt` held before becomes `previous.ckpt`.
-    Lightning's own keeps the file in memory twice, writes it to the system's temporary folder and moves it from there,
-    which on another file system is a copy that can be cut short.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Save `checkpoint` under `path`; a path with a protocol ("s3://...") is left to Lightning.
-
-        Where the disk is full, or a weight is not finite, say so in one line and leave the files as they are: it is
-        for the next interval to succeed, or for the guard of the losses to stop the run.
-        """
-        names = not_finite(checkpoint)
-        if names:
-            _log.warning("%s not written: %d tensors are not finite, first %s", path, len(names), names[0])
-        elif "://" in str(path):
-            super().save_checkpoint(checkpoint, path, storage_options)
-        else:
-            _write(checkpoint, Path(path))
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        """Load a checkpoint; ValueError where it is damaged. Objects are unpickled only by `weights_only=False`."""
-        if "://" not in str(path):
-            require_sound(path)
-        return super().load_checkpoint(path, map_location, weights_only=weights_only is not False)
-
-
-def _write(checkpoint: dict[str, Any], path: Path) -> None:
-    def draft_of(draft: Path) -> None:
-        # Through a Python file, whose errors tell a full disk from others.
-        with draft.open("wb") as file:
-            torch.save(checkpoint, file)
-
-    keep = path.with_name("previous.ckpt") if path.name == "last.ckpt" else None
-    try:
-        write_whole(path, draft_of, keep=keep)
-    except (OSError, RuntimeError) as error:
-        cause = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(cause, OSError) or cause.errno not in _NO_ROOM:
-            raise
-        free, needed = shutil.disk_usage(path.parent).free, checkpoint_bytes(checkpoint)
-        _log.warning(
-            "%s not written: %s needs %s, %s are free; the files before it stay, the run goes on",
-            *(path, path.parent, in_bytes(needed), in_bytes(free)),
-        )
-
-
 def _check_room(trainer: Trainer, module: LightningModule, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files = list(folder.glob("*.ckpt"))
     trainable = checkpoint_bytes([each for each in module.parameters() if each.requires_grad])
-    average = any(isinstance(each, WeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
     # AdamW keeps two moments of each weight; what an earlier part of the run wrote is exact.
-    size = max((file.stat().st_size for file in files), default=(3 + average) * trainable)
+    size = max((file.stat().st_size for file in files), default=(3 + _averages(trainer)) * trainable)
     kept = [each for each in trainer.callbacks if isinstance(each, KeptCheckpoints)]  # type: ignore[attr-defined]
     count = 3 + sum(each.most(trainer.max_steps) for each in kept)  # the last two, and a draft
     free, needed = shutil.disk_usage(folder).free, size * max(1, count - len(files))
@@ -193,17 +186,13 @@ def _check_room(trainer: Trainer, module: LightningModule, folder: Path) -> None
     _log.warning(message)
 
 
-def checkpoint_bytes(value: Any) -> int:
-    """Return the bytes of all tensors in nested dicts and lists."""
-    if isinstance(value, torch.Tensor):
-        return value.numel() * value.element_size()
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return sum(checkpoint_bytes(child) for child in children)
+def _averages(trainer: Trainer) -> bool:
+    return any(isinstance(each, WeightAveraging) for each in trainer.callbacks)  # type: ignore[attr-defined]
 
 
-def in_bytes(count: int) -> str:
-    """Return a count of bytes in words, with the exact number: "9.0 GB (9,001,234,567 bytes)"."""
-    return f"{count / 1e9:.1f} GB ({count:,} bytes)"
+def _time_is_up(trainer: Trainer) -> bool:
+    timers = [each for each in trainer.callbacks if isinstance(each, Timer)]  # type: ignore[attr-defined]
+    return any((each.time_remaining() or 1.0) <= 0 for each in timers)
 
 
 def _check_positive(name: str, value: int) -> None:
