@@ -1,5 +1,6 @@
 """One rule each: write files whole or not at all, recognize a finished result, find images, require files."""
 
+import errno
 import hashlib
 import json
 import os
@@ -10,9 +11,14 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".tga"
+)  # fmt: skip
 """File endings of images in a folder, in lower or upper case."""
-UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".svg", ".cr2", ".nef", ".arw", ".dng")
+UNREAD_SUFFIXES = (
+    ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".svg", ".exr", ".hdr",
+    ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2",
+)  # fmt: skip
 """Endings of images that cannot be read here; such files are reported as left out."""
 
 
@@ -155,6 +161,11 @@ def reason_by_name(name: str) -> str:
     return ""
 
 
+def meets_all(error: Exception) -> bool:
+    """Return whether every later file would meet this error too: the disk is full, over quota or read-only."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
 def require(missing: Sequence[MissingFile], *, hint: str = "") -> None:
     """Raise FileNotFoundError with one message that lists path, origin and fix of all `missing`, if there are any.
 
@@ -204,8 +215,11 @@ def _walk(
 
 
 def _reason_to_leave_out(path: Path) -> str:
-    dangling = path.name.lower().endswith(IMAGE_SUFFIXES) and not path.exists()
-    return reason_by_name(path.name) or ("a link to nothing" if dangling else "")
+    if reason := reason_by_name(path.name):
+        return reason
+    if not path.name.lower().endswith(IMAGE_SUFFIXES) or path.is_file():
+        return ""
+    return "no ordinary file" if path.exists() else "a link to nothing"
 
 
 def _plain(value: Any) -> Any:

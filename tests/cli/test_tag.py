@@ -54,9 +54,9 @@ def shard(pictures, tmp_path):
     return tmp_path / "shards" / "photos-000003.tar"
 
 
-def run(*words):
+def run(*words, exit_code=0):
     result = CliRunner().invoke(command, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == exit_code, result.output
     return result.output
 
 
@@ -124,7 +124,7 @@ def test_the_same_command_again_does_only_what_is_left(ram_folder, pictures, sha
 def test_a_shard_that_was_interrupted_is_done_again(ram_folder, shard, tmp_path, monkeypatch):
     words = [shard, "--out", tmp_path / "out", "--ram", ram_folder, "--batch-size", 2]
     with monkeypatch.context() as patch:
-        patch.setattr(tagging, "_decoded", lambda data: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(tagging, "_decoded", lambda *told: (_ for _ in ()).throw(KeyboardInterrupt))
         work = tagging.TaggerSettings(ram_folder, batch_size=2).worker("cpu")
         (job,) = tagging.plan([shard], tmp_path / "out").jobs
         with pytest.raises(KeyboardInterrupt):
@@ -139,7 +139,9 @@ def test_damaged_pictures_are_named_and_stay_in_the_shard_without_tags(ram_folde
         writer.write("good", (pictures / "0.png").read_bytes(), extension="png")
         writer.write("bad", b"\x89PNG\r\n\x1a\nnothing", extension="png")
     (pictures / "bad.jpg").write_bytes(b"no picture")
-    output = run(pictures, tmp_path / "shards", "--out", tmp_path / "out", "--ram", ram_folder)
+    output = run(pictures, tmp_path / "shards", "--out", tmp_path / "out", "--ram", ram_folder, exit_code=1)
+    assert "6 images tagged" in output
+    assert "2 failed" in output
     assert "bad.jpg" in output
     assert "photos-000000.tar: bad" in output
     assert not (tmp_path / "out" / "bad.txt").exists()

@@ -132,7 +132,7 @@ def test_scanning_says_which_members_no_sample_holds(tmp_path, encoded):
     path = tmp_path / "other.tar"
     with tarfile.open(path, "w") as tar:
         for name in ("a.png", "a.txt", "a.seg.png", "b.v2.png", "c.png", "c.PNG", "d.png", ".e.png", "d.txt", "f.json"):
-            info, data = tarfile.TarInfo(name), encoded(0)
+            info, data = tarfile.TarInfo(name), b"sky," if name.endswith(".txt") else encoded(0)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
         for name, kind in (("g.png", tarfile.LNKTYPE), ("h.jpg", tarfile.SYMTYPE)):

@@ -78,7 +78,7 @@ def _run(jobs: Sequence[Any], left_out: Sequence[Any], settings: Any, devices: l
         raise typer.Exit(130) from None
     except OSError as error:
         raise OSError(f"{error}; {_summary(counts)}, all of them complete") from error
-    console.print(_summary(counts), highlight=False)
+    console.print(f"{_summary(counts)}, {len(left_out)} left out", highlight=False)
     if counts["failed"]:
         raise typer.Exit(1)
 

@@ -20,12 +20,15 @@ def tag(
     processes: Annotated[int, typer.Option(min=1, help="processes, each with its own network")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; several processes share the GPUs")] = "auto",
 ) -> None:
-    """Write the tags of images, "a, b,", as training uses them. Run the same command again to continue."""
+    """Write the tags of images, "a, b,", as training uses them. Run the same command again to continue.
+
+    Exit code 1 if an image could not be tagged.
+    """
     from rich.console import Console
     from rich.markup import escape
 
     from seesr_pl.checkpoints.published import missing
-    from seesr_pl.files import require
+    from seesr_pl.files import LeftOut, require
 
     require(missing(ram=ram, dape=dape, tag_list=tag_list, thresholds=thresholds))
     from seesr_pl.jobs import pool
@@ -38,10 +41,13 @@ def tag(
     console = Console()
     print_left_out(console, planned.left_out)
     total = sum(job.num_images for job in planned.jobs)
-    damaged: list[str] = []
+    failed: list[LeftOut] = []
     with bar("tagging", total, unit="images") as progress:
-        for names in pool.run(planned.jobs, settings.worker, devices=devices, advance=progress.advance):
-            damaged += names
-    for name in damaged:
-        console.print(f"[yellow]cannot be decoded:[/] {escape(name)}", highlight=False, soft_wrap=True)
-    console.print(f"{total - len(damaged)} images tagged into {escape(str(out))}", highlight=False)
+        for failures in pool.run(planned.jobs, settings.worker, devices=devices, advance=progress.advance):
+            failed += failures
+    for path, reason in dict.fromkeys(failed):
+        console.print(f"[red]not tagged[/] {escape(str(path))}: {escape(reason)}", highlight=False, soft_wrap=True)
+    counts = f"{total - len(failed)} images tagged into {escape(str(out))}, {len(failed)} failed"
+    console.print(f"{counts}, {len(planned.left_out)} left out", highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)

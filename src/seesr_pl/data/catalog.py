@@ -15,7 +15,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from seesr_pl.data.decode import decode_rgb
-from seesr_pl.data.shards import INDEX_SUFFIX, Member, SampleEntry, ShardIndex
+from seesr_pl.data.shards import INDEX_SUFFIX, Member, SampleEntry, ShardIndex, tag_text
 from seesr_pl.data.storage import read_from, read_small, write_small
 from seesr_pl.files import LeftOut, MissingFile
 
@@ -209,8 +209,9 @@ def _reason(file: IO[bytes], entry: SampleEntry) -> str:
     """Return why a sample is damaged; empty where it is sound."""
     try:
         for member in (entry.tags, entry.representation):
-            if member.offset:
-                _read_member(file, member)
+            data = _read_member(file, member) if member.offset else b""
+            if member is entry.tags:
+                tag_text(data)
         decode_rgb(_read_member(file, entry.image))
     except (OSError, ValueError) as error:
         return str(error)

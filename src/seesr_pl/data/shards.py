@@ -145,6 +145,14 @@ class ShardIndex:
         return cls.from_entries([entry for entry in entries if entry is not None])
 
 
+def tag_text(data: bytes) -> str:
+    """Return a shard's tags as text, without a byte order mark; raise ValueError where they are not UTF-8."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError("its tags are no UTF-8 text; write them again as UTF-8") from error
+
+
 def split_name(name: str) -> tuple[str, str]:
     """Split a member's name into (key, extension) by webdataset's rule; without a key, return (name, "")."""
     match = _MEMBER_NAME.match(name)
@@ -160,6 +168,7 @@ class _ScannedMember(NamedTuple):
     extension: str
     member: Member
     size: tuple[int, int]
+    problem: str = ""
 
 
 def _samples(file: IO[bytes], left_out: list[LeftOut]) -> Iterator[tuple[str, list[_ScannedMember]]]:
@@ -188,10 +197,19 @@ def _members(file: IO[bytes], left_out: list[LeftOut]) -> Iterator[tuple[str, _S
                 data = stream.read()
                 size = image_size(data) if extension.lower() in IMAGE_EXTENSIONS else (0, 0)
                 member = Member(info.offset_data, info.size, zlib.crc32(data))
-                yield key, _ScannedMember(info.name, extension, member, size)
+                problem = _problem_of_text(data) if extension.lower() == TAGS_EXTENSION else ""
+                yield key, _ScannedMember(info.name, extension, member, size, problem)
     except (tarfile.ReadError, EOFError):
         # Members before the damage are whole; members after it cannot be located.
         return
+
+
+def _problem_of_text(data: bytes) -> str:
+    try:
+        tag_text(data)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _entry(key: str, members: list[_ScannedMember], left_out: list[LeftOut]) -> SampleEntry | None:
@@ -200,7 +218,10 @@ def _entry(key: str, members: list[_ScannedMember], left_out: list[LeftOut]) -> 
         extension = member.extension.lower()
         if extension in found:
             left_out.append(LeftOut(Path(found[extension].name), "a later member has the same key and extension"))
-        found[extension] = member
+        if member.problem:
+            left_out.append(LeftOut(Path(member.name), member.problem))
+        else:
+            found[extension] = member
     image = next((found[name] for name in IMAGE_EXTENSIONS if name in found), None)
     if image is None:
         reasons = [LeftOut(Path(member.name), _reason_for_no_sample(member)) for member in found.values()]

@@ -13,7 +13,7 @@ from seesr_pl.data.catalog import Catalog, Shard, ShardSource
 from seesr_pl.data.damage import DamageLedger
 from seesr_pl.data.decode import decode_rgb, random_crop, resize_whole
 from seesr_pl.data.order import EpochOrder
-from seesr_pl.data.shards import Member
+from seesr_pl.data.shards import Member, tag_text
 from seesr_pl.data.storage import RangeCache, RangeReader
 from seesr_pl.types import Batch
 
@@ -135,7 +135,7 @@ class ShardDataset(Dataset[StreamSample]):
             shard, entry = self.catalog.find(sample)
             try:
                 image = self._read_image(shard, entry.image)
-                tags = self._read(shard, entry.tags).decode() if entry.tags.offset else ""
+                tags = tag_text(self._read(shard, entry.tags)) if entry.tags.offset else ""
                 decoded = decode(image)
             except (OSError, ValueError) as error:
                 self.damage.record_damaged(sample, reason=str(error), name=self.catalog.name)

@@ -30,7 +30,8 @@ class ShardWriter:
     A shard gets its final name only when it is whole. Use the writer as a context manager, which finishes the last
     shard; an exception inside the context leaves the unfinished shard as `.tmp`. Equal samples give equal files.
 
-    Raises ValueError where `max_samples` or `max_bytes` is below 1.
+    `unique`: refuse a key that is in the shard already; otherwise only that of the sample before, which any reader
+    would take for the same sample. Raises ValueError where `max_samples` or `max_bytes` is below 1.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ShardWriter:
         prefix: str = "shard",
         max_samples: int = 1000,
         max_bytes: int = 1 << 30,
+        unique: bool = True,
     ) -> None:
         if max_samples < 1 or max_bytes < 1:
             raise ValueError(f"max_samples={max_samples} and max_bytes={max_bytes} must be at least 1")
@@ -52,6 +54,7 @@ class ShardWriter:
         self._tar: TarWriter | None = None
         self._entries: list[SampleEntry] = []
         self._keys: set[str] = set()
+        self.unique = unique
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(
@@ -79,6 +82,8 @@ class ShardWriter:
             data = _npy_bytes(representation)
             entry = entry._replace(representation=_add(tar, key, REPRESENTATION_EXTENSION, data))
         self._entries.append(entry)
+        if not self.unique:
+            self._keys.clear()
         self._keys.add(key)
         full = len(self._entries) >= self.max_samples or self.num_bytes >= self.max_bytes
         return self.finish_shard() if full else None

@@ -19,6 +19,8 @@ MAX_PIXELS = 89_478_485
 """Images with more pixels are refused, at Pillow's own limit: a file of a few kilobytes can claim any size."""
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Formats that can be written, by file ending."""
+MAX_SIDES = {"JPEG": 65500, "WEBP": 16383}
+"""Largest sides that a format can hold, in pixels."""
 
 _PNG_END = b"IEND\xaeB`\x82"
 
@@ -71,13 +73,12 @@ def write_image(path: str | Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
 def write_decoded(path: str | Path, image: DecodedImage, *, quality: int = 95) -> None:
     """Write an image with its transparency (JPEG has none: blended over white) and profile, whole or not at all.
 
-    `quality`, 1 to 100, is that of JPEG and WebP. Raises ValueError for an unknown file ending, OSError where the disk
-    is full or the folder cannot be written.
+    `quality`, 1 to 100, is that of JPEG and WebP. Raises ValueError as `check_fits`, OSError where the disk is full or
+    the folder cannot be written.
     """
     path = Path(path)
+    check_fits(path, image.rgb.shape[1], image.rgb.shape[0])
     ending = path.suffix.lower()
-    if ending not in FORMATS:
-        raise ValueError(f"{path}: the ending {ending!r} is not one of {', '.join(FORMATS)}")
     if image.alpha is None or FORMATS[ending] == "JPEG":
         pixels = _over_white(image)
     else:
@@ -86,6 +87,16 @@ def write_decoded(path: str | Path, image: DecodedImage, *, quality: int = 95) -
     # PNG has no quality; Pillow ignores it there.
     Image.fromarray(pixels).save(buffer, FORMATS[ending], quality=quality, icc_profile=image.icc_profile)
     write_whole(path, buffer.getvalue())
+
+
+def check_fits(path: str | Path, width: int, height: int) -> None:
+    """Raise ValueError where `path` has no ending of `FORMATS`, or its format holds no image of this size."""
+    ending = Path(path).suffix.lower()
+    if ending not in FORMATS:
+        raise ValueError(f"{path}: the ending {ending!r} is not one of {', '.join(FORMATS)}")
+    form = FORMATS[ending]
+    if max(width, height) > MAX_SIDES.get(form, max(width, height)):
+        raise ValueError(f"{path}: {width}x{height} pixels; {form} holds {MAX_SIDES[form]} a side at most, use png")
 
 
 @contextmanager

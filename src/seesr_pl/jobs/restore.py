@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from seesr_pl.files import IMAGE_SUFFIXES, ImageFile, LeftOut, Record, find_images, fingerprint
-from seesr_pl.imaging.io import DecodedImage, read_decoded, write_decoded
+from seesr_pl.files import IMAGE_SUFFIXES, ImageFile, LeftOut, Record, find_images, fingerprint, meets_all
+from seesr_pl.imaging.io import DecodedImage, check_fits, read_decoded, write_decoded
 from seesr_pl.jobs.pool import Advance
 from seesr_pl.models.stack import frozen_hash
 from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
@@ -95,33 +95,41 @@ class Restorer:
         """Restore one file, advancing by 1 in all; where the file cannot be restored, return the reason.
 
         A result made from the same file with the same settings and weights is kept, unless `overwrite`. Raises OSError
-        where a result cannot be written.
+        where no result can be written any more: the disk is full.
         """
-        steps = self.sampling.num_inference_steps
         try:
             content = job.source.read_bytes()
             made_by = self._fingerprint(job, content)
             if not self.overwrite and job.target.is_file() and Record.beside(job.target).holds(made_by):
-                advance(1)
-                return Outcome(job, "kept")
-            image = read_decoded(content, name=job.source.name)
-            restored = restore(
-                self.pipeline,
-                image.rgb,
-                seed=self.seed,
-                key=job.sample,
-                sampling=self.sampling,
-                on_step=lambda: advance(1 / steps),
-            )
-        except (OSError, ValueError, MemoryError, torch.OutOfMemoryError) as error:
-            advance(1)
-            return Outcome(job, "failed", str(error))
+                outcome = Outcome(job, "kept")
+            else:
+                self._restore(job, content, made_by, advance)
+                return Outcome(job, "restored")
+        # torch raises RuntimeError where it has no memory or no method for an image of this shape.
+        except (OSError, ValueError, MemoryError, RuntimeError) as error:
+            if meets_all(error):
+                raise
+            outcome = Outcome(job, "failed", str(error))
+        advance(1)
+        return outcome
+
+    def _restore(self, job: Job, content: bytes, made_by: str, advance: Advance) -> None:
+        image = read_decoded(content, name=job.source.name)
+        height, width = (round(side * self.sampling.upscale) for side in image.rgb.shape[:2])
+        check_fits(job.target, width, height)
+        restored = restore(
+            self.pipeline,
+            image.rgb,
+            seed=self.seed,
+            key=job.sample,
+            sampling=self.sampling,
+            on_step=lambda: advance(1 / self.sampling.num_inference_steps),
+        )
         alpha = None if image.alpha is None else _enlarged(image.alpha, restored.rgb.shape[:2])
         write_decoded(job.target, DecodedImage(restored.rgb, alpha, image.icc_profile))
         versions = {library: version(library) for library in _LIBRARIES}
         facts = {"source": str(job.source), "seed": self.seed, "sample": job.sample, "tags": restored.tags}
         Record.beside(job.target).write(made_by, **facts, **self.facts, versions=versions)
-        return Outcome(job, "restored")
 
     def _fingerprint(self, job: Job, content: bytes) -> str:
         # The name is included since results in two formats share one record, which describes the one written last.
@@ -131,7 +139,8 @@ class Restorer:
 def plan(inputs: Sequence[str], out: Path, *, ending: str, samples: int) -> Plan:
     """Plan one job for each image and sample; folders are searched with their subfolders, patterns are expanded.
 
-    Results keep the subfolders of their images. Images in `out` are no inputs, unless `out` is an input folder itself.
+    Results keep the subfolders of their images. Images in `out` are no inputs, unless `out` is an input folder itself:
+    then those are that no earlier call has written there.
     Raises FileNotFoundError where an input does not exist; ValueError where a folder holds no image, two results would
     get the same name, or a result would overwrite its image.
     """
@@ -159,10 +168,18 @@ def _found(name: str, out: Path) -> tuple[list[ImageFile], list[LeftOut]]:
     path = Path(name).expanduser()
     is_out = path.is_dir() and path.resolve() == out.resolve()
     found = find_images(name, outside=None if is_out else out)
+    if is_out:
+        found = found._replace(images=[image for image in found.images if not _is_result(image.path)])
     if not found.images:
         reasons = "".join(f"\n  {left.path}: {left.reason}" for left in found.left_out)
         raise ValueError(f"{name} holds no image ({', '.join(IMAGE_SUFFIXES)}){reasons}")
     return found.images, found.left_out
+
+
+def _is_result(path: Path) -> bool:
+    """Return whether the record beside an image says that the image was restored from another."""
+    source = Record.beside(path).read().get("source")
+    return source is not None and Path(source).name != path.name
 
 
 def _check_target(source: Path, target: Path, jobs: Mapping[Path, Job]) -> None:

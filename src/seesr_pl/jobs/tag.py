@@ -16,7 +16,7 @@ from seesr_pl.checkpoints import official_ram
 from seesr_pl.data.decode import decode_rgb
 from seesr_pl.data.shards import INDEX_SUFFIX, REPRESENTATION_EXTENSION, SampleEntry, ShardIndex
 from seesr_pl.data.writer import ShardWriter
-from seesr_pl.files import LeftOut, find_images, write_whole
+from seesr_pl.files import LeftOut, find_images, meets_all, write_whole
 from seesr_pl.imaging.tensors import to_float
 from seesr_pl.jobs.pool import Advance
 from seesr_pl.models.prompts import tag_texts
@@ -46,7 +46,7 @@ class Job(NamedTuple):
     @property
     def is_shard(self) -> bool:
         """Whether the job is a shard."""
-        return self.sources[0].suffix == ".tar"
+        return _is_shard(self.sources[0])
 
 
 class Plan(NamedTuple):
@@ -75,8 +75,8 @@ class TaggerSettings(NamedTuple):
     representation: bool = False
     batch_size: int = 8
 
-    def worker(self, device: str) -> Callable[[Job, Advance], list[str]]:
-        """Load the networks to `device`; return a function that does a job and returns the undecodable images."""
+    def worker(self, device: str) -> Callable[[Job, Advance], list[LeftOut]]:
+        """Load the networks to `device`; return a function that does a job and returns what it could not do."""
         ram = official_ram(self.ram, self.dape, tag_list=self.tag_list, thresholds=self.thresholds)
         tagger = Tagger(ram.to(device), representation=self.representation)
         return functools.partial(_do, tagger, self.batch_size)
@@ -104,10 +104,11 @@ class Tagger:
 def plan(sources: Sequence[Path], out: Path) -> Plan:
     """Plan the jobs for image files, shards, and folders of either; targets that exist already are skipped.
 
-    The targets keep the subfolders of the sources. Raises FileNotFoundError where a source does not exist, ValueError
-    where nothing to tag is found or two sources would get the same target.
+    The targets keep the subfolders of the sources. Members of a shard without index that belong to no sample are left
+    out too. Raises FileNotFoundError where a source does not exist, ValueError where nothing to tag is found or two
+    sources would get the same target.
     """
-    found, left_out = [], []
+    found, left_out = [], list[LeftOut]()
     for source in sources:
         images, passed_over = find_images(source, also=(".tar",))
         found += [(image.path, _target(image.path, out / image.place.parent)) for image in images]
@@ -115,25 +116,26 @@ def plan(sources: Sequence[Path], out: Path) -> Plan:
     if not found:
         raise ValueError(
             f"no image and no shard in {', '.join(map(str, sources))}; give files, or folders that hold some"
+            + "".join(f"\n  {left.path}: {left.reason}" for left in left_out)
         )
     twice = [target for target, count in Counter(target for _, target in found).items() if count > 1]
     if twice:
         raise ValueError(f"two sources would both be written to {twice[0]}; tag them into different folders")
     left = [(source, target) for source, target in found if not target.exists()]
-    shards = [Job((source,), (target,), len(read_index(source))) for source, target in left if source.suffix == ".tar"]
-    files = [pair for pair in left if pair[0].suffix != ".tar"]
+    shards = [job for pair in left if _is_shard(pair[0]) for job in _shard_job(*pair, left_out)]
+    files = [pair for pair in left if not _is_shard(pair[0])]
     chunks = [files[start : start + FILES_PER_JOB] for start in range(0, len(files), FILES_PER_JOB)]
     jobs = [Job(tuple(s for s, _ in chunk), tuple(t for _, t in chunk), len(chunk)) for chunk in chunks]
     return Plan(shards + jobs, left_out)
 
 
-def read_index(shard: Path) -> ShardIndex:
-    """Read the index beside a shard; where there is none, make it by reading the whole shard."""
+def read_index(shard: Path, *, left_out: list[LeftOut] | None = None) -> ShardIndex:
+    """Read the index beside a shard; where there is none, make it by reading the whole shard, as `ShardIndex.scan`."""
     beside = Path(f"{shard}{INDEX_SUFFIX}")
     if beside.is_file():
         return ShardIndex.from_bytes(beside.read_bytes(), source=str(beside))
     with shard.open("rb") as file:
-        return ShardIndex.scan(file)
+        return ShardIndex.scan(file, left_out=left_out)
 
 
 def shard_target(shard: Path, out: Path) -> Path:
@@ -142,48 +144,80 @@ def shard_target(shard: Path, out: Path) -> Path:
     return out / f"{prefix}-{number:06d}.tar"
 
 
-def _do(tagger: Tagger, batch_size: int, job: Job, advance: Advance) -> list[str]:
+def _do(tagger: Tagger, batch_size: int, job: Job, advance: Advance) -> list[LeftOut]:
     """Do `job`, calling `advance` with the number of images of each batch.
 
-    Return the names of the images that cannot be decoded: such files get no target, such samples of a shard are copied
-    without tags.
+    Return the images that get no tags, with the reasons: such files get no target, such samples of a shard are copied
+    without tags. Raises OSError where nothing can be written any more.
     """
     return (_do_shard if job.is_shard else _do_files)(job, tagger, batch_size, advance)
 
 
-def _do_files(job: Job, tagger: Tagger, batch_size: int, advance: Advance) -> list[str]:
-    damaged: list[str] = []
+def _do_files(job: Job, tagger: Tagger, batch_size: int, advance: Advance) -> list[LeftOut]:
+    failed: list[LeftOut] = []
     for pairs in _batches(zip(job.sources, job.targets, strict=True), batch_size):
-        images = [_decoded(source.read_bytes()) for source, _ in pairs]
-        damaged += [str(source) for (source, _), image in zip(pairs, images, strict=True) if image is None]
-        for (_, target), tagged in zip(pairs, _tagged(tagger, images), strict=True):
+        images = [_decoded(source, source, failed) for source, _ in pairs]
+        for (source, target), tagged in zip(pairs, _tagged(tagger, images), strict=True):
             if tagged is not None:
-                _write(target, tagged)
+                try:
+                    _write(target, tagged)
+                except OSError as error:
+                    if meets_all(error):
+                        raise
+                    failed.append(LeftOut(source, f"its tags cannot be written: {error}"))
         advance(len(pairs))
-    return damaged
+    return failed
 
 
-def _do_shard(job: Job, tagger: Tagger, batch_size: int, advance: Advance) -> list[str]:
-    damaged: list[str] = []
+def _do_shard(job: Job, tagger: Tagger, batch_size: int, advance: Advance) -> list[LeftOut]:
+    try:
+        return _copy_tagged(job, tagger, batch_size, advance)
+    except (OSError, ValueError) as error:
+        if meets_all(error):
+            raise
+        unfinished = Path(f"{job.targets[0]}.tmp")
+        if unfinished.is_file():
+            unfinished.unlink()
+        return [LeftOut(job.sources[0], f"the shard is not tagged: {error}")] * job.num_images
+
+
+def _copy_tagged(job: Job, tagger: Tagger, batch_size: int, advance: Advance) -> list[LeftOut]:
+    failed: list[LeftOut] = []
     prefix, number = _shard_name(job.sources[0])
     # Without limits, so that one shard stays one shard, however large.
-    writer = ShardWriter(job.targets[0].parent, prefix=prefix, max_samples=1 << 60, max_bytes=1 << 60)
+    writer = ShardWriter(job.targets[0].parent, prefix=prefix, max_samples=1 << 60, max_bytes=1 << 60, unique=False)
     writer.num_shards = number
     with writer, job.sources[0].open("rb") as file:
         index = read_index(job.sources[0])
         for entries in _batches((index[position] for position in range(len(index))), batch_size):
             encoded = [_read(file, entry) for entry in entries]
-            images = [_decoded(image) for image in encoded]
+            names = [Path(f"{job.sources[0]}: {entry.key}") for entry in entries]
+            images = [_decoded(data, name, failed) for data, name in zip(encoded, names, strict=True)]
             for entry, image, tagged in zip(entries, encoded, _tagged(tagger, images), strict=True):
                 text, representation = tagged or (None, None)
                 writer.write(entry.key, image, extension=entry.extension, tags=text, representation=representation)
-                damaged += [] if tagged else [f"{job.sources[0]}: {entry.key}"]
             advance(len(entries))
-    return damaged
+    return failed
+
+
+def _shard_job(source: Path, target: Path, left_out: list[LeftOut]) -> list[Job]:
+    """Return the job of a shard, or nothing where it cannot be read; `left_out` then tells why."""
+    within: list[LeftOut] = []
+    try:
+        num_images = len(read_index(source, left_out=within))
+    except (OSError, ValueError) as error:
+        left_out.append(LeftOut(source, str(error)))
+        return []
+    left_out += [LeftOut(Path(f"{source}: {path}"), reason) for path, reason in within]
+    return [Job((source,), (target,), num_images)]
+
+
+def _is_shard(path: Path) -> bool:
+    return path.suffix == ".tar"
 
 
 def _target(path: Path, folder: Path) -> Path:
-    return shard_target(path, folder) if path.suffix == ".tar" else folder / f"{path.stem}.txt"
+    return shard_target(path, folder) if _is_shard(path) else folder / f"{path.stem}.txt"
 
 
 def _shard_name(shard: Path) -> tuple[str, int]:
@@ -202,10 +236,12 @@ def _read(file: io.BufferedReader, entry: SampleEntry) -> bytes:
     return file.read(entry.image.size)
 
 
-def _decoded(data: bytes) -> np.ndarray | None:
+def _decoded(data: bytes | Path, name: Path, failed: list[LeftOut]) -> np.ndarray | None:
+    """Decode the bytes of an image or its file; where that fails, `failed` tells why."""
     try:
-        return decode_rgb(data)
-    except ValueError:
+        return decode_rgb(data.read_bytes() if isinstance(data, Path) else data)
+    except (OSError, ValueError) as error:
+        failed.append(LeftOut(name, str(error)))
         return None
 
 
