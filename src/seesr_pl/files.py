@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,11 +143,18 @@ def find_images(
         return _searched(path, (*IMAGE_SUFFIXES, *also), outside and outside.resolve(), recursive=recursive)
     if path.exists():
         return Found([ImageFile(path, Path(path.name))], [])
-    matches = sorted(glob(str(path), recursive=True)) if has_magic(str(path)) else []
+    matches = sorted(glob(literal_folders(str(path)), recursive=True)) if has_magic(str(path)) else []
     if not matches:
         raise FileNotFoundError(f"{source} does not exist, and is no pattern that matches a file")
     found = [find_images(match, also=also, outside=outside, recursive=recursive) for match in matches]
     return Found([image for part in found for image in part.images], [left for part in found for left in part.left_out])
+
+
+def literal_folders(pattern: str) -> str:
+    """Return a glob pattern in which the folders that exist under their names, brackets and all, mean themselves."""
+    parts = pattern.split("/")
+    known = next((n for n in range(len(parts) - 1, 0, -1) if os.path.isdir("/".join(parts[:n]))), 0)
+    return "/".join([*(escape(part) for part in parts[:known]), *parts[known:]])
 
 
 def reason_by_name(name: str) -> str:

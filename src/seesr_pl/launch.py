@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from seesr_pl.config import COMMANDS, ConfigError, leaves, nearest, plain, root_keys, unknown
 from seesr_pl.runs import RunFolder
 from seesr_pl.training.stops import Stopped
+from seesr_pl.typed import hydra_value
 
 Resume = Literal["auto", "force", "never"]
 USER_ERRORS = (ValueError, FileNotFoundError, ImportError)
@@ -49,8 +50,9 @@ def evaluate() -> None:
 def overrides(arguments: Sequence[str], config_dir: Path, config_name: str) -> list[str]:
     """Complete a command line so that it can set any constructor argument without Hydra's `+`.
 
-    Return `arguments` with `++` before each `a.b=c`, which sets a key whether or not a YAML file has it; to ask for
-    help, no experiment need be named. Raises ConfigError for an unknown root key or a group choice without a file.
+    Return `arguments` with `++` before each `a.b=c`, which sets a key whether or not a YAML file has it, and with names
+    of files and folders as they were typed (`typed.hydra_value`); to ask for help, no experiment need be named. Raises
+    ConfigError for an unknown root key, a group choice without a file, or a value that cannot be read.
     """
     if any(argument.startswith(("-cp", "-cn", "--config")) for argument in arguments):
         return list(arguments)  # a process that Lightning launched: its config was composed and checked by rank 0
@@ -223,8 +225,11 @@ def _completed(argument: str, roots: Sequence[str], config_dir: Path, problems: 
         problems.append(unknown(root, roots))
     elif (config_dir / name).is_dir():
         problems += _choice_problems(name, value, config_dir / name)
-    elif "." in name:
-        return f"++{argument}"
+    else:
+        try:
+            return f"{'++' if '.' in name else ''}{name}={hydra_value(name, value)}"
+        except ValueError as error:
+            problems.append(str(error))
     return argument
 
 

@@ -1,6 +1,7 @@
 """Restore and tag images, build shards, fetch and convert weights, check the installation, serve a demo page."""
 
 import os
+import re
 import sys
 
 import typer
@@ -23,6 +24,7 @@ for command in (tag, restore, replay, weights, demo, doctor, photos):
 
 def app() -> None:
     """Run the command line; print an error that the user can fix as one message, and exit with code 1."""
+    sys.argv[1:] = [_with_home(word) for word in sys.argv[1:]]
     try:
         commands()
     except (ValueError, OSError, ImportError) as error:
@@ -30,3 +32,9 @@ def app() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _with_home(word: str) -> str:
+    # Shells leave ~ as it is in --out=~/folder.
+    option, path = re.fullmatch(r"(--[\w-]+=)?(.*)", word, re.DOTALL).groups("")  # type: ignore[union-attr]  # matches always
+    return option + os.path.expanduser(path) if path == "~" or path.startswith("~/") else word

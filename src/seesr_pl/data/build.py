@@ -7,18 +7,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from seesr_pl.data.inputs import InputFile, InputImage, find_inputs, read_inputs
 from seesr_pl.data.prepare import BuildOptions, Prepared, prepare
+from seesr_pl.data.shards import INDEX_SUFFIX
 from seesr_pl.data.writer import ShardWriter
 from seesr_pl.files import LeftOut, fingerprint, write_whole
 
 JOURNAL = "build.jsonl"
 REPORT = "report.json"
 _NO_LIMIT = 2**62
+_COMPLETE = {"complete": True}
+"""The journal's last line: from then on nothing in the folder is the build's to remove."""
 
 
 class BuildProgress(NamedTuple):
@@ -39,6 +43,7 @@ class _Tally:
     samples: int = 0
     shards: int = 0
     bytes_passed: int = 0
+    is_complete: bool = False
     skipped: list[tuple[str, str]] = field(default_factory=list)
     seen: dict[str, str] = field(default_factory=dict)
     open_skipped: list[tuple[str, str]] = field(default_factory=list)
@@ -58,10 +63,10 @@ def build_shards(
     Return the report, which is also written to `report.json`: it counts images, samples and shards, and lists each
     image that was left out, with the reason. `build.jsonl` records each finished shard.
 
-    Raises ValueError where `out` holds another build or lies in a source, where a source does not exist, and where the
-    sources hold no image.
+    Raises ValueError where `out` holds another build or files that no build of its own made, or lies in a source, where
+    a source does not exist, and where the sources hold no image.
     """
-    out = Path(out)
+    out = Path(out).expanduser()
     _check(out, sources, num_workers)
     files, left_out = find_inputs(sources, outside=out.resolve())
     heading = {"sources": [str(source) for source in sources], "options": asdict(options), "inputs": _digest(files)}
@@ -80,14 +85,19 @@ def build_shards(
             if on_progress:
                 on_progress(BuildProgress(tally.bytes_passed, total, tally.images, len(tally.skipped)))
         _finish(writer, tally, out)
+    if not tally.is_complete:
+        _append(out / JOURNAL, _COMPLETE)
     return _report(out, heading, tally, left_out)
 
 
 def _check(out: Path, sources: Sequence[str | Path], num_workers: int) -> None:
     if num_workers < 1:
         raise ValueError(f"workers={num_workers} must be at least 1")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file, not a folder; last comes the folder OUT for the shards")
     for source in sources:
-        if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+        folder = Path(source).expanduser()
+        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
             raise ValueError(
                 f"{out} lies in the source {source}, and would be read by the next build; give a folder outside"
             )
@@ -154,24 +164,44 @@ def _resume(out: Path, heading: dict[str, Any]) -> _Tally:
             f"{out} holds a build of other sources or options, or their files have changed since: it was started with "
             f"{lines[0]}, this build has {heading}; give another folder, or remove this one"
         )
-    tally = _Tally()
-    for line in lines[1:]:
+    if not lines:
+        _require_own(out)
+    tally = _Tally(is_complete=_COMPLETE in lines)
+    for line in lines[1 : -1 if tally.is_complete else None]:
         for name in ("inputs", "images", "samples", "shards", "bytes_passed"):
             setattr(tally, name, line[name])
         tally.skipped += [(name, reason) for name, reason in line["skipped"]]
         tally.seen.update(line["seen"])
-    _remove_unrecorded(out, tally.shards)
+    if not tally.is_complete:
+        _remove_unfinished(out, tally.shards)
     write_whole(journal, "".join(whole) or json.dumps(heading) + "\n")
     return tally
 
 
-def _remove_unrecorded(out: Path, num_shards: int) -> None:
+def _require_own(out: Path) -> None:
+    """Raise ValueError where files lie in `out` that no build can have made: it has no journal."""
+    foreign = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise ValueError(
+            f"{out} holds {', '.join(foreign[:3])}{more}, and no {JOURNAL}: no build made this folder; give a new one"
+        )
+
+
+def _remove_unfinished(out: Path, number: int) -> None:
+    """Remove what a killed build left of the shard that it was writing, the one with this `number`, and nothing else.
+
+    Raises ValueError where another program put a shard with a later number there.
+    """
     prefix = out.resolve().name
-    for path in out.glob(f".{prefix}-*.part"):
+    for path in out.glob(f".{escape(f'{prefix}-{number:06d}.tar{INDEX_SUFFIX}'[:40])}.*.part"):
         path.unlink()
-    for path in out.glob(f"{prefix}-*.tar*"):
-        if path.name.endswith(".tmp") or int(path.name.split(".tar")[0].rsplit("-", 1)[1]) >= num_shards:
-            path.unlink()
+    for path in sorted(out.glob(f"{escape(prefix)}-*.tar")):
+        match = re.fullmatch(rf"{re.escape(prefix)}-(\d{{6,}})\.tar", path.name)
+        if match and int(match[1]) > number:
+            raise ValueError(f"{path} is of another origin: this build has got to shard {number}; move it elsewhere")
+    for suffix in ("", INDEX_SUFFIX, ".tmp"):
+        (out / f"{prefix}-{number:06d}.tar{suffix}").unlink(missing_ok=True)
 
 
 def _in_order(images: Iterator[InputImage], options: BuildOptions, num_workers: int) -> Iterator[Prepared]:

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from seesr_pl.data.decode import decode_rgb
 from seesr_pl.data.shards import INDEX_SUFFIX, Member, SampleEntry, ShardIndex, tag_text
 from seesr_pl.data.storage import read_from, read_small, write_small
-from seesr_pl.files import LeftOut, MissingFile
+from seesr_pl.files import LeftOut, MissingFile, literal_folders
 
 _INDEX_READERS = 16
 _GLOB = "*?["
@@ -27,7 +28,8 @@ _GLOB = "*?["
 class ShardSource:
     """Shards that belong together, e.g. one published set.
 
-    `urls`: local paths or `http(s)://`, `s3://`, `gs://` urls; `{000..099}`, `{a,b}`, `*`, `?`, `[]` expand.
+    `urls`: local paths or `http(s)://`, `s3://`, `gs://` urls; `{000..099}`, `{a,b}`, `*`, `?`, `[]` expand, but in the
+    names of files and folders that exist under them.
     `weight`: visits of each sample in an epoch (2: two visits; 0.5: half of the samples, drawn anew each epoch).
     `name`: the source's name in messages; its manifest is `data/NAME.yaml`.
     `limit`: use only the first `limit` samples, in the order of the sorted urls.
@@ -43,7 +45,7 @@ class ShardSource:
     @classmethod
     def missing_files(cls, urls: Sequence[str] | str, *, name: str = "") -> list[MissingFile]:
         """Return the first local pattern of `urls` that matches no file, or []; remote urls are not checked."""
-        patterns = [url for text in ([urls] if isinstance(urls, str) else urls) for url in braceexpand(text)]
+        patterns = [url for text in ([urls] if isinstance(urls, str) else urls) for url in _local_or_remote(text)]
         missing = [pattern for pattern in patterns if "://" not in pattern and not glob.glob(pattern)]
         manifest = f"data/{name}.yaml" if name else "data/README.md"
         folder = missing[0].rpartition("/")[0] or "." if missing else ""
@@ -72,20 +74,38 @@ class ShardSource:
         return self.name or str(self.urls)
 
     def _expand(self, pattern: str) -> list[str]:
-        matches = [match for url in braceexpand(pattern) for match in self._glob(url)]
+        matches = [match for url in _local_or_remote(pattern) for match in self._glob(url)]
         if not matches:
             raise ValueError(f"source {self.label}: no shard matches {pattern}; build shards with `seesr shards build`")
         return matches
 
     def _glob(self, url: str) -> list[str]:
+        if "://" not in url:
+            return sorted(map(os.path.abspath, glob.glob(url, recursive=True))) if glob.has_magic(url) else [url]
         if not any(character in url for character in _GLOB):
             return [url]
         filesystem, path = url_to_fs(url, **self.storage_options)
         protocol, _, _ = url.partition("://")
-        remote = "://" in url and not isinstance(filesystem, LocalFileSystem)
+        remote = not isinstance(filesystem, LocalFileSystem)
         found = sorted(str(match) for match in filesystem.glob(path))
         # Some filesystems return full urls, some bare paths.
         return [f"{protocol}://{match}" if remote and "://" not in match else match for match in found]
+
+
+def _local_or_remote(pattern: str) -> list[str]:
+    """Expand the braces of a pattern; of a local one, not in folders that exist, whose names are escaped for globbing.
+
+    A local file that exists under its name is meant, whatever its name.
+    """
+    if "://" in pattern:
+        return list(braceexpand(pattern))
+    path = os.path.expanduser(pattern)
+    if os.path.exists(path):
+        return [glob.escape(path)]
+    folders, slash, rest = path.rpartition("/")
+    if os.path.isdir(folders):
+        return [f"{glob.escape(folders)}{slash}{name}" for name in braceexpand(rest)]
+    return [literal_folders(url) for url in braceexpand(path)]
 
 
 class Shard(NamedTuple):

@@ -1,0 +1,45 @@
+"""What a user types as the value of a key, in the form in which Hydra takes it as it stands."""
+
+import os
+import re
+import shlex
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+_SPECIAL = frozenset("()[]{},=")
+"""Characters of Hydra's grammar that names of folders have too: `RealSR(V3)`, `module.learning_rate=0.001,seed=1`."""
+
+
+def hydra_value(key: str, value: str) -> str:
+    """Return `value` in quotes where it names a file or folder, or where Hydra cannot read it; otherwise as it is.
+
+    `~/` at its beginning is the home folder. Raises ValueError, with what to type instead, for a list, mapping or
+    quoted text that is not closed.
+    """
+    value = os.path.expanduser(value) if value == "~" or value.startswith("~/") else value
+    if _SPECIAL & set(value):
+        if os.path.exists(value):
+            return _quoted(value)
+        items = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else []
+        if items and all(os.path.exists(os.path.expanduser(item)) for item in items):
+            return f"[{','.join(map(_quoted, items))}]"
+    if _is_read(value):
+        return value
+    if value.startswith(("[", "{", "'", '"')):
+        fix = shlex.quote(f"{key}={_quoted(value)}")
+        raise ValueError(f"{key}={value}: Hydra cannot read this value; if it is a text, type {fix}")
+    return _quoted(value)
+
+
+def _is_read(value: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(f"key={value}")
+    except HydraException:
+        return False
+    return True
+
+
+def _quoted(text: str) -> str:
+    # Hydra's rule: backslashes before a quote are doubled, and the quote is escaped.
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text) + "'"
