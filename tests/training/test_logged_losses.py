@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 from dape_cases import batch as dape_batch
 from dape_cases import tiny_ram
 from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.strategies import SingleDeviceStrategy
 from seesr_runs import random_batch, small_module
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.data import DataLoader
 
 from seesr_pl.training import GradientNorm
@@ -16,7 +17,6 @@ from seesr_pl.training.dape import DAPEDistillation
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")
 NUM_STEPS, ACCUMULATION = 2, 2
-OTHERS = 1000.0
 
 
 class Recorder(CSVLogger):
@@ -31,22 +31,18 @@ class Recorder(CSVLogger):
             self.values.setdefault(name, []).append(float(value))
 
 
-class AmongOthers(SingleDeviceStrategy):
-    """As if there were another rank, whose every loss is 1000; its sums of losses and samples are of one sample."""
-
-    is_distributed = True  # Lightning reduces what is logged only then
-
-    def reduce(self, tensor, group=None, reduce_op="mean"):
-        if reduce_op == "mean":
-            return (tensor + OTHERS) / 2
-        return tensor + torch.tensor([[OTHERS], [1.0]]) if tensor.ndim == 2 else tensor
+@pytest.fixture
+def one_of_two_ranks():
+    """A process group of two ranks without the other one: sums over the ranks are this rank's values."""
+    dist.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    yield
+    dist.destroy_process_group()
 
 
-def logged(module, batches, folder, *, strategy="auto", callbacks=()):
+def logged(module, batches, folder, *, callbacks=()):
     logger = Recorder(folder)
     trainer = Trainer(
         accelerator="cpu",
-        strategy=strategy,
         use_distributed_sampler=False,
         max_steps=NUM_STEPS,
         accumulate_grad_batches=ACCUMULATION,
@@ -82,20 +78,12 @@ def test_the_loss_of_a_step_is_the_mean_of_its_own_micro_batches(seesr_losses, t
     assert found == pytest.approx(by_step(seesr_losses), rel=1e-4)
 
 
-def test_the_loss_is_the_mean_over_all_ranks(seesr_losses, tmp_path):
-    strategy = AmongOthers(device="cpu")
-    values = logged(
-        small_module(learning_rate=0.0),
-        seesr_batches(),
-        tmp_path,
-        strategy=strategy,
-        callbacks=[LossByTimestep(num_bins=1)],
-    )
+def test_the_loss_is_the_mean_over_all_ranks(seesr_losses, tmp_path, one_of_two_ranks):
+    values = logged(small_module(learning_rate=0.0), seesr_batches(), tmp_path, callbacks=[LossByTimestep(num_bins=1)])
     means = by_step(seesr_losses)
-    assert values["train/loss"] == pytest.approx([(mean + OTHERS) / 2 for mean in means], rel=1e-4)
-    # Four samples here, one there.
-    expected = [(4 * mean + OTHERS) / 5 for mean in means]
-    assert values["loss_by_timestep/000-999"] == pytest.approx(expected, rel=1e-4)
+    assert values["train/loss"] == pytest.approx([mean / 2 for mean in means], rel=1e-4)
+    # The other rank has no samples.
+    assert values["loss_by_timestep/000-999"] == pytest.approx(means, rel=1e-4)
 
 
 def test_the_gradient_norm_is_that_of_all_micro_batches_before_clipping(tmp_path):
@@ -108,14 +96,10 @@ def test_the_gradient_norm_is_that_of_all_micro_batches_before_clipping(tmp_path
     assert found[0] == pytest.approx(sum(squares).sqrt().item(), rel=1e-3)
 
 
-def test_the_losses_of_dape_are_those_of_the_steps_micro_batches_and_of_all_ranks(tmp_path):
+def test_the_losses_of_dape_are_those_of_the_steps_micro_batches(tmp_path):
     batches = [dape_batch(2 * k) for k in range(NUM_STEPS * ACCUMULATION)]
     module = DAPEDistillation(tiny_ram(), learning_rate=0.0)
     with torch.no_grad():
         means = by_step([module.training_step(batch, 0).item() for batch in batches])
-    alone, among = (
-        logged(DAPEDistillation(tiny_ram(), learning_rate=0.0), batches, tmp_path, strategy=strategy)["train/loss"]
-        for strategy in ("auto", AmongOthers(device="cpu"))
-    )
-    assert alone == pytest.approx(means, rel=1e-4)
-    assert among == pytest.approx([(mean + OTHERS) / 2 for mean in means], rel=1e-4)
+    found = logged(DAPEDistillation(tiny_ram(), learning_rate=0.0), batches, tmp_path)["train/loss"]
+    assert found == pytest.approx(means, rel=1e-4)

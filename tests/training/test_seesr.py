@@ -16,6 +16,7 @@ from seesr_pl.imaging.tensors import to_float
 from seesr_pl.models.denoiser import predict
 from seesr_pl.models.prompts import prompter
 from seesr_pl.training import SeeSRDiffusion
+from seesr_pl.training.frozen import cast_frozen
 from seesr_pl.training.optim import schedule
 
 
@@ -185,7 +186,7 @@ def test_bfloat16_storage_of_what_is_frozen_changes_no_bit_under_autocast(batch)
     losses = []
     for dtype in ("float32", "bfloat16"):
         module = small_module(frozen_dtype=dtype)
-        module.setup("fit")
+        cast_frozen(module, module.frozen_dtype)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             losses.append(losses_of(module, batch)[0])
     assert torch.equal(*losses)

@@ -1,5 +1,6 @@
 """Callbacks of a run: progress, loss by timestep, tags."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
+from torch.optim import Optimizer
 
 from seesr_pl.evaluation.semantics import TagResult, TagRow, tag_sheet, write_tags
 from seesr_pl.training.dape import DAPEDistillation
+from seesr_pl.training.frozen import PartlyFrozen, is_logged_step
 
 
 class ProgressBar(TQDMProgressBar):
@@ -45,7 +48,7 @@ class ProgressBar(TQDMProgressBar):
 class LossByTimestep(Callback):
     """Log `loss_by_timestep/<first>-<last>`: mean loss of the samples of each range since the last logged step.
 
-    Reads `losses` and `timesteps` from what `training_step` returns.
+    Reads `losses` and `timesteps` of the micro batches of `SeeSRDiffusion`.
 
     Args:
         num_bins: ranges of equal length.
@@ -56,22 +59,26 @@ class LossByTimestep(Callback):
         self.num_bins, self.num_timesteps = num_bins, num_timesteps
         self._sums: Tensor | None = None
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Add the micro batch; log at the end of a step that the loggers record."""
-        bins = outputs["timesteps"] * self.num_bins // self.num_timesteps
-        losses = outputs["losses"].float()
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Add the micro batches of the step; log at a step that the loggers record."""
+        assert isinstance(pl_module, PartlyFrozen)
+        timesteps, losses = (
+            torch.cat([outputs[name] for outputs in pl_module.micro_outputs]) for name in ("timesteps", "losses")
+        )
         if self._sums is None:
-            self._sums = losses.new_zeros(2, self.num_bins)
-        self._sums.index_add_(1, bins, torch.stack([losses, torch.ones_like(losses)]))
-        if ends_logged_step(trainer, batch_idx):
-            total, count = trainer.strategy.reduce(self._sums, reduce_op="sum").tolist()
-            means = {self._name(index): total[index] / count[index] for index in range(self.num_bins) if count[index]}
-            # Not by `log`: Lightning would repeat the last value of a range that no sample fell into.
-            for logger in trainer.loggers:
-                logger.log_metrics(means, step=trainer.global_step - 1)
+            self._sums = losses.new_zeros(2, self.num_bins, dtype=torch.float32)
+        bins = timesteps * self.num_bins // self.num_timesteps
+        self._sums.index_add_(1, bins, torch.stack([losses.float(), torch.ones_like(losses, dtype=torch.float32)]))
+        if is_logged_step(trainer):
+            pl_module.rank_sums.add(self._sums, functools.partial(self._log, trainer))
             self._sums = None
+
+    def _log(self, trainer: Trainer, sums: Tensor) -> None:
+        total, count = sums.tolist()
+        means = {self._name(index): total[index] / count[index] for index in range(self.num_bins) if count[index]}
+        # Not by `log`: Lightning would repeat the last value of a range that no sample fell into.
+        for logger in trainer.loggers:
+            logger.log_metrics(means, step=trainer.global_step)
 
     def _name(self, index: int) -> str:
         first, last = (round(self.num_timesteps * edge / self.num_bins) for edge in (index, index + 1))

@@ -61,6 +61,7 @@ class DAPEDistillation(PartlyFrozen):
     """
 
     frozen_parts = ("ram",)
+    logged = ("loss", "representation_loss", "logit_loss")
 
     def __init__(
         self,
@@ -105,7 +106,8 @@ class DAPEDistillation(PartlyFrozen):
         student, teacher = self.outputs(batch)
         losses = distillation_losses(student, teacher)
         loss = self._weighted(losses)
-        self._log_losses(torch.stack([loss, *losses]).detach(), batch_size=len(batch["hq"]))
+        terms = zip(self.logged, (loss, *losses), strict=True)
+        self.micro_outputs.append({name: term.detach() for name, term in terms})
         return loss
 
     def outputs(self, batch: Batch) -> tuple[RAMOutput, RAMOutput]:
@@ -196,12 +198,6 @@ class DAPEDistillation(PartlyFrozen):
             if "lora_" in name and head_rests:
                 # A LoRA without effect, zero so that its hash does not depend on the seed: it counts as frozen.
                 parameter.data.zero_()
-
-    def _log_losses(self, losses: Tensor, *, batch_size: int) -> None:
-        self._micro_losses.append(losses)
-        names = ("train/loss", "train/representation_loss", "train/logit_loss")
-        means = torch.stack(self._micro_losses).mean(0)
-        self.log_dict(dict(zip(names, means, strict=True)), sync_dist=True, prog_bar=True, batch_size=batch_size)
 
 
 def distillation_losses(student: RAMOutput, teacher: RAMOutput) -> DistillationLosses:

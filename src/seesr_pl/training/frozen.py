@@ -6,12 +6,13 @@ from importlib.metadata import version
 from typing import Any, ClassVar, Self
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from seesr_pl.models.stack import frozen_hash
+from seesr_pl.training.sums import RankSums, num_ranks
 from seesr_pl.types import Batch
 
 # The layers that autocast runs in low precision, so that storing their weights so changes no result.
@@ -26,12 +27,15 @@ class PartlyFrozen(LightningModule):
 
     frozen_parts: ClassVar[tuple[str, ...]]
     """Names of the attributes that hold frozen networks; a checkpoint holds their hashes."""
+    logged: ClassVar[tuple[str, ...]] = ("loss",)
+    """Scalars of a micro batch that are logged as `train/<name>`; `micro_outputs` has them for each of the step."""
 
     def __init__(self, *, frozen_dtype: str) -> None:
         super().__init__()
         self.frozen_dtype: torch.dtype = getattr(torch, frozen_dtype)
         self.frozen_hashes: dict[str, str] = {}
-        self._micro_losses: list[Tensor] = []
+        self.micro_outputs: list[dict[str, Tensor]] = []
+        self.rank_sums = RankSums()
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move the images alone: reading a sample's keys back from a GPU would wait for all work queued there."""
@@ -49,9 +53,27 @@ class PartlyFrozen(LightningModule):
         if self.frozen_dtype != torch.float32:
             cast_frozen(self, self.frozen_dtype)
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Forget the micro batches of the step before."""
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.micro_outputs.clear()
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Forget the losses of this step's micro batches: the next loss belongs to the next step."""
-        self._micro_losses.clear()
+        """At a step that the loggers record, log its losses: means over its micro batches and over the ranks.
+
+        What callbacks have added to `rank_sums` is reduced together with them.
+        """
+        if is_logged_step(self.trainer):
+            means = torch.stack([self._scalars(outputs) for outputs in self.micro_outputs]).mean(0)
+            self.rank_sums.add(means / num_ranks(), self._log_losses)
+        self.rank_sums.reduce()
+
+    def _scalars(self, outputs: dict[str, Tensor]) -> Tensor:
+        return torch.stack([outputs[name].detach() for name in self.logged])
+
+    def _log_losses(self, means: Tensor) -> None:
+        named = {f"train/{name}": mean for name, mean in zip(self.logged, means, strict=True)}
+        self.log_dict(named, prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Reduce the checkpoint to what trains."""
@@ -74,6 +96,12 @@ class PartlyFrozen(LightningModule):
         # At full precision: before `setup` lowers it, and where a checkpoint is loaded without a trainer.
         if not self.frozen_hashes:
             self.frozen_hashes = {part: frozen_hash(getattr(self, part)) for part in self.frozen_parts}
+
+
+def is_logged_step(trainer: Trainer) -> bool:
+    """Return, before an optimizer step, whether the loggers record it."""
+    every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's logger connector
+    return every > 0 and (trainer.global_step + 1) % every == 0
 
 
 def train_controlnet_and_rca(unet: nn.Module, controlnet: nn.Module, *, rca: bool) -> None:

@@ -143,8 +143,9 @@ class SeeSRDiffusion(PartlyFrozen):
         target = prediction_target(self.scheduler, latents, noise, timesteps)
         losses = self.loss(prediction.float(), target.float())
 
-        self.log_losses(losses)
-        return {"loss": losses.mean(), "losses": losses.detach(), "timesteps": timesteps}
+        outputs = {"loss": losses.mean(), "losses": losses.detach(), "timesteps": timesteps}
+        self.micro_outputs.append({name: value.detach() for name, value in outputs.items()})
+        return outputs
 
     def sample_facts(self, batch: Batch) -> dict[str, Tensor]:
         """Return `loss` and `timestep` (b) of the samples in a training step."""
@@ -153,16 +154,8 @@ class SeeSRDiffusion(PartlyFrozen):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the loss of held-out images; a sample has the same noise and timestep at every validation."""
-        self.training_step(batch, batch_idx)
-
-    def log_losses(self, losses: Float[Tensor, " b"]) -> None:
-        """Log the mean over the micro batches of this optimizer step so far; in validation, collect instead."""
-        if not self.training:
-            self.val_loss.update(losses)
-            return
-        self._micro_losses.append(losses.detach().mean())
-        mean = torch.stack(self._micro_losses).mean()
-        self.log("train/loss", mean, sync_dist=True, prog_bar=True, batch_size=len(losses))
+        self.val_loss.update(self.training_step(batch, batch_idx)["losses"])
+        self.micro_outputs.clear()
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over the images of all ranks; a rank may have none."""

@@ -1,0 +1,50 @@
+"""What two ranks tell each other in a step: the gradients, and one tensor more where something is logged."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from collective_runs import ACCUMULATION, LOGGED_EVERY, NUM_STEPS
+from seesr_runs import random_batch, small_module
+
+from seesr_pl.training.sums import RankSums
+
+SCRIPT = Path(__file__).parent / "collective_runs.py"
+
+
+@pytest.mark.slow
+def test_a_step_has_no_collective_but_the_gradients_and_one_where_something_is_logged(tmp_path):
+    environment = os.environ | {"PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, SCRIPT, tmp_path], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    steps = json.loads((tmp_path / "counts.json").read_text())
+    # The first two steps find out in which order gradients come, and cut the buckets anew.
+    steady = steps[2:]
+    assert {name for names in steady for name in names} == {"allreduce"}
+    counts = {number: len(names) for number, names in enumerate(steps) if number >= 2}
+    buckets = counts[2]
+    assert counts == {n: buckets + ((n + 1) % LOGGED_EVERY == 0) for n in range(2, NUM_STEPS)}
+
+    rows = list(csv.DictReader(next(tmp_path.rglob("metrics.csv")).open()))
+    found = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    samples = [10 * rank + ACCUMULATION * (LOGGED_EVERY - 1) + k for rank in (0, 1) for k in range(ACCUMULATION)]
+    with torch.no_grad():
+        losses = small_module().training_step(random_batch(samples, size=32), 0)["losses"]
+    assert found[0] == pytest.approx(losses.mean().item(), rel=1e-3)
+
+
+def test_values_of_any_shape_come_back_as_they_were_added():
+    sums, found = RankSums(), []
+    added = [torch.arange(6.0).view(2, 3), torch.tensor(7.0), torch.arange(2)]
+    for values in added:
+        sums.add(values, found.append)
+    sums.reduce()
+    assert [one.shape for one in found] == [values.shape for values in added]
+    assert all(torch.equal(one, values.float()) for one, values in zip(found, added, strict=True))
+    sums.reduce()
+    assert len(found) == len(added)
