@@ -10,7 +10,7 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from seesr_pl import config, launch
+from seesr_pl import config, launch, process
 from seesr_pl.runs import RunFolder
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
@@ -19,13 +19,15 @@ CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> None:
     """Check the composed config, build its objects, train."""
-    with launch.user_errors():
+    with process.one_job(), launch.user_errors():
         launch.enter_run(cfg)
         config.preflight(cfg, quick=True)
         config.check(cfg)
         config.preflight(cfg)
-        fit = prepare(cfg)
-        fit()
+        process.submitted_ranks(cfg.trainer.get("devices"))
+        if not cfg.trainer.get("fast_dev_run"):
+            process.hold(Path(cfg.paths.run))
+        prepare(cfg)()
 
 
 def prepare(cfg: DictConfig) -> Callable[[], None]:

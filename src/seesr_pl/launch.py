@@ -15,6 +15,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from seesr_pl import process
 from seesr_pl.config import COMMANDS, ConfigError, leaves, nearest, plain, root_keys, unknown
 from seesr_pl.runs import RunFolder
 from seesr_pl.training.stops import Stopped
@@ -170,6 +171,7 @@ def user_errors() -> Iterator[None]:
         with _short_errors():
             yield
     except BaseException:
+        process.release()
         _remove_empty_folder()
         raise
 
@@ -225,6 +227,9 @@ def _completed(argument: str, roots: Sequence[str], config_dir: Path, problems: 
         problems.append(unknown(root, roots))
     elif (config_dir / name).is_dir():
         problems += _choice_problems(name, value, config_dir / name)
+    elif name == "run_name" and re.fullmatch(r"[\w.+,-]+", value):
+        # Quoted, since YAML takes 2026_11_25 for the number 20261125, and `on` for true.
+        return f"{name}=" + ",".join(f"'{word}'" for word in value.split(","))
     else:
         try:
             return f"{'++' if '.' in name else ''}{name}={hydra_value(name, value)}"

@@ -115,11 +115,13 @@ class NotANumberAt(Callback):
 class FaultAt(Callback):
     """When `step` steps are done, `rank` raises, hangs, leaves by sys.exit, or is sent the signal `fault`."""
 
-    def __init__(self, *, step, fault, rank=0):
-        self.step, self.fault, self.rank = step, fault, rank
+    def __init__(self, *, step, fault, rank=0, seed=None):
+        self.step, self.fault, self.rank, self.seed = step, fault, rank, seed
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step != self.step or trainer.global_rank != self.rank:
+            return
+        if self.seed not in (None, pl_module.seed):
             return
         if self.fault == "raise":
             raise RuntimeError("a fault of the test")

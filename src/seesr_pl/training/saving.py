@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from seesr_pl.training import ranks
 from seesr_pl.training.checkpoint_io import checkpoint_bytes, in_bytes
 from seesr_pl.training.signals import StopSignals
-from seesr_pl.training.stops import NotFinite, Stopped
+from seesr_pl.training.stops import NotFinite, OutOfTime, Stopped
 
 _log = logging.getLogger(__name__)
 _TIME_IS_UP = 1000  # above every number of a signal
@@ -121,7 +121,8 @@ class LastCheckpoint(ModelCheckpoint):
         self.save(trainer)
         self._signals.requeue(number)
         reason = "trainer.max_time is over" if number == _TIME_IS_UP else signal.Signals(number).name
-        raise Stopped(
+        kind = OutOfTime if number == _TIME_IS_UP else Stopped
+        raise kind(
             f"{reason}: stopped after step {trainer.global_step} of {trainer.max_steps}; "
             f"the same command again goes on from {self.path}"
         )

@@ -10,6 +10,10 @@ class Stopped(Exception):
     """EX_TEMPFAIL of sysexits.h: the same command again goes on."""
 
 
+class OutOfTime(Stopped):
+    """A run whose `trainer.max_time` is over."""
+
+
 class NotFinite(Stopped):
     """A run whose loss or gradients are not finite: the same command again would meet the same batch."""
 
