@@ -68,3 +68,50 @@ def test_other_weights_and_other_files_are_refused(tmp_path, network):
 
 def test_a_file_that_is_not_there_is_a_missing_file(tmp_path):
     assert [file.fix for file in RRDBNetMethod.missing_files(str(tmp_path / "a.pth"))] == ["method.weights=FILE"]
+
+
+def _export(network: RRDBNet, param: Path) -> None:
+    """Write what ncnn's tools make of the network."""
+    lines, content = ["7767517", "1 1", "Input  input.1  0 1 data"], b""
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            weight, bias = module.weight.detach(), module.bias.detach()
+            lines.append(f"Convolution  {name}  1 1 a b 0={len(bias)} 1=3 4=1 5=1 6={weight.numel()} -23310=1,2.0e-01")
+            half = weight.numpy().astype("<f2").tobytes()
+            content += (0x01306B47).to_bytes(4, "little") + half + bytes(-len(half) % 4) + bias.numpy().tobytes()
+    param.write_text("\n".join(lines))
+    param.with_suffix(".bin").write_bytes(content)
+
+
+# An odd number of features gives weights that end inside four bytes.
+@pytest.mark.parametrize("features", [8, 7])
+def test_an_ncnn_export_is_the_network_in_half_precision(tmp_path, features):
+    network = RRDBNet(num_blocks=2, features=features, growth=3)
+    _export(network, tmp_path / "net.param")
+    read = RRDBNetMethod(tmp_path / "net.param").network.state_dict()
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(read[name], tensor.half().float() if "weight" in name else tensor, rtol=0, atol=0)
+
+
+def test_an_ncnn_export_that_is_cut_or_longer_or_another_network_is_refused(tmp_path, network):
+    param = tmp_path / "net.param"
+    _export(network, param)
+    content = param.with_suffix(".bin").read_bytes()
+    for wrong in (content[:-1], content[:100], content + bytes(4), bytes(4) + content[4:]):
+        param.with_suffix(".bin").write_bytes(wrong)
+        with pytest.raises(ValueError, match=r"net\.bin (does not hold|holds)"):
+            RRDBNetMethod(param)
+    network.conv_last = torch.nn.Conv2d(8, 5, 3)
+    _export(network, param)
+    with pytest.raises(ValueError, match="not an export of a x4 RRDBNet"):
+        RRDBNetMethod(param)
+
+
+@pytest.mark.slow
+def test_the_packaged_real_esrgan_restores_five_images_of_realsr_as_measured(benchmarks):
+    if RRDBNetMethod.missing_files():
+        pytest.skip("the extra [realesrgan] is not installed")
+    method = RRDBNetMethod()
+    names = sorted((benchmarks / "realsr" / "test_LR").glob("*.png"))[:5]
+    values = [psnr_y(method(read_rgb(lq), name=lq.stem), read_rgb(lq.parents[1] / "test_HR" / lq.name)) for lq in names]
+    assert values == pytest.approx(PSNR_OF_FIVE, abs=2e-3)

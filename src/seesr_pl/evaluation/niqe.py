@@ -56,7 +56,7 @@ class NIQE:
         height, width = (side // BLOCK * BLOCK for side in image.shape[:2])
         if min(height, width) < BLOCK:
             raise ValueError(f"niqe needs at least {BLOCK} pixels a side, got {image.shape[1]}x{image.shape[0]}")
-        plane = np.round(image[:height, :width].astype(np.float64) @ LUMA_WEIGHTS)
+        plane = rounded_luma(image[:height, :width])
         features = np.hstack([self._features(plane, BLOCK), self._features(halved(plane), BLOCK // 2)])
         complete = features[~np.isnan(features).any(axis=1)]
         difference = self.mean - np.nanmean(features, axis=0)
@@ -90,11 +90,24 @@ def asymmetric_gaussian(values: Plane) -> tuple[float, float, float]:
         asymmetry = left / right
         ratio = np.mean(np.abs(flat)) ** 2 / np.mean(flat**2)
         ratio *= (asymmetry**3 + 1) * (asymmetry + 1) / (asymmetry**2 + 1) ** 2
-    if not np.isfinite(ratio):
-        return float("nan"), float("nan"), float("nan")
+    # A ratio that is not a number has its minimum at the first shape: so do the published values take flat blocks.
     alpha = ALPHAS[np.argmin((ALPHA_RATIOS - ratio) ** 2)]
     scale = np.sqrt(gamma(1 / alpha) / gamma(3 / alpha))
     return float(alpha), float(left * scale), float(right * scale)
+
+
+def rounded_luma(image: RGB) -> Plane:
+    """Compute full-range BT.601 luma of a uint8 RGB image HxWx3, rounded to integers, as a GPU computes it.
+
+    Half of the grays of a photograph lie within 1e-5 of a tie, so single precision decides: pixels times 1 / 255, then
+    the sum by fused multiplications and additions. The published values of RealSR follow.
+    """
+    pixels = image.astype(np.float32) * np.float32(1 / 255)
+    luma = np.zeros(image.shape[:2], np.float32)
+    for channel, weight in enumerate(LUMA_WEIGHTS.astype(np.float32)):
+        # A product of two single-precision numbers is exact in double precision, so this rounds once.
+        luma = (pixels[..., channel].astype(np.float64) * np.float64(weight) + luma).astype(np.float32)
+    return np.round(luma * np.float32(255)).astype(np.float64)
 
 
 def halved(plane: Plane) -> Plane:

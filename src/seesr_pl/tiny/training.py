@@ -31,7 +31,6 @@ class TinyTagging(LightningModule):
         learning_rate: its largest value.
         warmup_steps: optimizer steps over which the learning rate rises first.
         weight_decay: of AdamW.
-        one_token: the head sees one random token of each tile in training, so that every token learns what is there.
     """
 
     def __init__(
@@ -42,10 +41,9 @@ class TinyTagging(LightningModule):
         learning_rate: float = 1e-3,
         warmup_steps: int = 50,
         weight_decay: float = 0.05,
-        one_token: bool = True,
     ) -> None:
         super().__init__()
-        self.ram, self.one_token = ram, one_token
+        self.ram = ram
         self.decay_steps, self.learning_rate = decay_steps, learning_rate
         self.warmup_steps, self.weight_decay = warmup_steps, weight_decay
         self._positions = {tag: position for position, tag in enumerate(ram.tag_names)}
@@ -63,11 +61,7 @@ class TinyTagging(LightningModule):
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Return the binary cross entropy of RAM's logits for the HQ tiles, over all tags, against the batch's tags."""
-        tokens = self.ram.represent(to_float(batch["hq"]))
-        if self.training and self.one_token:
-            chosen = torch.randint(tokens.shape[1], (len(tokens),), device=tokens.device)
-            tokens = tokens[torch.arange(len(tokens), device=tokens.device), chosen][:, None]
-        logits = self.ram.tag_logits(tokens)
+        logits = self.ram.see(to_float(batch["hq"])).logits
         return F.binary_cross_entropy_with_logits(logits, self.targets(batch["tags"]).to(logits))
 
     def targets(self, lines: list[str]) -> Float[Tensor, "b k"]:
