@@ -1,7 +1,9 @@
-"""Restore a benchmark and score the result: `python evaluate.py ckpt=RUN benchmark=realsr benchmark.root=DIR`."""
+"""Judge a run on its validation samples, or any method on a benchmark: `python evaluate.py ckpt=RUN`."""
 
+import functools
 import inspect
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
 from seesr_pl import config, launch, runs
-from seesr_pl.evaluation.options import method_settings, option_problems
+from seesr_pl.evaluation.options import Stage, checkpoints, evaluation_name, method_settings, option_problems
 from seesr_pl.progress import track
 
+VALIDATION = "validation"
+PUBLISHED = "For the published tables: benchmark=realsr (drealsr, div2k, reallr200) benchmark.root=DIR"
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 # Imports inside functions are those of torch and of what needs it: --help and a mistake are answered before.
 
@@ -22,37 +26,57 @@ def main(cfg: DictConfig) -> None:
     """Check the composed config, then run its task and show what came out."""
     with launch.user_errors():
         check(cfg)
+        ckpts = checkpoints(cfg.ckpt)
+        if cfg.benchmark.name == VALIDATION:
+            count = runs.write_validation(ckpts[0], Path(cfg.benchmark.root))
+            print(f"The {count} validation samples of {ckpts[0]}. {PUBLISHED}")
         config.preflight(cfg)
-        {"restoration": evaluate_restoration, "tags": evaluate_tags}[cfg.task](cfg)
+        task = cfg.task if cfg.task != "auto" else "tags" if ckpts and runs.learned_tags(ckpts[0]) else "restoration"
+        {"restoration": evaluate_restoration, "tags": evaluate_tags}[task](cfg)
 
 
 def check(cfg: DictConfig) -> None:
     """Raise ConfigError for a value that does not fit, or a checkpoint that is needed and not there."""
     config.check(cfg)
-    needs_ckpt = cfg.task == "tags" or needs_pipeline(cfg)
+    needs_ckpt = cfg.task == "tags" or needs_pipeline(cfg) or cfg.benchmark.name == VALIDATION
     problems = option_problems(config.plain(cfg), needs_ckpt=needs_ckpt, outputs=cfg.paths.outputs)
     if problems:
         raise config.ConfigError(problems)
 
 
 def evaluate_restoration(cfg: DictConfig) -> None:
-    """Restore, score, report; each stage picks up what an earlier run left and still holds."""
-    from seesr_pl.evaluation import image_metrics, judge_method, show
+    """Restore, score, report; each stage picks up what an earlier run left and still holds.
 
-    benchmark = instantiate(cfg.benchmark, _convert_="all")
+    Of several checkpoints the first is compared with the others; on a run's validation samples with bicubic too.
+    """
+    from seesr_pl.evaluation import Bicubic, image_metrics, judge_method, show
+
+    benchmark, ckpts = instantiate(cfg.benchmark, _convert_="all"), checkpoints(cfg.ckpt)
     possible = {"has_reference": benchmark.has_reference, "niqe_parameters": cfg.niqe_parameters, "device": device(cfg)}
+    folder, metrics = Path(cfg.paths.run), image_metrics(cfg.metrics, strict=cfg.strict, **possible)
+    common = {"metrics": metrics, "overwrite": cfg.overwrite, "track": track}
+    numbers: Sequence[Stage] = [stage for stage in cfg.stages if stage != "report"]
+    compare = list(cfg.compare)
+    for other in ckpts[1:] if needs_pipeline(cfg) else ():
+        name = evaluation_name(other, cfg.method.name, "")
+        build, made = functools.partial(build_method, cfg, other), settings(cfg, other)
+        judge_method(benchmark, build, folder / name, name=name, settings=made, stages=numbers, **common)
+        compare.append(folder / name)
+    if cfg.benchmark.name == VALIDATION and cfg.method.name != "bicubic":
+        beside = folder / "bicubic"
+        judge_method(benchmark, Bicubic, beside, name="bicubic", settings={}, stages=numbers, **common)
+        compare.append(beside)
+    ckpt = ckpts[0] if ckpts else None
     shown = judge_method(
         benchmark,
-        lambda: build_method(cfg),
-        Path(cfg.paths.run),
-        name=cfg.method.name,
-        settings=settings(cfg),
-        metrics=image_metrics(cfg.metrics, strict=cfg.strict, **possible),
+        functools.partial(build_method, cfg, ckpt),
+        folder,
+        name=evaluation_name(ckpt, cfg.method.name, "") if len(ckpts) > 1 else cfg.method.name,
+        settings=settings(cfg, ckpt),
         stages=cfg.stages,
-        compare=cfg.compare,
-        overwrite=cfg.overwrite,
-        track=track,
+        compare=compare if "score" in cfg.stages else (),
         command=" ".join(sys.argv),
+        **common,
     )
     show(shown)
 
@@ -61,8 +85,10 @@ def evaluate_tags(cfg: DictConfig) -> None:
     """Compare what DAPE and plain RAM see on the LQ images with what RAM sees on the HQ ones."""
     from seesr_pl.evaluation import judge_tags, show
 
-    ram, benchmark = runs.load_ram(cfg.ckpt).to(device(cfg)), instantiate(cfg.benchmark, _convert_="all")
-    show(judge_tags(ram, benchmark, Path(cfg.paths.run), track=track))
+    benchmark, ckpts = instantiate(cfg.benchmark, _convert_="all"), checkpoints(cfg.ckpt)
+    for ckpt in ckpts:
+        folder = Path(cfg.paths.run) / (evaluation_name(ckpt, "", "") if len(ckpts) > 1 else "")
+        show(judge_tags(runs.load_ram(ckpt).to(device(cfg)), benchmark, folder, track=track))
 
 
 def needs_pipeline(cfg: DictConfig) -> bool:
@@ -70,20 +96,20 @@ def needs_pipeline(cfg: DictConfig) -> bool:
     return "pipeline" in inspect.signature(get_object(cfg.method._target_)).parameters
 
 
-def build_method(cfg: DictConfig) -> Any:
+def build_method(cfg: DictConfig, ckpt: str | None) -> Any:
     """Build the method, with the pipeline of `ckpt` where it needs one."""
     # By position: Hydra copies what it is given by name, which for a pipeline is gigabytes.
-    given = [runs.load_pipeline(cfg.ckpt, device=device(cfg), dtype=cfg.dtype)] if needs_pipeline(cfg) else []
+    given = [runs.load_pipeline(ckpt, device=device(cfg), dtype=cfg.dtype)] if ckpt and needs_pipeline(cfg) else []
     return instantiate(cfg.method, *given, _convert_="all")
 
 
-def settings(cfg: DictConfig) -> dict[str, Any]:
+def settings(cfg: DictConfig, ckpt: str | None) -> dict[str, Any]:
     """Return all that a restored image depends on besides its input."""
     method = method_settings(config.plain(cfg.method), get_object(cfg.method._target_))
-    if not needs_pipeline(cfg):
+    if not ckpt or not needs_pipeline(cfg):
         return {"method": method}
-    ckpt, sampler = Path(runs.checkpoint_file(cfg.ckpt)), runs.recorded_sampler(cfg.ckpt)
-    return {"method": method, "ckpt": ckpt, "sampler": sampler, "dtype": cfg.dtype}
+    file, sampler = Path(runs.checkpoint_file(ckpt)), runs.recorded_sampler(ckpt)
+    return {"method": method, "ckpt": file, "sampler": sampler, "dtype": cfg.dtype}
 
 
 def device(cfg: DictConfig) -> str:

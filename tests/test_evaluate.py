@@ -14,7 +14,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from seesr_pl import config
+from seesr_pl import config, runs
+from seesr_pl.evaluation import FolderBenchmark
+from seesr_pl.evaluation.benchmark import pixel_digest
+from seesr_pl.evaluation.options import evaluation_name
 from seesr_pl.imaging.io import write_image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,18 +59,20 @@ def _bicubic(folder: Path, *overrides: str) -> DictConfig:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_fits_its_constructor(evaluate, tmp_path, method):
-    files = [f"benchmark.root={tmp_path}", f"ckpt={tmp_path}", *FILES.get(method, [])]
+    needed = [f"ckpt={tmp_path}"] if method == "seesr" else []
+    files = [f"benchmark.root={tmp_path}", *needed, *FILES.get(method, [])]
     cfg = _compose(f"method={method}", "benchmark=folder", *files)
     evaluate.check(cfg)
-    assert cfg.run_name == f"{cfg.method.name}_folder"
+    assert cfg.run_name == f"{tmp_path.name if needed else cfg.method.name}_folder"
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_every_benchmark_fits_its_constructor(evaluate, tmp_path, benchmark):
-    cfg = _compose("method=bicubic", f"benchmark={benchmark}", f"benchmark.root={tmp_path}")
+    needed = [f"ckpt={tmp_path}"] if benchmark == "validation" else []
+    cfg = _compose("method=bicubic", f"benchmark={benchmark}", f"benchmark.root={tmp_path}", *needed)
     evaluate.check(cfg)
     config.preflight(cfg)
-    assert cfg.run_name == f"bicubic_{benchmark}"
+    assert cfg.run_name == "_".join(["bicubic", *([tmp_path.name] if needed else []), benchmark])
 
 
 def test_an_evaluation_leaves_images_scores_summary_and_report(evaluate, folder):
@@ -112,7 +117,7 @@ def test_images_of_another_program_are_taken_again_when_they_change(evaluate, fo
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["task=tag"], "task = 'tag': expected one of 'restoration', 'tags'"),
+        (["task=tag"], "task = 'tag': expected one of 'auto', 'restoration', 'tags'"),
         (["stages=[restroe]"], "stages = ['restroe']: expected one of 'restore', 'score', 'report'"),
         (["method=seesr"], "ckpt = null: give a run folder"),
         (["ckpt=/nowhere"], "ckpt = /nowhere: does not exist"),
@@ -168,3 +173,81 @@ def test_published_numbers_of_realsr_are_met(evaluate, benchmarks, tmp_path):
         found[name] = [summary["metrics"][metric]["mean"] for metric in ("psnr_y", "ssim_y")]
     assert [round(value, 4) for value in found["images"]] == [25.1511, 0.7341]
     assert [round(found["bicubic"][0], 2), round(found["bicubic"][1], 4)] == [27.15, 0.7577]
+
+
+@pytest.fixture(scope="module")
+def tiny_runs(tmp_path_factory) -> Path:
+    """The outputs of a run of each stage, two steps long."""
+    folder = tmp_path_factory.mktemp("runs")
+    for experiment in ("tiny_dape", "tiny_seesr"):
+        _run(folder, "train.py", f"experiment={experiment}", "trainer.max_steps=2", "trainer.val_check_interval=null")
+    return folder / "outputs"
+
+
+def _run(folder: Path, *command: str) -> str:
+    paths = [f"paths.outputs={folder}/outputs", f"paths.shards={folder}/shards"]
+    finished = subprocess.run(
+        [sys.executable, *command[:1], *paths, *command[1:]], cwd=ROOT, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    return finished.stdout
+
+
+@pytest.mark.slow
+def test_a_run_is_judged_on_its_own_validation_samples_by_what_it_learned(tiny_runs):
+    said = _run(tiny_runs.parent, "evaluate.py", f"ckpt={tiny_runs}/tiny_dape", "benchmark.max_images=4")
+    assert "benchmark=realsr" in said
+    assert (tiny_runs / "tiny_dape_validation" / "tags.csv").is_file()
+    _run(tiny_runs.parent, "evaluate.py", f"ckpt={tiny_runs}/tiny_seesr", "benchmark.max_images=4")
+    summary = json.loads((tiny_runs / "tiny_seesr_validation" / "summary.json").read_text())
+    assert summary["metrics"]["psnr_y"]["n"] == 4
+    assert "bicubic" in (tiny_runs / "tiny_seesr_validation" / "table.md").read_text()
+    same = [tiny_runs / f"{name}_validation" / "validation" / "lq" for name in ("tiny_dape", "tiny_seesr")]
+    assert [path.name for path in sorted(same[0].iterdir())] == [path.name for path in sorted(same[1].iterdir())]
+
+
+@pytest.mark.slow
+def test_several_checkpoints_are_compared_image_by_image_in_one_table(tiny_runs):
+    ckpts = f"ckpt=[{tiny_runs}/tiny_seesr,{tiny_runs}/tiny_seesr/checkpoints/last.ckpt]"
+    _run(tiny_runs.parent, "evaluate.py", ckpts, "benchmark.max_images=2")
+    table = (tiny_runs / "tiny_seesr+tiny_seesr_last_validation" / "table.md").read_text()
+    assert [name in table for name in ("tiny_seesr ", "tiny_seesr_last ", "bicubic ")] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("ckpt", "method", "name"),
+    [
+        (None, "bicubic", "bicubic_realsr"),
+        ("outputs/a", "seesr", "a_realsr"),
+        ("outputs/a/checkpoints/step_0000010.ckpt", "seesr", "a_step_0000010_realsr"),
+        (["outputs/a", "outputs/b"], "seesr", "a+b_realsr"),
+        ("outputs/a", "nlm", "nlm_a_realsr"),
+    ],
+)
+def test_an_evaluation_is_named_after_what_it_judges(ckpt, method, name):
+    assert evaluation_name(ckpt, method, "realsr") == name
+
+
+def test_the_validation_samples_of_a_run_are_written_once_and_the_same_for_equal_data(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "checkpoints" / "last.ckpt").touch()
+        cfg = _train_config("experiment=tiny_dape", f"paths.shards={tmp_path}/shards", "data.crop_size=64")
+        runs.RunFolder(tmp_path / name).record(cfg)
+        assert runs.write_validation(tmp_path / name, tmp_path / name / "pairs") == 126
+    first, second = (FolderBenchmark(str(tmp_path / name / "pairs")).pairs() for name in ("a", "b"))
+    assert pixel_digest(first) == pixel_digest(second)
+    before = first[0].lq.stat().st_mtime_ns
+    runs.write_validation(tmp_path / "a", tmp_path / "a" / "pairs")
+    assert first[0].lq.stat().st_mtime_ns == before
+
+
+def test_a_run_without_validation_sources_asks_for_a_benchmark(tmp_path):
+    (tmp_path / "model_index.json").touch()
+    with pytest.raises(ValueError, match="has no validation sources; name a set: benchmark=realsr"):
+        runs.write_validation(tmp_path, tmp_path / "pairs")
+
+
+def _train_config(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", overrides=list(overrides))

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seesr_pl import process
 from seesr_pl.config import COMMANDS, ConfigError, leaves, nearest, plain, root_keys, unknown
+from seesr_pl.evaluation.options import evaluation_name
 from seesr_pl.runs import RunFolder
 from seesr_pl.training.stops import Stopped
 from seesr_pl.typed import hydra_value
@@ -159,6 +160,7 @@ def sweep_name(task_overrides: Sequence[str]) -> str:
 
 
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+OmegaConf.register_new_resolver("evaluation_name", evaluation_name, replace=True)
 
 
 @contextmanager

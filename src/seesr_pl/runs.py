@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from seesr_pl.config import plain, preflight
-from seesr_pl.files import write_whole
+from seesr_pl.files import Record, fingerprint, write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -143,6 +143,38 @@ def build_module(run: RunFolder) -> Any:
     cfg = OmegaConf.create({"module": node})
     preflight(cfg)
     return instantiate(cfg.module, _convert_="all")
+
+
+def write_validation(ckpt: str | Path, folder: Path) -> int:
+    """Write the validation samples of a run, degraded as in training, as pairs into `folder`; return their number.
+
+    What an earlier call wrote is kept where the run's data still are what they were.
+
+    Raises ValueError for a pipeline folder, and for a run without validation sources.
+    """
+    from seesr_pl.evaluation.benchmark import MadePair, write_pairs
+
+    node = {} if is_pipeline(ckpt) else plain(RunFolder.of(ckpt).recorded())["data"]
+    if not node.get("validation_sources"):
+        raise ValueError(f"{ckpt} has no validation sources; name a set: benchmark=realsr benchmark.root=DIR, ...")
+    cfg = OmegaConf.create({"data": node})
+    preflight(cfg)
+    datasets = instantiate(cfg.data, _convert_="all").validation_datasets
+    record, now = Record.beside(folder), fingerprint(node, [dataset.fingerprint() for dataset in datasets])
+    if not record.holds(now):
+        samples = ((part, dataset[i]) for part, dataset in enumerate(datasets) for i in range(len(dataset)))
+        count = write_pairs(
+            folder, (MadePair(f"{part}_{s.key.replace('/', '_')}", s.hq, s.lq, s.severity) for part, s in samples)
+        )
+        record.write(now, count=count)
+    return int(record.read()["count"])
+
+
+def learned_tags(ckpt: str | Path) -> bool:
+    """Return whether `ckpt` is a run of stage 1, which learns to see, and not to restore."""
+    if is_pipeline(ckpt):
+        return False
+    return str(plain(RunFolder.of(ckpt).recorded())["module"]["_target_"]).endswith(".DAPEDistillation")
 
 
 def is_pipeline(ckpt: str | Path) -> bool:

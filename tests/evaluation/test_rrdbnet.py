@@ -1,10 +1,14 @@
 """RRDBNet reads both published layouts strictly, and is its own equation."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from seesr_pl.evaluation.metrics import psnr_y
 from seesr_pl.evaluation.rrdbnet import RRDBNet, RRDBNetMethod
+from seesr_pl.imaging.io import read_rgb
 
 TO_OLD = (("conv_body", "trunk_conv"), ("body.", "RRDB_trunk."), (".rdb", ".RDB"), ("conv_up", "upconv"))
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from seesr_pl.data import ShardIndex
+from seesr_pl.evaluation.benchmark import write_pairs
 from seesr_pl.tiny.leaves import dead_leaves, leaf_shards
-from seesr_pl.tiny.pairs import photo_pairs, write_pairs
+from seesr_pl.tiny.pairs import photo_pairs
 from seesr_pl.tiny.photographs import Photograph, photographs
 from seesr_pl.tiny.tags import APPEARANCE_TAGS, appearance_tags, region_tags
 from seesr_pl.tiny.tiles import TILE, photo_shards, starts, tiles

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 
 from seesr_pl.files import IMAGE_SUFFIXES, LeftOut, MissingFile, find_images
-from seesr_pl.imaging.io import image_size, read_rgb
-from seesr_pl.types import Batch
+from seesr_pl.imaging.io import image_size, read_rgb, write_image
+from seesr_pl.types import RGB, Batch
 
 NUM_NAMED = 5
 SEVERITIES = "severity.csv"
@@ -25,6 +25,15 @@ class Pair(NamedTuple):
     group: str
     lq: Path
     hq: Path | None
+
+
+class MadePair(NamedTuple):
+    """A pair that was made here: `hq` uint8 (h, w, 3), `lq` a quarter of it on each side, severity in [0, 1]."""
+
+    name: str
+    hq: RGB
+    lq: RGB
+    severity: float
 
 
 class ImagesByStem(NamedTuple):
@@ -140,6 +149,20 @@ class FolderBenchmark:
                 f"{pair.name}: lq is {lq[0]}x{lq[1]} and hq {hq[0]}x{hq[1]}; hq must be {self.scale} times lq on each "
                 f"side ({pair.lq}, {pair.hq})"
             )
+
+
+def write_pairs(folder: str | Path, pairs: Iterable[MadePair]) -> int:
+    """Write `pairs` as `FolderBenchmark` reads them, PNG in `lq` and `hq`, and severities; return their number."""
+    severities = {}
+    for pair in pairs:
+        for kind, image in (("hq", pair.hq), ("lq", pair.lq)):
+            path = Path(folder) / kind / f"{pair.name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, image)
+        severities[pair.name] = pair.severity
+    with (Path(folder) / SEVERITIES).open("w", newline="") as file:
+        csv.writer(file).writerows([("name", "severity"), *severities.items()])
+    return len(severities)
 
 
 def group_of(name: str, pattern: re.Pattern[str]) -> str:

@@ -1,6 +1,6 @@
 """What an evaluation may be told besides its benchmark and its method: the keys of its config that name no class."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -15,8 +15,8 @@ STAGES: tuple[Stage, ...] = ("restore", "score", "report")
 class Options:
     """The keys by name, and the values that each may have; conf/evaluate.yaml says what they mean."""
 
-    task: Literal["restoration", "tags"]
-    ckpt: str | None
+    task: Literal["auto", "restoration", "tags"]
+    ckpt: str | list[str] | None
     seed: int
     run_name: str
     metrics: str | list[str]
@@ -42,12 +42,25 @@ def option_problems(values: Mapping[str, Any], *, needs_ckpt: bool, outputs: str
         for name, hint in get_type_hints(Options).items()
         if not accepts(values[name], hint)
     ]
-    ckpt = values["ckpt"]
-    if ckpt is None and needs_ckpt:
+    found = checkpoints(values["ckpt"])
+    if not found and needs_ckpt:
         problems.append("ckpt = null: give a run folder, a .ckpt file of it or a pipeline folder as ckpt=PATH")
-    if ckpt is not None and not Path(ckpt).expanduser().exists():
-        problems.append(f"ckpt = {ckpt}: does not exist; runs lie in {outputs}/<run_name>")
+    missing = [ckpt for ckpt in found if not Path(ckpt).expanduser().exists()]
+    problems += [f"ckpt = {ckpt}: does not exist; runs lie in {outputs}/<run_name>" for ckpt in missing]
     return problems
+
+
+def checkpoints(ckpt: str | Sequence[str] | None) -> list[str]:
+    """Return the checkpoints that the key `ckpt` names: none, one or several."""
+    return [] if ckpt is None else [ckpt] if isinstance(ckpt, str) else list(ckpt)
+
+
+def evaluation_name(ckpt: str | Sequence[str] | None, method: str, benchmark: str) -> str:
+    """Name an evaluation after what it judges: run and checkpoint, or the method, and the benchmark."""
+    paths = [Path(path).expanduser() for path in checkpoints(ckpt)]
+    runs = [f"{path.parent.parent.name}_{path.stem}" if path.suffix == ".ckpt" else path.name for path in paths]
+    judged = [] if runs and method == "seesr" else [method]
+    return "_".join(part for part in (*judged, "+".join(runs), benchmark) if part)
 
 
 def method_settings(values: Mapping[str, Any], method: Callable[..., Any]) -> dict[str, Any]:

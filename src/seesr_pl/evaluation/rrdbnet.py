@@ -153,7 +153,7 @@ def _exported(path: Path) -> dict[str, Tensor]:
     convolutions = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     if [module.weight.numel() for _, module in convolutions] != [weight.numel() for weight, _ in tensors]:
         raise ValueError(f"method.weights={path} is not an export of a x4 RRDBNet")
-    state = {}
+    state: dict[str, Tensor] = {}
     for (name, module), (weight, bias) in zip(convolutions, tensors, strict=True):
         state |= {f"{name}.weight": weight.view(module.weight.shape), f"{name}.bias": bias}
     return state

@@ -18,8 +18,9 @@ def photos(
     """Write the photographs of installed packages, with a fixed split, and a benchmark of held-out crops."""
     from rich.console import Console
 
+    from seesr_pl.evaluation.benchmark import write_pairs
     from seesr_pl.imaging.io import write_image
-    from seesr_pl.tiny.pairs import photo_pairs, write_pairs
+    from seesr_pl.tiny.pairs import photo_pairs
     from seesr_pl.tiny.photographs import Source, photographs
 
     if crop_size % 4 or crop_size < 64:

@@ -1,30 +1,18 @@
 """Held-out photographs as a small benchmark: crops, and the same crops degraded by the official chain."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from seesr_pl import keyed
 from seesr_pl.degradation import RealESRGANDegradation
-from seesr_pl.evaluation.benchmark import SEVERITIES
-from seesr_pl.imaging.io import write_image
+from seesr_pl.evaluation.benchmark import MadePair
 from seesr_pl.tiny.photographs import Photograph
 
 # Keys these draws apart from those of training, whatever its seed.
 _PURPOSE = "photo_pairs"
-
-
-class PhotoPair(NamedTuple):
-    """One crop: `hq` uint8 (h, w, 3), `lq` a quarter of it; `name` is the photograph's with a number."""
-
-    name: str
-    hq: np.ndarray
-    lq: np.ndarray
-    severity: float
 
 
 def photo_pairs(
@@ -34,7 +22,7 @@ def photo_pairs(
     crops_per_photo: int,
     debian_root: str | Path | None = None,
     seed: int = 0,
-) -> Iterator[PhotoPair]:
+) -> Iterator[MadePair]:
     """Yield crops of `crop_size` at places keyed by (seed, photograph, number), each degraded by the official chain.
 
     As in official training the reference is the sharpened crop. A photograph smaller than a crop is enlarged to it.
@@ -48,21 +36,7 @@ def photo_pairs(
             crop = np.ascontiguousarray(image[top : top + crop_size, left : left + crop_size])
             params = chain.sample(keyed.key(seed, _PURPOSE), 0, keyed.key(photo.name, number))
             hq, lq = chain.apply(crop, params)
-            yield PhotoPair(f"{photo.name}_{number}", hq, lq, params.severity)
-
-
-def write_pairs(folder: str | Path, pairs: Iterator[PhotoPair]) -> int:
-    """Write `pairs` as `benchmark=folder` reads them, PNG in `lq` and `hq`, and severities; return their number."""
-    severities = {}
-    for pair in pairs:
-        for kind, image in (("hq", pair.hq), ("lq", pair.lq)):
-            path = Path(folder) / kind / f"{pair.name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(path, image)
-        severities[pair.name] = pair.severity
-    with (Path(folder) / SEVERITIES).open("w", newline="") as file:
-        csv.writer(file).writerows([("name", "severity"), *severities.items()])
-    return len(severities)
+            yield MadePair(f"{photo.name}_{number}", hq, lq, params.severity)
 
 
 def _at_least(image: np.ndarray, side: int) -> np.ndarray:
