@@ -18,7 +18,7 @@ from seesr_pl import config, runs
 from seesr_pl.evaluation import FolderBenchmark
 from seesr_pl.evaluation.benchmark import pixel_digest
 from seesr_pl.evaluation.options import evaluation_name
-from seesr_pl.imaging.io import write_image
+from seesr_pl.imaging.io import read_rgb, write_image
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))
@@ -240,6 +240,9 @@ def test_the_validation_samples_of_a_run_are_written_once_and_the_same_for_equal
     before = first[0].lq.stat().st_mtime_ns
     runs.write_validation(tmp_path / "a", tmp_path / "a" / "pairs")
     assert first[0].lq.stat().st_mtime_ns == before
+    runs.RunFolder(tmp_path / "a").record(_train_config("experiment=tiny_dape", f"paths.shards={tmp_path}/shards"))
+    runs.write_validation(tmp_path / "a", tmp_path / "a" / "pairs")
+    assert read_rgb(first[0].hq).shape == (96, 96, 3)
 
 
 def test_a_run_without_validation_sources_asks_for_a_benchmark(tmp_path):

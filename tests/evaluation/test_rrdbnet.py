@@ -10,6 +10,8 @@ from seesr_pl.evaluation.metrics import psnr_y
 from seesr_pl.evaluation.rrdbnet import RRDBNet, RRDBNetMethod
 from seesr_pl.imaging.io import read_rgb
 
+# Of the first five images of RealSR; the mean of all 100 is 25.71 with this network, and published as 25.69.
+PSNR_OF_FIVE = [27.0839, 23.2724, 20.7707, 26.4857, 27.1209]
 TO_OLD = (("conv_body", "trunk_conv"), ("body.", "RRDB_trunk."), (".rdb", ".RDB"), ("conv_up", "upconv"))
 
 
