@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
         check(cfg)
         ckpts = checkpoints(cfg.ckpt)
         if cfg.benchmark.name == VALIDATION:
-            count = runs.write_validation(ckpts[0], Path(cfg.benchmark.root))
+            count = runs.write_validation(ckpts[0], Path(cfg.benchmark.root), trust=cfg.trust)
             print(f"The {count} validation samples of {ckpts[0]}. {PUBLISHED}")
         config.preflight(cfg)
         task = cfg.task if cfg.task != "auto" else "tags" if ckpts and runs.learned_tags(ckpts[0]) else "restoration"
@@ -88,7 +88,7 @@ def evaluate_tags(cfg: DictConfig) -> None:
     benchmark, ckpts = instantiate(cfg.benchmark, _convert_="all"), checkpoints(cfg.ckpt)
     for ckpt in ckpts:
         folder = Path(cfg.paths.run) / (evaluation_name(ckpt, "", "") if len(ckpts) > 1 else "")
-        show(judge_tags(runs.load_ram(ckpt).to(device(cfg)), benchmark, folder, track=track))
+        show(judge_tags(runs.load_ram(ckpt, trust=cfg.trust).to(device(cfg)), benchmark, folder, track=track))
 
 
 def needs_pipeline(cfg: DictConfig) -> bool:
@@ -99,7 +99,8 @@ def needs_pipeline(cfg: DictConfig) -> bool:
 def build_method(cfg: DictConfig, ckpt: str | None) -> Any:
     """Build the method, with the pipeline of `ckpt` where it needs one."""
     # By position: Hydra copies what it is given by name, which for a pipeline is gigabytes.
-    given = [runs.load_pipeline(ckpt, device=device(cfg), dtype=cfg.dtype)] if ckpt and needs_pipeline(cfg) else []
+    loading = {"device": device(cfg), "dtype": cfg.dtype, "trust": cfg.trust}
+    given = [runs.load_pipeline(ckpt, **loading)] if ckpt and needs_pipeline(cfg) else []
     return instantiate(cfg.method, *given, _convert_="all")
 
 

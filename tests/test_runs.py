@@ -1,5 +1,6 @@
 """A run found again restores as it was trained: what its ablation left out stays out."""
 
+import functools
 import importlib.util
 import logging
 import shutil
@@ -16,13 +17,15 @@ from stacks import small_stack
 
 from seesr_pl import config, launch, runs
 from seesr_pl.data import ShardWriter
-from seesr_pl.runs import RunFolder, load_module, load_pipeline
+from seesr_pl.runs import RunFolder
 from seesr_pl.sampling import OFFICIAL
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SMALL = ("experiment=seesr", "~module.stack", "+module.stack={_target_: stacks.small_stack}")
 SMALL += ("module.channels_last=false", "module.frozen_dtype=float32")
+load_module = functools.partial(runs.load_module, trust=["stacks.small_stack"])
+load_pipeline = functools.partial(runs.load_pipeline, trust=["stacks.small_stack"])
 SETTINGS = {"num_inference_steps": 1, "guidance_scale": 1.0, "process_size": 64}
 
 

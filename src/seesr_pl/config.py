@@ -78,7 +78,7 @@ def preflight(cfg: DictConfig, *, quick: bool = False) -> None:
 def missing_files(cfg: DictConfig, *, quick: bool = False) -> list[MissingFile]:
     """List the files that the targets of `cfg` need and that do not exist; with `quick`, those of `QUICK_TARGETS`."""
     missing: list[MissingFile] = []
-    for path, node in _nodes(plain(cfg), ""):
+    for path, node in nodes(plain(cfg), ""):
         for file in _missing_files(node) if not quick or node["_target_"] in QUICK_TARGETS else []:
             keys = [name for name, value in node.items() if f"{file.path}/".startswith(f"{value}/")]
             lines = "".join(f"\n    key:  {path}.{name}=PATH" for name in keys)
@@ -181,21 +181,21 @@ def _keys_typed() -> bool:
     return any(word.startswith("++") and not word.startswith("++paths.") for word in words)
 
 
-def _nodes(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def nodes(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each mapping with a `_target_` in `value`, with its path, outer mappings first."""
     if isinstance(value, dict):
         if "_target_" in value:
             yield path, value
         for name, child in value.items():
-            yield from _nodes(child, f"{path}.{name}" if path else str(name))
+            yield from nodes(child, f"{path}.{name}" if path else str(name))
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            yield from _nodes(child, f"{path}.{index}")
+            yield from nodes(child, f"{path}.{index}")
 
 
 def _problems(config: Any, path: str) -> list[str]:
     found: list[str] = []
-    for node_path, node in _nodes(config, path):
+    for node_path, node in nodes(config, path):
         target = _target(node["_target_"])
         if isinstance(target, str):
             found.append(f"{node_path}._target_ = {node['_target_']}: {target}")

@@ -1,13 +1,14 @@
 """Find the files of a run and load its networks; a saved pipeline folder is accepted as well."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from seesr_pl.config import plain, preflight
+from seesr_pl.config import plain
 from seesr_pl.files import Record, fingerprint, write_whole
+from seesr_pl.trust import build
 
 if TYPE_CHECKING:
     import torch
@@ -88,11 +89,13 @@ class RunFolder(NamedTuple):
         write_whole(self.config, OmegaConf.to_yaml(cfg))
 
 
-def load_pipeline(ckpt: str | Path, *, device: str = "cpu", dtype: str = "float32") -> "SeeSRPipeline":
+def load_pipeline(
+    ckpt: str | Path, *, device: str = "cpu", dtype: str = "float32", trust: Collection[str] = ()
+) -> "SeeSRPipeline":
     """Load the pipeline of a run of `experiment=seesr`, with the run's ablation, or of a pipeline folder.
 
-    `dtype` (float32, bfloat16 or float16) applies to all networks but RAM, which stays in float32.
-    Raises FileNotFoundError as `RunFolder.of`, and ValueError for a run that trained something else.
+    `dtype` (float32, bfloat16 or float16) applies to all networks but RAM, which stays in float32. `trust` and the
+    errors raised are those of `load_module`; ValueError also for a run that trained something else.
     """
     # Imported here, so that a wrong command line is reported before the slow imports.
     import torch
@@ -103,63 +106,64 @@ def load_pipeline(ckpt: str | Path, *, device: str = "cpu", dtype: str = "float3
     if is_pipeline(ckpt):
         pipeline = SeeSRPipeline.from_pretrained(Path(ckpt).expanduser(), torch_dtype=precision)
     else:
-        pipeline = _run_pipeline(ckpt, precision)
+        pipeline = _run_pipeline(ckpt, precision, trust)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
 
-def load_ram(ckpt: str | Path) -> "RAM":
-    """Load the RAM of a run or of a pipeline folder on the CPU, with DAPE's LoRA if it has one."""
+def load_ram(ckpt: str | Path, *, trust: Collection[str] = ()) -> "RAM":
+    """Load the RAM of a run or of a pipeline folder on the CPU, with DAPE's LoRA if it has one.
+
+    `trust` and the errors raised are those of `load_module`.
+    """
     from seesr_pl.models import RAM
 
     if is_pipeline(ckpt):
         return RAM.from_pretrained(Path(ckpt).expanduser() / "ram")
-    return load_module(ckpt).ram
+    return load_module(ckpt, trust=trust).ram
 
 
-def load_module(ckpt: str | Path) -> Any:
+def load_module(ckpt: str | Path, *, trust: Collection[str] = ()) -> Any:
     """Load the LightningModule of a run from its checkpoint, in eval mode on the CPU.
 
-    Raises FileNotFoundError where the checkpoint, its config, or the weights that the run started from are missing,
-    ValueError where the checkpoint is damaged.
+    `trust`: dotted names that its config may build besides classes of seesr_pl and torch.optim. Raises
+    FileNotFoundError where the checkpoint, its config, or the weights that the run started from are missing,
+    ValueError where the checkpoint is damaged, or the config names what is not trusted.
     """
     from seesr_pl.checkpoints.saved import load
 
     run = RunFolder.of(ckpt)
-    module = build_module(run)
+    module = build_module(run, trust=trust)
     checkpoint = load(run.checkpoint)
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])
     return module.eval()
 
 
-def build_module(run: RunFolder) -> Any:
+def build_module(run: RunFolder, *, trust: Collection[str] = ()) -> Any:
     """Build the LightningModule of a run by its recorded config, with the weights that the run started from.
 
-    Raises FileNotFoundError where they are missing.
+    Raises FileNotFoundError where they are missing, ValueError where the config names what is not trusted.
     """
     node = plain(run.recorded())["module"]
     node.pop("optimizer", None)  # not needed to load, and its package may not be installed
-    cfg = OmegaConf.create({"module": node})
-    preflight(cfg)
-    return instantiate(cfg.module, _convert_="all")
+    return build(node, key="module", origin=run.config, trust=trust)
 
 
-def write_validation(ckpt: str | Path, folder: Path) -> int:
+def write_validation(ckpt: str | Path, folder: Path, *, trust: Collection[str] = ()) -> int:
     """Write the validation samples of a run, degraded as in training, as pairs into `folder`; return their number.
 
     What an earlier call wrote is kept where the run's data still are what they were.
 
-    Raises ValueError for a pipeline folder, and for a run without validation sources.
+    `trust` is that of `load_module`. Raises ValueError for a pipeline folder, and for a run without validation sources.
     """
     from seesr_pl.evaluation.benchmark import MadePair, write_pairs
 
-    node = {} if is_pipeline(ckpt) else plain(RunFolder.of(ckpt).recorded())["data"]
-    if not node.get("validation_sources"):
+    run = None if is_pipeline(ckpt) else RunFolder.of(ckpt)
+    node = plain(run.recorded())["data"] if run else {}
+    if run is None or not node.get("validation_sources"):
         raise ValueError(f"{ckpt} has no validation sources; name a set: benchmark=realsr benchmark.root=DIR, ...")
-    cfg = OmegaConf.create({"data": node})
-    preflight(cfg)
-    datasets = instantiate(cfg.data, _convert_="all").validation_datasets
+    datasets = build(node, key="data", origin=run.config, trust=trust).validation_datasets
     record, now = Record.beside(folder), fingerprint(node, [dataset.fingerprint() for dataset in datasets])
     if not record.holds(now):
         samples = ((part, dataset[i]) for part, dataset in enumerate(datasets) for i in range(len(dataset)))
@@ -200,11 +204,11 @@ def _renamed(node: Any) -> Any:
     return {key: _MOVED.get(value, value) if key == "_target_" else _renamed(value) for key, value in node.items()}
 
 
-def _run_pipeline(ckpt: str | Path, dtype: "torch.dtype") -> "SeeSRPipeline":
+def _run_pipeline(ckpt: str | Path, dtype: "torch.dtype", trust: Collection[str]) -> "SeeSRPipeline":
     from seesr_pl.models.stack import cast_all_but_ram
     from seesr_pl.training import SeeSRDiffusion
 
-    module = load_module(ckpt)
+    module = load_module(ckpt, trust=trust)
     if not isinstance(module, SeeSRDiffusion):
         raise ValueError(f"ckpt={ckpt} is a run of {type(module).__name__}; restoring needs one of experiment=seesr")
     cast_all_but_ram(module, dtype)

@@ -11,6 +11,8 @@ from seesr_pl.checkpoints.saved import not_finite
 from seesr_pl.cli import commands
 from seesr_pl.training.stops import NotFinite
 
+TRUSTED = ("--trust", "stacks.small_stack")
+
 
 @pytest.fixture(scope="module")
 def pattern(tmp_path_factory):
@@ -36,7 +38,11 @@ def test_the_run_ends_with_the_step_the_samples_and_the_command_that_shows_them(
     for path in (run / "checkpoints").iterdir():
         assert not_finite(torch.load(path, weights_only=True)) == []
         assert global_step(path) <= 2
-    shown = CliRunner().invoke(commands, ["replay", str(run), "--step", "3", "--device", "cpu"]).output.splitlines()
+    shown = (
+        CliRunner()
+        .invoke(commands, ["replay", str(run), "--step", "3", "--device", "cpu", *TRUSTED])
+        .output.splitlines()
+    )
     assert shown[0] == f"step 3 of {run}, weights after step 2 ({run}/checkpoints/last.ckpt)"
     named = [line.split()[1] for line in shown if line.startswith("sample ")]
     assert len(named) == 2
@@ -74,7 +80,7 @@ def test_a_step_that_is_replayed_from_its_own_weights_has_the_loss_that_was_logg
     if step == 0:
         for path in (run / "checkpoints").iterdir():
             path.unlink()
-    out = CliRunner().invoke(commands, ["replay", str(run), "--step", str(step), "--device", "cpu"]).output
+    out = CliRunner().invoke(commands, ["replay", str(run), "--step", str(step), "--device", "cpu", *TRUSTED]).output
     assert ("weights that the run started from" in out) == (step == 0)
     mean = float(out.splitlines()[-1].split()[2].rstrip(";"))
     assert mean == pytest.approx(column(run, "train/loss")[step], rel=1e-4)

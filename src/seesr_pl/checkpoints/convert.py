@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from seesr_pl.checkpoints.saved import load
 from seesr_pl.files import write_whole
 from seesr_pl.models import ram_files, ram_official
 
@@ -34,7 +35,7 @@ def convert_dape(source: str | Path, target: str | Path, *, trust: bool = False)
     """
     path = Path(source)
     if path.suffix == ".ckpt":
-        used = ram_official.dape_from_lora(_run_lora(path))
+        used = ram_official.dape_from_lora(_run_lora(path, trust=trust))
     else:
         used = ram_official.dape_tensors(ram_files.read_published(path, trust=trust))
     _write(used, Path(target), wrapped=used)
@@ -54,11 +55,10 @@ def _check_ram(state: Mapping[str, Tensor]) -> None:
     ram_official.load_ram(ram, state)
 
 
-def _run_lora(path: Path) -> dict[str, Tensor]:
+def _run_lora(path: Path, *, trust: bool) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
-    # Written by this project's own training; Lightning's loop state is more than tensors.
-    state = torch.load(path, map_location="cpu", weights_only=False, mmap=True)["state_dict"]
+    state = (torch.load(path, map_location="cpu", weights_only=False, mmap=True) if trust else load(path))["state_dict"]
     lora = {name.removeprefix("ram."): tensor for name, tensor in state.items() if ".lora_" in name}
     if not lora:
         raise ValueError(f"{path} holds no LoRA; give a run of experiment=dape")

@@ -1,5 +1,6 @@
 """The checkpoint files of a run: whether one is sound, how far it got, and which is the newest that is sound."""
 
+import pickle
 import sys
 import zipfile
 import zlib
@@ -91,6 +92,8 @@ def _damage(path: Path, size: int, changed: int) -> str:
             torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
         return "is damaged: cut short, or no checkpoint"
+    except pickle.UnpicklingError:
+        return "is not loaded: it holds more than tensors and plain values, which could run code"
     except Exception as error:
         return f"is damaged: {str(error).splitlines()[0][:120]}"
     return "" if member is None else f"is damaged: the checksum of {member} differs"

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from seesr_pl.cli.options import Trust
+
 app = typer.Typer(no_args_is_help=True, help="Convert weights between the published formats and safetensors.")
 
 _TRUST = "load any pickle, which can run code: only for a file that you trust"
@@ -44,6 +46,7 @@ def seesr(
         bool, typer.Option(help="write RCA and ControlNet alone, without Stable Diffusion's UNet")
     ] = False,
     base: Annotated[Path | None, typer.Option(help="Stable Diffusion folder; needed if SOURCE is a small form")] = None,
+    trust: Trust = None,
 ) -> None:
     """Write SeeSR's networks as folders that the official code reads, or in the small form."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -55,7 +58,7 @@ def seesr(
         base_unet = UNet2DConditionModel.from_pretrained(base / "unet") if base else None
         networks = load_seesr(source, base_unet=base_unet)
     else:
-        stack = load_module(source).stack
+        stack = load_module(source, trust=trust or ()).stack
         networks = Networks(stack.unet, stack.controlnet)
     (export_small if small else export_official)(networks, target)
     _report_folder(target)

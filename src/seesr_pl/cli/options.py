@@ -1,15 +1,23 @@
 """Options that several commands share: the sampling settings, and the weights."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from seesr_pl.checkpoints.published import missing
 from seesr_pl.files import require
 from seesr_pl.sampling.settings import Setting, with_settings
+
+Trust: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="a class of another package that the run's config.yaml may build: it can run any code"
+    ),
+]
+"""Option of every command that builds what a recorded config names."""
 
 
 def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,13 +34,14 @@ def pipeline_builder(
     *,
     dtype: str,
     keep_base_unet: bool,
+    trust: Sequence[str] = (),
 ) -> Callable[[str], Any]:
     """Return a picklable function that loads the pipeline to a device.
 
     Raises ValueError where the options do not name enough weights, FileNotFoundError where a file is missing.
     """
     if ckpt is not None:
-        return functools.partial(_from_ckpt, ckpt, dtype)
+        return functools.partial(_from_ckpt, ckpt, dtype, tuple(trust))
     if base is None or seesr is None or ram is None:
         raise ValueError("which weights? give --ckpt, or --base, --seesr and --ram (and --dape)")
     require(missing(base=base, seesr=seesr, ram=ram, dape=dape))
@@ -57,11 +66,11 @@ def _option(setting: Setting) -> Any:
     return Annotated[setting.hint | None, typer.Option(*names, help=help_text, show_default=False)]
 
 
-def _from_ckpt(ckpt: Path, dtype: str, device: str) -> Any:
+def _from_ckpt(ckpt: Path, dtype: str, trust: Sequence[str], device: str) -> Any:
     from seesr_pl.runs import load_pipeline
 
     _hide_loading_bars()
-    return load_pipeline(ckpt, device=device, dtype=dtype)
+    return load_pipeline(ckpt, device=device, dtype=dtype, trust=trust)
 
 
 def _from_official(paths: tuple[Path, Path, Path, Path | None], dtype: str, keep_base_unet: bool, device: str) -> Any:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from seesr_pl.cli.options import Trust, pipeline_builder
+
 if TYPE_CHECKING:
     import gradio
     import numpy as np
@@ -27,16 +29,16 @@ def demo(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 7860,
+    trust: Trust = None,
 ) -> None:
     """Serve a page: upload, see and edit the tags, restore, compare before and after. Needs the extra \\[demo]."""
     try:
         import gradio  # noqa: F401  # a missing extra is reported before weights are loaded
     except ImportError as error:
         raise ImportError("the demo needs gradio: pip install 'seesr-pl[demo]'") from error
-    from seesr_pl.cli.options import pipeline_builder
     from seesr_pl.jobs.pool import existing_device
 
-    build = pipeline_builder(ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=turbo)
+    build = pipeline_builder(ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=turbo, trust=trust or ())
     page(build(existing_device(device))).queue().launch(server_name=host, server_port=port)
 
 

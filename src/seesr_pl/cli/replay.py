@@ -5,18 +5,20 @@ from typing import Annotated
 
 import typer
 
+from seesr_pl.cli.options import Trust
+
 
 def replay(
     run: Annotated[Path, typer.Argument(help="folder of a run of dape or seesr, or one of its .ckpt files")],
     step: Annotated[int, typer.Option(min=0, help="the step, as in metrics.csv")],
     out: Annotated[Path | None, typer.Option(help="the sheet of images; default: RUN/replay/step_N.png")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    trust: Trust = None,
 ) -> None:
     """Rebuild the batch, noise and timesteps of a step, print the loss of each sample, save the images as a sheet."""
-    from hydra.utils import instantiate
-
     from seesr_pl.config import plain
     from seesr_pl.runs import RunFolder, build_module
+    from seesr_pl.trust import build
 
     folder = RunFolder.of(run) if run.is_file() else RunFolder(run)
     if not folder.config.is_file():
@@ -34,7 +36,8 @@ def replay(
         saved, damaged = newest_sound([folder.chosen] if folder.chosen else folder.checkpoints)
     if saved is None and damaged:
         raise ValueError("; ".join(damaged))
-    module, data = build_module(folder), instantiate(config.data, _convert_="all")
+    module = build_module(folder, trust=trust or ())
+    data = build(plain(config)["data"], key="data", origin=folder.config, trust=trust or ())
     if not isinstance(module, SeeSRDiffusion | DAPEDistillation):
         raise ValueError(f"{run} is a run of {type(module).__name__}; dape and seesr can be replayed")
     samples = []

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from seesr_pl.cli.options import pipeline_builder, print_left_out, sampling_options
+from seesr_pl.cli.options import Trust, pipeline_builder, print_left_out, sampling_options
 from seesr_pl.sampling import settings as sampling
 
 Ending = Literal["png", "jpg", "webp"]
@@ -41,10 +41,13 @@ def restore(
     devices: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1")] = "auto",
     compile: Annotated[bool, typer.Option(help="compile the networks: pays off for many images")] = False,
     overwrite: Annotated[bool, typer.Option(help="restore again where a result exists")] = False,
+    trust: Trust = None,
     **changes: Any,
 ) -> None:
     """Restore images. Run the same command again to continue. Exit code 1 if an image failed."""
-    build = pipeline_builder(ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=sampler == "turbo")
+    build = pipeline_builder(
+        ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=sampler == "turbo", trust=trust or ()
+    )
     from seesr_pl.jobs import pool
     from seesr_pl.jobs.restore import RestorerSettings, plan
 

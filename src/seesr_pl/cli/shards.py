@@ -1,11 +1,13 @@
 """Build, index, verify and view the shards that training reads."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
+from seesr_pl.cli.options import Trust
 from seesr_pl.files import LeftOut
 from seesr_pl.progress import bar
 
@@ -107,6 +109,7 @@ def show(
     crop: Annotated[Crop, typer.Option(help="random: as SeeSR trains; resize: as DAPE does")] = "random",
     crop_size: Annotated[int, typer.Option(help="side of hq in pixels")] = 512,
     degradation: Annotated[Path | None, typer.Option(help="e.g. conf/degradation/pasd.yaml; default: SeeSR's")] = None,
+    trust: Trust = None,
 ) -> None:
     """Write a contact sheet of the hq/lq pairs that training on these shards with this seed gets."""
     from seesr_pl.data import ShardDataset, ShardSource
@@ -114,7 +117,11 @@ def show(
     from seesr_pl.imaging.sheet import CaptionedPair, contact_sheet
 
     dataset = ShardDataset(
-        [ShardSource(urls)], degradation=_degradation(degradation), seed=seed, crop=crop, crop_size=crop_size
+        [ShardSource(urls)],
+        degradation=_degradation(degradation, trust or ()),
+        seed=seed,
+        crop=crop,
+        crop_size=crop_size,
     )
     start = epoch * len(dataset) + first
     samples = [dataset[position] for position in range(start, start + num)]
@@ -124,12 +131,13 @@ def show(
     )
 
 
-def _degradation(path: Path | None) -> Any:
+def _degradation(path: Path | None, trust: Sequence[str]) -> Any:
     from seesr_pl.degradation import RealESRGANDegradation
 
     if path is None:
         return RealESRGANDegradation()
-    from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    return instantiate(OmegaConf.load(path), _convert_="all")
+    from seesr_pl.trust import build
+
+    return build(OmegaConf.to_container(OmegaConf.load(path), resolve=True), key="", origin=path, trust=trust)

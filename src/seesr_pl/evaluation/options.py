@@ -17,6 +17,7 @@ class Options:
 
     task: Literal["auto", "restoration", "tags"]
     ckpt: str | list[str] | None
+    trust: list[str]
     seed: int
     run_name: str
     metrics: str | list[str]
