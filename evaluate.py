@@ -11,8 +11,9 @@ import hydra
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
-from seesr_pl import config, launch, runs
+from seesr_pl import config, launch, runs, sweeps
 from seesr_pl.evaluation.options import Stage, checkpoints, evaluation_name, method_settings, option_problems
+from seesr_pl.files import Record
 from seesr_pl.progress import track
 
 VALIDATION = "validation"
@@ -22,9 +23,10 @@ CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
-def main(cfg: DictConfig) -> None:
-    """Check the composed config, then run its task and show what came out."""
+def main(cfg: DictConfig) -> float | None:
+    """Check the composed config, run its task, show what came out, return the metric that `optimized_metric` names."""
     with launch.user_errors():
+        launch.enter_run(cfg)
         check(cfg)
         ckpts = checkpoints(cfg.ckpt)
         if cfg.benchmark.name == VALIDATION:
@@ -33,6 +35,8 @@ def main(cfg: DictConfig) -> None:
         config.preflight(cfg)
         task = cfg.task if cfg.task != "auto" else "tags" if ckpts and runs.learned_tags(ckpts[0]) else "restoration"
         {"restoration": evaluate_restoration, "tags": evaluate_tags}[task](cfg)
+        summary = Record(Path(cfg.paths.run) / "summary.json").read()
+        return sweeps.optimized(cfg, {name: each["mean"] for name, each in summary.get("metrics", {}).items()})
 
 
 def check(cfg: DictConfig) -> None:

@@ -10,15 +10,15 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from seesr_pl import config, launch, process
+from seesr_pl import config, launch, process, sweeps
 from seesr_pl.runs import RunFolder
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(cfg: DictConfig) -> None:
-    """Check the composed config, build its objects, train."""
+def main(cfg: DictConfig) -> float | None:
+    """Check the composed config, build its objects, train; return the metric that `optimized_metric` names."""
     with process.one_job(), launch.user_errors():
         launch.enter_run(cfg)
         config.preflight(cfg, quick=True)
@@ -27,10 +27,10 @@ def main(cfg: DictConfig) -> None:
         process.submitted_ranks(cfg.trainer.get("devices"))
         if not cfg.trainer.get("fast_dev_run"):
             process.hold(Path(cfg.paths.run))
-        prepare(cfg)()
+        return prepare(cfg)()
 
 
-def prepare(cfg: DictConfig) -> Callable[[], None]:
+def prepare(cfg: DictConfig) -> Callable[[], float | None]:
     """Instantiate data, module and trainer, find the checkpoint to resume, and return the call that trains."""
     from lightning import seed_everything
     from lightning.pytorch.callbacks import LambdaCallback
@@ -63,7 +63,7 @@ def prepare(cfg: DictConfig) -> Callable[[], None]:
         if trainer.is_global_zero and not trainer.fast_dev_run:
             run.record(cfg)
 
-    def fit() -> None:
+    def fit() -> float | None:
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
         except launch.USER_ERRORS:
@@ -72,6 +72,7 @@ def prepare(cfg: DictConfig) -> Callable[[], None]:
             raise
         if trainer.is_global_zero and not trainer.interrupted and not trainer.fast_dev_run:
             print(notice.closing(trainer, module, run=cfg.paths.run), flush=True)
+        return sweeps.optimized(cfg, trainer.callback_metrics)
 
     return fit
 

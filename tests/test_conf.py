@@ -32,6 +32,19 @@ def test_an_experiment_fits_its_constructors(name: str) -> None:
     assert cfg.run_name
 
 
+@pytest.mark.parametrize("group", ["trainer", "debug"])
+def test_a_trainer_and_a_trial_fit_every_stage(group: str) -> None:
+    for choice in sorted(path.stem for path in (CONF / group).glob("*.yaml")):
+        for name in ("tiny_seesr", "tiny_dape"):
+            config.check(_compose(f"experiment={name}", f"{group}={choice}"))
+
+
+def test_the_number_of_devices_is_the_trainers_whatever_the_experiment() -> None:
+    composed = [_compose("experiment=seesr", *words) for words in ([], ["trainer=gpu1"], ["trainer=nodes"])]
+    assert [(cfg.trainer.devices, cfg.trainer.num_nodes) for cfg in composed] == [(8, 1), (1, 1), (8, 4)]
+    assert _compose("experiment=seesr_24gb").trainer.devices == 1
+
+
 @pytest.mark.parametrize("name", ["dape", "seesr"])
 def test_a_full_size_experiment_names_every_file_it_misses(name: str, tmp_path: Path) -> None:
     cfg = _compose(f"experiment={name}", f"paths.weights={tmp_path}/weights", f"paths.shards={tmp_path}/shards")

@@ -133,7 +133,7 @@ def test_missing_files_are_told_before_torch_is_imported_and_no_folder_is_left(
 ) -> None:
     command = [sys.executable, "-c", QUICK, str(CONF.parent / "train.py"), *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1 if "-m" in words else 2, "False\n")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1 if "-m" in words else 2, "False")
     assert "weights/ram_swin_large_14m.pth" in done.stderr
     assert os.listdir(tmp_path) == []
 

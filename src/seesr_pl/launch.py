@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from seesr_pl import process
 from seesr_pl.config import COMMANDS, ConfigError, leaves, nearest, plain, root_keys, unknown
 from seesr_pl.evaluation.options import evaluation_name
+from seesr_pl.files import fingerprint
 from seesr_pl.runs import RunFolder
 from seesr_pl.training.stops import Stopped
 from seesr_pl.typed import hydra_value
@@ -25,9 +26,13 @@ from seesr_pl.typed import hydra_value
 Resume = Literal["auto", "force", "never"]
 USER_ERRORS = (ValueError, FileNotFoundError, ImportError)
 RUN_VARIABLE = "SEESR_RUN_FOLDER"
+SWEPT_VARIABLE = "SEESR_SWEPT"
+# Groups whose choices are plugins of Hydra: the package that they need, and our extra that installs it.
+_PLUGINS = (("launcher", "submitit", "slurm"), ("sweeper", "optuna", "sweep"))
+_MAX_NAME = 200  # characters; file systems end at 255 bytes
 # Keys that may change when a run is resumed: none of them changes what is learned from which sample.
 FREE_KEYS = (
-    "resume", "sampler", "module.sampler", "paths", "trainer", "callbacks", "logger",
+    "resume", "optimized_metric", "sampler", "module.sampler", "paths", "trainer", "callbacks", "logger",
     "data.num_workers", "data.micro_batch_size", "data.max_micro_batch_size", "data.prefetch_factor",
     "data.num_retries", "data.first_wait_seconds",
     # Where the samples lie; which samples they are is in the checkpoint, and compared with it (`ShardDataModule`).
@@ -64,7 +69,9 @@ def overrides(arguments: Sequence[str], config_dir: Path, config_name: str) -> l
         return [*arguments, *([] if _names_experiment(arguments) else ["experiment=seesr"])]
     problems: list[str] = []
     completed = [_completed(argument, roots, config_dir, problems) for argument in arguments]
-    if any(re.fullmatch(r"(\+\+)?trainer\.fast_dev_run=(True|true|[1-9]\d*)", word) for word in completed):
+    if {"-m", "--multirun"} & set(arguments):
+        os.environ[SWEPT_VARIABLE] = " ".join(_swept(arguments))  # for `sweep_name`, wherever a job runs
+    if any(re.fullmatch(r"(\+\+)?trainer\.fast_dev_run=(True|true|[1-9]\d*)|debug=fast", word) for word in completed):
         completed.append("hydra.run.dir=.")  # a trial writes nothing, and Hydra makes the folder that it is given
     if problems:
         raise ConfigError(problems)
@@ -155,12 +162,31 @@ def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterato
 def sweep_name(task_overrides: Sequence[str]) -> str:
     """Return the folder name of one job of a sweep: what varies, e.g. `module.lora_rank=2`, without name and paths."""
     words = [word.lstrip("+") for word in task_overrides]
+    swept = os.environ.get(SWEPT_VARIABLE, "").split()
     varied = [word for word in words if not word.startswith(("experiment=", "run_name=", "paths."))]
-    return ",".join(varied).replace("/", "_")
+    name = ",".join(word for word in varied if not swept or word.partition("=")[0] in swept).replace("/", "_")
+    return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}-{fingerprint(name)[:8]}"
+
+
+def _swept(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the keys that a sweep gives several values: a list outside of brackets, or a range, interval or choice."""
+    for word in arguments:
+        key, _, value = word.lstrip("+").partition("=")
+        outside = re.sub(r"\[.*\]|\{.*\}|'.*'|\".*\"", "", value)
+        if "," in outside or re.match(r"\w+\(", value):
+            yield key
+
+
+def count_of(devices: Any) -> int:
+    """Return the number of devices that `trainer.devices` asks for; "auto" is what a job of one task is given."""
+    if isinstance(devices, int | str):
+        return int(devices) if str(devices).isdecimal() else 1  # -1, like "auto", is all that a job sees
+    return len(devices)
 
 
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 OmegaConf.register_new_resolver("evaluation_name", evaluation_name, replace=True)
+OmegaConf.register_new_resolver("count_of", count_of, replace=True)
 
 
 @contextmanager
@@ -221,6 +247,8 @@ def _names_experiment(arguments: Sequence[str]) -> bool:
 
 
 def _completed(argument: str, roots: Sequence[str], config_dir: Path, problems: list[str]) -> str:
+    if argument == "hydra/sweeper=optuna":
+        argument = "sweeper=optuna"  # the plugin's sweeper with a study on disk and the direction of the metric
     name, separator, value = argument.partition("=")
     if not separator or name.startswith(("-", "+", "~", "hydra")):
         return argument
@@ -245,8 +273,9 @@ def _choice_problems(group: str, value: str, folder: Path) -> list[str]:
     choices = sorted(path.stem for path in folder.glob("*.yaml"))
     wrong = [choice for choice in value.strip("[]").split(",") if choice not in (*choices, "null", "")]
     problems = [f"{group}={choice} does not exist{nearest(choice, choices, prefix=f'{group}=')}" for choice in wrong]
-    if group == "launcher" and "slurm" in value and find_spec("submitit") is None:
-        problems.append("launcher=slurm needs the submitit launcher: pip install 'seesr-pl[slurm]'")
+    for plugin, package, extra in _PLUGINS:
+        if group == plugin and value and find_spec(package) is None:
+            problems.append(f"{group}={value} needs the package {package}: pip install 'seesr-pl[{extra}]'")
     return problems
 
 
