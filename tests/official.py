@@ -144,7 +144,7 @@ def training_module(prediction_type):
     """The module that trains these networks; its text encoder and its tagger take no part."""
     schedule = scheduler(prediction_type=prediction_type)
     stack = SeeSRStack(vae(), torch.nn.Identity(), None, unet(), controlnet(), ram(dape=False), schedule)
-    return SeeSRDiffusion(stack, representation="ram")
+    return SeeSRDiffusion(stack, representation="ram", tags="none")
 
 
 # From here on: the only uses of inner names of the code under test.

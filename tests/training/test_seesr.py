@@ -13,7 +13,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from seesr_pl import keyed
 from seesr_pl.imaging.tensors import to_float
-from seesr_pl.models.denoiser import predict
+from seesr_pl.models.denoiser import predict, tokens
 from seesr_pl.models.prompts import prompter
 from seesr_pl.training import SeeSRDiffusion
 from seesr_pl.training.frozen import cast_frozen
@@ -57,10 +57,11 @@ def test_timesteps_cover_the_schedule_evenly(module):
 def test_prompts_are_dropped_with_the_given_chance(probability):
     module = small_module(tags="shards", prompt_drop_probability=probability)
     batch = random_batch(list(range(200)), size=4)
-    prompts = module.prompts(batch["hq"], batch)
-    dropped = [prompt == "" for prompt in prompts]
+    found = module.prompt_tokens(batch["hq"], batch)
+    dropped = (found == tokens(module.tokenizer, [""])).all(1).tolist()
     assert sum(dropped) / 200 == pytest.approx(probability, abs=0.1)
-    assert [prompt for prompt in prompts if prompt] == [f"tag{number}," for number in range(200) if not dropped[number]]
+    texts = ["" if dropped[number] else f"tag{number}," for number in range(200)]
+    assert torch.equal(found, tokens(module.tokenizer, texts))
 
 
 def test_tags_are_those_of_plain_ram_on_the_hq_image_with_the_official_comma(batch):
@@ -68,8 +69,9 @@ def test_tags_are_those_of_plain_ram_on_the_hq_image_with_the_official_comma(bat
     torch.nn.init.normal_(next(p for name, p in module.ram.named_parameters() if "lora_B" in name))
     plain = SeeSRDiffusion(small_stack(dape=False), representation="ram", prompt_drop_probability=0.0)
     hq = batch["hq"].permute(0, 3, 1, 2).float() / 255
-    assert module.prompts(hq, batch) == plain.prompts(hq, batch)
-    assert all(prompt.endswith(",") for prompt in module.prompts(hq, batch))
+    told = [f"{tags}," for tags in prompter("ram", ram=plain.ram)(hq)]
+    for each in (module, plain):
+        assert torch.equal(each.prompt_tokens(hq, batch), tokens(module.tokenizer, told))
 
 
 def test_the_text_may_be_the_class_that_a_classifier_of_transformers_names(batch, tmp_path):
@@ -78,7 +80,8 @@ def test_the_text_may_be_the_class_that_a_classifier_of_transformers_names(batch
     ViTForImageClassification(config).save_pretrained(tmp_path)
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path)
     module = small_module(tags="classification", prompt_model=str(tmp_path), prompt_drop_probability=0.0)
-    assert module.prompts(to_float(batch["hq"]), batch) == ["tench,", "tench,"]
+    told = tokens(module.tokenizer, ["tench,", "tench,"])
+    assert torch.equal(module.prompt_tokens(to_float(batch["hq"]), batch), told)
 
 
 @pytest.mark.parametrize("style", ["representation", "tags"])
@@ -96,7 +99,7 @@ def test_the_text_may_be_the_tags_of_dape(batch):
     hq = to_float(batch["hq"])
     seen, plain = (prompter(style, ram=module.ram)(hq) for style in ("dape", "ram"))
     assert seen != plain
-    assert module.prompts(hq, batch) == [f"{tags}," for tags in seen]
+    assert torch.equal(module.prompt_tokens(hq, batch), tokens(module.tokenizer, [f"{tags}," for tags in seen]))
 
 
 def test_only_lora_makes_dape_differ_from_ram(batch):

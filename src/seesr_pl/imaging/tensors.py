@@ -1,4 +1,4 @@
-"""Convert images between files, uint8 (b, h, w, 3), and networks, float (b, 3, h, w) in [0, 1]; resize them."""
+"""Move tensors to a device; convert images between files, uint8 (b, h, w, 3), and networks, float; resize them."""
 
 import torch
 import torch.nn.functional as F
@@ -6,6 +6,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 _BAND = 256
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a CPU tensor on `device`; on a GPU the copy waits for nothing, and nothing waits for it."""
+    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 def to_float(images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:

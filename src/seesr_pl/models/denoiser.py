@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from seesr_pl.imaging.tensors import to_device
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 
 ENCODER_LIMIT = 1088
@@ -34,16 +35,23 @@ class Condition(NamedTuple):
 
 
 @torch.no_grad()
-def embed(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: Sequence[str]) -> Float[Tensor, "b n d"]:
-    """Return the text encoder's last hidden states of `prompts`; tokens beyond its length (77) are cut off."""
-    tokens = tokenizer(
+def embed(
+    tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: Sequence[str] | Int[Tensor, "b n"]
+) -> Float[Tensor, "b n d"]:
+    """Return the text encoder's last hidden states of `prompts`, texts or their `tokens`."""
+    ids = prompts if isinstance(prompts, Tensor) else tokens(tokenizer, prompts)
+    return text_encoder(to_device(ids, text_encoder.device))[0]
+
+
+def tokens(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> Int[Tensor, "b n"]:
+    """Return the tokens of `prompts`, padded and cut off to the tokenizer's length (77), on the CPU."""
+    return tokenizer(
         list(prompts),
         max_length=tokenizer.model_max_length,
         padding="max_length",
         truncation=True,
         return_tensors="pt",
-    )
-    return text_encoder(tokens.input_ids.to(text_encoder.device))[0]
+    ).input_ids
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from seesr_pl.files import MissingFile
@@ -82,7 +82,15 @@ class TagPrompter:
     @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b 3 h w"]) -> list[str]:
         """Return the tags of each image; empty where no tag is on."""
-        return tag_texts(self.ram, self.ram.see(images, adapter=self.use_lora, resize=self.resize).logits)
+        return tag_texts(self.ram, self._logits(images))
+
+    @torch.no_grad()
+    def mask(self, images: Float[Tensor, "b 3 h w"]) -> Bool[Tensor, "b k"]:
+        """Return which tags of each image are on, without leaving the device."""
+        return self.ram.tag_mask(self._logits(images))
+
+    def _logits(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        return self.ram.see(images, adapter=self.use_lora, resize=self.resize).logits
 
 
 class ClassificationPrompter:

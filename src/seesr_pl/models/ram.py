@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
@@ -60,8 +60,9 @@ class RAM(nn.Module):
             raise ValueError(f"{len(tags)} tags but {len(thresholds)} thresholds: give the two lists of the same model")
         self.config = config
         self.tag_names = list(tags)
-        # A plain attribute, as upstream (ram_lora.py:154): a buffer would be rounded by .to(torch.bfloat16).
+        # Plain attributes, as upstream (ram_lora.py:154): buffers would be rounded by .to(torch.bfloat16).
         self.thresholds = torch.tensor(list(thresholds), dtype=torch.float32, device="cpu")
+        self._statistics = torch.tensor([MEAN, STD], dtype=torch.float32, device="cpu").view(2, 3, 1, 1)
         self.lora_rank: int | None = None
         self.visual_encoder = visual_encoder(config)
         self.image_proj = nn.Linear(self.visual_encoder.num_features, config.representation_dim)
@@ -117,6 +118,12 @@ class RAM(nn.Module):
         (folder / ram_lists.THRESHOLDS).write_text("".join(f"{value:.9g}\n" for value in self.thresholds.tolist()))
         state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        if self.device.type != "meta":  # from which values would not come back
+            self.thresholds, self._statistics = self.thresholds.to(self.device), self._statistics.to(self.device)
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -209,8 +216,8 @@ class RAM(nn.Module):
     def _pixel_values(self, images: Images, resize: Resize) -> Float[Tensor, "b 3 s s"]:
         batches = [images] if isinstance(images, Tensor) else images
         size = self.config.image_size
-        pixels = [ram_pixel_values(batch, size=size, mode=resize.mode, antialias=resize.antialias) for batch in batches]
-        return torch.cat(pixels).to(self.device, self.dtype)
+        squares = torch.cat([_square(batch, size, resize) for batch in batches])
+        return _normalized(squares, self._statistics.to(squares)).to(self.device, self.dtype)
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute each block of backbone and head in the backward pass: less memory, about a third more time."""
@@ -230,6 +237,13 @@ def ram_pixel_values(
     antialias: bool = False,
 ) -> Float[Tensor, "b 3 s s"]:
     """Return RAM's input for float images in [0, 1]: resized to a square (see `Resize`), clamped, normalized."""
-    resized = functional.interpolate(images, (size, size), mode=mode, align_corners=False, antialias=antialias)
-    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return (resized.clamp(0, 1) - mean) / std
+    return _normalized(_square(images, size, Resize(mode, antialias)), images.new_tensor([MEAN, STD]).view(2, 3, 1, 1))
+
+
+def _square(images: Tensor, size: int, resize: Resize) -> Tensor:
+    mode, antialias = resize
+    return functional.interpolate(images, (size, size), mode=mode, align_corners=False, antialias=antialias).clamp(0, 1)
+
+
+def _normalized(squares: Tensor, statistics: Tensor) -> Tensor:
+    return (squares - statistics[0]) / statistics[1]

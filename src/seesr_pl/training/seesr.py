@@ -5,18 +5,19 @@ from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from seesr_pl import keyed
 from seesr_pl.files import MissingFile
-from seesr_pl.imaging.tensors import resize_bicubic, to_float
-from seesr_pl.models.denoiser import Condition, embed, encode, latent_shape, predict
-from seesr_pl.models.prompts import PromptStyle, missing_prompt_model, prompter
+from seesr_pl.imaging.tensors import resize_bicubic, to_device, to_float
+from seesr_pl.models.denoiser import Condition, embed, encode, latent_shape, predict, tokens
+from seesr_pl.models.prompts import PromptStyle, TagPrompter, missing_prompt_model, prompter
 from seesr_pl.models.ram import BICUBIC, RAM
 from seesr_pl.models.stack import SeeSRStack
+from seesr_pl.models.tag_tokens import TagTokens
 from seesr_pl.sampling.pipeline import Representation, SeeSRPipeline
 from seesr_pl.training.frozen import PartlyFrozen, train_controlnet_and_rca
 from seesr_pl.training.optim import schedule
@@ -85,6 +86,7 @@ class SeeSRDiffusion(PartlyFrozen):
         self.loss, self.learning_rate_factors = loss or mean_squared_error, dict(learning_rate_factors or {})
         self.sampler, self.prompt_model = dict(sampler or {}), prompt_model
         self.prompter = None if tags == "shards" else prompter(tags, ram=stack.ram, model=prompt_model)
+        self.tag_tokens = TagTokens(stack.tokenizer, stack.ram.tag_names) if tags in ("ram", "dape") else None
         self.representation, self.rca = representation, rca
         self.compile_networks, self.channels_last = compile, channels_last
         self.val_loss = MeanMetric()
@@ -132,11 +134,11 @@ class SeeSRDiffusion(PartlyFrozen):
 
         # z_0, a sample of the VAE's posterior, and z_t, its mixture with noise.
         shape = latent_shape(self.vae, hq)
-        posterior_noise = keyed.normal(shape, purpose="posterior", **keys).to(self.device, non_blocking=True)
+        posterior_noise = to_device(keyed.normal(shape, purpose="posterior", **keys), self.device)
         latents = encode(self.vae, hq, posterior_noise=posterior_noise)
-        noise = keyed.normal(shape, purpose="noise", **keys).to(self.device, non_blocking=True)
+        noise = to_device(keyed.normal(shape, purpose="noise", **keys), self.device)
         timesteps = keyed.integers(self.scheduler.config.num_train_timesteps, purpose="timestep", **keys)
-        timesteps = timesteps.to(self.device, non_blocking=True)
+        timesteps = to_device(timesteps, self.device)
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
 
         prediction = predict(self.unet, self.controlnet, noisy, timesteps, condition)
@@ -166,7 +168,7 @@ class SeeSRDiffusion(PartlyFrozen):
     def condition(self, hq: Float[Tensor, "b 3 h w"], batch: Batch) -> Condition:
         """Return tags of the HQ crop as text, the representation of the LQ image, and the LQ image at HQ size."""
         image = resize_bicubic(to_float(batch["lq"]), (hq.shape[-2], hq.shape[-1]))
-        text = embed(self.tokenizer, self.text_encoder, self.prompts(hq, batch))
+        text = embed(self.tokenizer, self.text_encoder, self.prompt_tokens(hq, batch))
         if not self.rca:
             return Condition(text, None, image)
         if self.representation == "none":
@@ -175,21 +177,27 @@ class SeeSRDiffusion(PartlyFrozen):
         representation = self.ram.represent(image, adapter=self.representation == "dape", resize=BICUBIC)
         return Condition(text, representation, image)
 
-    def prompts(self, hq: Float[Tensor, "b 3 h w"], batch: Batch) -> list[str]:
-        """Return the text of each sample; those that the keyed draw drops are empty, and are not tagged.
+    def prompt_tokens(self, hq: Float[Tensor, "b 3 h w"], batch: Batch) -> Int[Tensor, "b n"]:
+        """Return the tokens of each sample's text; those that the keyed draw drops are empty, and are not tagged.
 
         Texts end with a comma, as in official training (utils_data/make_tags.py:71-73); those of shards are unchanged.
+        Tags stay on the device; "classification" and "caption" are read from it, which waits for it.
         """
         draws = keyed.uniform(purpose="prompt_drop", **self._keys(batch))
-        kept = [index for index, draw in enumerate(draws.tolist()) if draw >= self.prompt_drop_probability]
-        prompts = [""] * len(hq)
-        if not kept or self.tags == "none":
-            return prompts
-        stored = [batch["tags"][index] for index in kept]
-        texts = stored if self.prompter is None else [f"{text}," for text in self.prompter(hq[kept])]
-        for index, text in zip(kept, texts, strict=True):
-            prompts[index] = text
-        return prompts
+        kept = (draws >= self.prompt_drop_probability).nonzero().flatten()
+        if not len(kept) or self.tags == "none":
+            return tokens(self.tokenizer, [""] * len(hq))
+        if self.prompter is None:
+            chosen = set(kept.tolist())
+            return tokens(self.tokenizer, [text if row in chosen else "" for row, text in enumerate(batch["tags"])])
+        places = to_device(kept, self.device)
+        crops = hq.index_select(0, places)
+        if isinstance(self.prompter, TagPrompter) and self.tag_tokens is not None:
+            told = self.tag_tokens(self.prompter.mask(crops))
+        else:
+            told = to_device(tokens(self.tokenizer, [f"{text}," for text in self.prompter(crops)]), self.device)
+        empty = to_device(tokens(self.tokenizer, [""]), self.device).expand(len(hq), -1)
+        return empty.index_copy(0, places, told)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what trains, a group for each factor of `learning_rate_factors`, parameters without a factor first."""
