@@ -253,7 +253,7 @@ def verdict(results: "Sequence[Result]") -> list[str]:
 
     lines = []
     for reference in results[1:]:
-        found = {item.metric: item.difference for item in evaluation.compare(results[0], reference)}
+        found = {item.metric: item.difference for item in evaluation.compare(results[0], [reference])}
         parts = [f"{name} {d.mean:+.2f} ({d.low:+.2f} to {d.high:+.2f})" for name, d in found.items()]
         lines.append(f"restored minus {reference.name}: {', '.join(parts)}")
     return lines

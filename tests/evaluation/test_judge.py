@@ -129,7 +129,9 @@ def test_the_interval_of_a_mean_draws_photographs_and_not_crops(benchmark, tmp_p
     values = {image: scores["psnr_y"] for image, scores in result.values.items()}
     by_group = [np.mean([values[f"{group}_{index}"] for index in range(2)]) for group in ("lake", "street")]
     assert interval.mean == pytest.approx(np.mean(by_group))
-    assert (interval.low, interval.high) == pytest.approx((min(by_group), max(by_group)))
+    # Of two photographs the interval is Student's with one degree of freedom.
+    half = 12.7062 * abs(by_group[1] - by_group[0]) / 2
+    assert (interval.low, interval.high) == pytest.approx((interval.mean - half, interval.mean + half), rel=1e-4)
 
 
 def test_scores_csv_has_one_row_for_each_image(benchmark, tmp_path):

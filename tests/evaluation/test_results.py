@@ -1,9 +1,13 @@
 """A comparison of two methods: its sign, its pairs, its groups, and p-values adjusted over its metrics."""
 
+import csv
+import json
+
 import pytest
 
 from seesr_pl.evaluation import (
     Bicubic,
+    Comparison,
     Interval,
     Result,
     compare,
@@ -31,27 +35,43 @@ def made(values: dict[str, dict[str, float]]) -> Result:
 
 
 def compared(ours, theirs) -> dict:
-    return {row.metric: row for row in compare(made(ours), made(theirs))}
+    return {row.metric: row for row in compare(made(ours), [made(theirs)])}
 
 
-def test_p_values_are_adjusted_over_the_metrics_compared():
-    # Six differences of one sign: 2 / 2**6 = 0.03125 two-sided. Holm doubles the smaller of two.
-    assert compared(OURS, REFERENCE)["psnr_y"].p_value == pytest.approx(2 * 0.03125)
-    # Ranks 2 + 4 + 6 = 12 against 9: at least as uneven in 54 of 64 sign patterns. The larger of two is kept.
-    assert compared(OURS, REFERENCE)["ssim_y"].p_value == pytest.approx(54 / 64)
+def test_p_values_are_adjusted_over_the_metrics_and_the_methods_compared():
+    # Three photographs of one sign: 2 / 2**3 = 0.25 two-sided. On ssim_y their sums are .01 of 1, 1, 1 as well.
+    assert compared(OURS, REFERENCE)["psnr_y"].p_value == pytest.approx(2 * 0.25)
+    found = compare(made(OURS), [made(REFERENCE), made(REFERENCE)])
+    assert [row.p_value for row in found] == pytest.approx([1.0] * 4)
+    assert [row.num_groups for row in found] == [3] * 4
 
 
 def test_one_metric_alone_needs_no_adjustment():
     first, second = ({image: {"psnr_y": row["psnr_y"]} for image, row in rows.items()} for rows in (OURS, REFERENCE))
-    assert compared(first, second)["psnr_y"].p_value == pytest.approx(0.03125)
+    assert compared(first, second)["psnr_y"].p_value == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "num_groups", "p_value", "words"),
+    [
+        (0.1, 0.3, 5, 0.0625, "5 independent photographs are too few to tell ours from bicubic"),
+        (-0.1, 0.3, 6, 0.03, "no difference between ours and bicubic is shown; the interval holds 0"),
+        (float("nan"), float("nan"), 6, 0.03, "no difference between ours and bicubic is shown"),
+        (0.1, 0.3, 6, 0.2, "of several comparisons one does so by chance (adjusted p = 0.2)"),
+        (0.1, 0.3, 6, 0.03, "psnr_y: ours is higher than bicubic by 0.2 (0.1 to 0.3, p = 0.03)"),
+        (-0.3, -0.1, 6, 0.03, "psnr_y: ours is lower than bicubic by 0.2 (0.1 to 0.3, p = 0.03)"),
+    ],
+)
+def test_a_comparison_says_what_it_shows_and_what_it_does_not(low, high, num_groups, p_value, words):
+    mean = (low + high) / 2
+    assert words in Comparison("psnr_y", "bicubic", Interval(mean, low, high, 9), num_groups, p_value).sentence("ours")
 
 
 def test_a_difference_is_ours_less_the_reference_and_drawn_by_photograph():
     difference = compared(OURS, REFERENCE)["psnr_y"].difference
     assert difference.mean == pytest.approx(3.5)
-    # Of three photographs with means 1.5, 3.5, 5.5 each resample's mean lies between; single images reach 1 and 6.
     assert difference == paired_interval([1, 2, 3, 4, 5, 6], [0] * 6, list("aabbcc"))
-    assert (difference.low, difference.high) == (1.5, 5.5)
+    assert difference != paired_interval([1, 2, 3, 4, 5, 6], [0] * 6)
 
 
 def test_images_are_paired_by_name_and_those_that_one_method_lacks_are_left_out():
@@ -82,3 +102,12 @@ def test_an_evaluation_read_back_has_its_metrics_and_no_other_column(folder, ben
 def test_an_evaluation_that_lacks_images_is_refused_with_their_names(folder):
     with pytest.raises(ValueError, match="lacks 1 of 2 images: other"):
         load_result(folder, {"lake_0": "lake", "other": "other"})
+
+
+def test_comparisons_are_in_the_summary_and_in_a_table_of_their_own(folder, benchmark):
+    result = load_result(folder, {pair.name: pair.group for pair in benchmark.pairs()})
+    write_result(folder, result, {}, compare(result, [result._replace(name="twin")]))
+    (row,) = json.loads((folder / "summary.json").read_text())["comparisons"]
+    assert (row["metric"], row["reference"], row["difference"], row["photographs"]) == ("psnr_y", "twin", 0.0, 2)
+    with (folder / "comparisons.csv").open(newline="") as file:
+        assert [line["in_words"] for line in csv.DictReader(file)] == [row["in_words"]]

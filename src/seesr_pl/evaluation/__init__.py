@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from seesr_pl.evaluation.results import Comparison, Result, compare, load_result, write_result
     from seesr_pl.evaluation.rrdbnet import RRDBNetMethod
     from seesr_pl.evaluation.seesr import SeeSRMethod
-    from seesr_pl.evaluation.statistics import Interval, mean_interval, paired_interval, wilcoxon
+    from seesr_pl.evaluation.statistics import Interval, mean_interval, paired_interval, sign_flip_test
     from seesr_pl.evaluation.tables import (
         ScoreTable,
         Shown,
@@ -76,9 +76,9 @@ __all__ = [
     "score_all",
     "score_table",
     "show",
+    "sign_flip_test",
     "ssim_y",
     "terminal",
-    "wilcoxon",
     "write_report",
     "write_result",
 ]
@@ -91,7 +91,7 @@ _NAMES = {
     "results": ("Comparison", "Result", "compare", "load_result", "write_result"),
     "rrdbnet": ("RRDBNetMethod",),
     "seesr": ("SeeSRMethod",),
-    "statistics": ("Interval", "mean_interval", "paired_interval", "wilcoxon"),
+    "statistics": ("Interval", "mean_interval", "paired_interval", "sign_flip_test"),
     "tables": ("ScoreTable", "Shown", "format_number", "latex", "markdown", "score_table", "show", "terminal"),
 }
 __getattr__ = attributes(__name__, {name: module for module, names in _NAMES.items() for name in names})

@@ -15,6 +15,7 @@ from seesr_pl.evaluation.methods import Images, Method
 from seesr_pl.evaluation.metrics import ImageMetric, Metrics, score
 from seesr_pl.evaluation.options import STAGES, Stage
 from seesr_pl.evaluation.results import Result, load_result, write_result
+from seesr_pl.evaluation.results import compare as compared_with
 from seesr_pl.evaluation.statistics import metric_intervals
 from seesr_pl.files import Record, fingerprint, write_whole
 from seesr_pl.imaging.io import read_rgb, write_image
@@ -81,7 +82,8 @@ def judge_method(
     published = benchmark.published_for(pairs)
     facts = _facts(benchmark, pairs, result, settings, metrics.skipped)
     table = tables.score_table(results, metrics.available, published)
-    write_result(folder, result, facts)
+    comparisons = compared_with(result, results[1:])
+    write_result(folder, result, facts, comparisons)
     write_whole(folder / "table.md", tables.markdown(table))
     write_whole(folder / "table.tex", tables.latex(table))
     if "report" in stages:
@@ -92,13 +94,18 @@ def judge_method(
             title=f"{name} on {benchmark.name}",
             pairs=pairs,
             results=results,
+            comparisons=comparisons,
             metrics=metrics.available,
             facts=_in_words(facts, benchmark.root, command),
             published=published,
         )
-    files = [folder / file for file in ("report.html", "table.md", "summary.json", "scores.csv", "restored")]
+    files = [
+        folder / file
+        for file in ("report.html", "table.md", "summary.json", "scores.csv", "comparisons.csv", "restored")
+    ]
     title = f"{benchmark.name}, {len(pairs)} images"
-    return tables.Shown(tables.terminal(table, title=title), metrics.skipped, [file for file in files if file.exists()])
+    shown, words = tables.terminal(table, title=title), [comparison.sentence(name) for comparison in comparisons]
+    return tables.Shown(shown, metrics.skipped, [file for file in files if file.exists()], words)
 
 
 def judge_tags(ram: "RAM", benchmark: FolderBenchmark, folder: Path, *, track: Track[Any] = silently) -> tables.Shown:

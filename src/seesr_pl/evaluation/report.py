@@ -16,7 +16,7 @@ from seesr_pl.evaluation.benchmark import Pair
 from seesr_pl.evaluation.charts import line_chart, strip_chart
 from seesr_pl.evaluation.methods import Bicubic
 from seesr_pl.evaluation.metrics import ImageMetric
-from seesr_pl.evaluation.results import Result, compare
+from seesr_pl.evaluation.results import Comparison, Result
 from seesr_pl.evaluation.statistics import finite_or_none
 from seesr_pl.evaluation.tables import format_number, score_table
 from seesr_pl.files import write_whole
@@ -69,10 +69,11 @@ def write_report(
     facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     published: Mapping[str, Mapping[str, float]] | None = None,
+    comparisons: Sequence[Comparison] = (),
     sections: Sequence[Section] = (),
     max_megabytes: float = 24.0,
 ) -> None:
-    """Write the page. `results[0]` is the method that is judged; the others are compared with it.
+    """Write the page. `results[0]` is the method that is judged, `comparisons` those of it with others.
 
     Images are embedded worst first (by the first metric) until `max_megabytes` are full; the page says how many.
     """
@@ -89,7 +90,10 @@ def write_report(
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         judged=results[0],
         table=score_table(results, scored, published),
-        comparisons={reference.name: compare(results[0], reference) for reference in results[1:]},
+        comparisons={
+            reference: [row for row in comparisons if row.reference == reference]
+            for reference in dict.fromkeys(row.reference for row in comparisons)
+        },
         charts=_distributions(results, metrics),
         sections=[_rendered(section) for section in sections],
         examples=_examples(shown, results[0], metrics),

@@ -3,17 +3,18 @@
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from seesr_pl.evaluation.statistics import (
+    SIGNIFICANCE,
     Interval,
     finite_or_none,
     holm,
     metric_intervals,
     paired_interval,
-    wilcoxon,
+    sign_flip_test,
 )
 from seesr_pl.files import write_whole
 
@@ -30,18 +31,47 @@ class Result(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The paired difference of a metric and its p-value (Wilcoxon), adjusted over the metrics compared (Holm)."""
+    """The paired difference of a metric to the method `reference`, over `num_groups` photographs.
+
+    The p-value is that of sign flips of whole photographs, adjusted over all metrics and methods compared (Holm).
+    """
 
     metric: str
+    reference: str
     difference: Interval
+    num_groups: int
     p_value: float
 
+    def sentence(self, name: str) -> str:
+        """Say in words what the comparison of the method `name` shows."""
+        _, low, high, _ = self.difference
+        if 2 ** (1 - self.num_groups) > SIGNIFICANCE:
+            return (
+                f"{self.metric}: {self.num_groups} independent photographs are too few to tell {name} from "
+                f"{self.reference}; no test of so few can reach p < {SIGNIFICANCE}."
+            )
+        if not (low > 0 or high < 0):
+            return f"{self.metric}: no difference between {name} and {self.reference} is shown; the interval holds 0."
+        if self.p_value >= SIGNIFICANCE:
+            return (
+                f"{self.metric}: no difference between {name} and {self.reference} is shown; the interval leaves "
+                f"out 0, but of several comparisons one does so by chance (adjusted p = {self.p_value:.2g})."
+            )
+        direction = "higher" if low > 0 else "lower"
+        amount, bounds = f"{abs(self.difference.mean):.4g}", sorted((abs(low), abs(high)))
+        return (
+            f"{self.metric}: {name} is {direction} than {self.reference} by {amount} "
+            f"({bounds[0]:.4g} to {bounds[1]:.4g}, p = {self.p_value:.2g})."
+        )
 
-def write_result(folder: str | Path, result: Result, facts: Mapping[str, Any]) -> None:
-    """Write `scores.csv`, one row for each image, and `summary.json` into `folder`.
 
-    The summary is `{"metrics": {name: {"mean", "ci95", "n"}}, "method": name, **facts}`; numbers that are not finite
-    become null, and a `Path` its text.
+def write_result(
+    folder: str | Path, result: Result, facts: Mapping[str, Any], comparisons: Sequence[Comparison] = ()
+) -> None:
+    """Write `scores.csv`, one row for each image, and `summary.json` into `folder`; and `comparisons.csv`.
+
+    The summary is `{"metrics": {name: {"mean", "ci95", "n"}}, "method": name, "comparisons": [...], **facts}`; numbers
+    that are not finite become null, and a `Path` its text.
     """
     names = list(dict.fromkeys(name for scores in result.values.values() for name in scores))
     content = io.StringIO()
@@ -56,7 +86,10 @@ def write_result(folder: str | Path, result: Result, facts: Mapping[str, Any]) -
         name: {"mean": mean, "ci95": [low, high], "n": result.intervals[name].n}
         for name, (mean, low, high) in finite.items()
     }
-    summary = {"metrics": metrics, "method": result.name, **facts}
+    compared = [_in_row(comparison, result.name) for comparison in comparisons]
+    if compared:
+        write_whole(Path(folder) / "comparisons.csv", _csv(compared))
+    summary = {"metrics": metrics, "method": result.name, "comparisons": compared, **facts}
     write_whole(Path(folder) / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
 
 
@@ -81,14 +114,38 @@ def load_result(folder: str | Path, groups: Mapping[str, str]) -> Result:
     return Result(method, values, metric_intervals(values, groups), paths, dict(groups), seconds)
 
 
-def compare(result: Result, reference: Result) -> list[Comparison]:
-    """Subtract `reference` from `result` for each metric that both have, over the images that both scored."""
-    names = [name for name in result.intervals if name in reference.intervals]
+def compare(result: Result, references: Sequence[Result]) -> list[Comparison]:
+    """Subtract each of `references` from `result`, for each metric that both have, over the images that both scored."""
     found = []
-    for name in names:
-        images = [i for i in result.values if name in result.values[i] and name in reference.values.get(i, {})]
-        ours, theirs = ([item.values[image][name] for image in images] for item in (result, reference))
-        difference = paired_interval(ours, theirs, [result.groups[image] for image in images])
-        found.append((name, difference, wilcoxon(ours, theirs)))
-    adjusted = holm([p_value for _, _, p_value in found])
-    return [Comparison(name, difference, p) for (name, difference, _), p in zip(found, adjusted, strict=True)]
+    for reference in references:
+        for name in (name for name in result.intervals if name in reference.intervals):
+            images = [i for i in result.values if name in result.values[i] and name in reference.values.get(i, {})]
+            ours, theirs = ([item.values[image][name] for image in images] for item in (result, reference))
+            groups = [result.groups[image] for image in images]
+            difference, p_value = paired_interval(ours, theirs, groups), sign_flip_test(ours, theirs, groups)
+            found.append(Comparison(name, reference.name, difference, len(set(groups)), p_value))
+    adjusted = holm([comparison.p_value for comparison in found])
+    return [comparison._replace(p_value=p) for comparison, p in zip(found, adjusted, strict=True)]
+
+
+def _in_row(comparison: Comparison, name: str) -> dict[str, Any]:
+    mean, low, high = map(finite_or_none, comparison.difference[:3])
+    return {
+        "metric": comparison.metric,
+        "reference": comparison.reference,
+        "difference": mean,
+        "low": low,
+        "high": high,
+        "images": comparison.difference.n,
+        "photographs": comparison.num_groups,
+        "p": comparison.p_value,
+        "in_words": comparison.sentence(name),
+    }
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    content = io.StringIO()
+    writer = csv.DictWriter(content, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return content.getvalue()

@@ -1,6 +1,6 @@
-"""How sure a mean is: bootstrap intervals, paired differences between methods, and tests over several metrics."""
+"""How sure a mean is: bootstrap intervals, paired differences between methods, and tests; by photograph."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,10 @@ NUM_RESAMPLES = 10_000
 NUM_RANKINGS = 1_000
 """Resamples of a mean average precision; fewer than of a mean, because each ranks all images for all tags again."""
 CONFIDENCE = 0.95
+SIGNIFICANCE = 0.05
 CHUNK = 1_000
+MAX_EXACT_GROUPS = 13
+"""The most groups of which all sign patterns are counted, 8,192."""
 
 
 class Interval(NamedTuple):
@@ -34,31 +37,65 @@ def mean_interval(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Compute the mean of `values` and its percentile bootstrap interval.
+    """Compute the mean of `values` and its studentized bootstrap interval.
 
     With `groups`, whole groups are drawn: values of one photograph are not independent. The interval of fewer
     than two groups, or of values that are not finite, is not a number. Raises ValueError for no values.
     """
     if len(values) == 0:
         raise ValueError("values is empty; an interval needs at least one value")
-    sums, counts = _group_sums(np.asarray(values, dtype=np.float64), groups)
-    mean = float(sums.sum() / counts.sum())
-    if len(sums) < 2 or not np.isfinite(mean):
-        return Interval(mean, float("nan"), float("nan"), len(values))
-    means = _resampled_means(sums, counts, num_resamples=num_resamples, seed=seed)
-    return Interval(mean, *percentile_interval(means), len(values))
+    columns = np.asarray(values, dtype=np.float64)[:, None]
+    return mean_intervals(columns, groups, num_resamples=num_resamples, seed=seed)[0]
+
+
+def mean_intervals(
+    values: Float[np.ndarray, "b m"],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> list[Interval]:
+    """Compute `mean_interval` of each column of `values`, with one draw of groups for all columns.
+
+    The interval is the studentized bootstrap's (Efron & Tibshirani, 1993, section 12.5), with the standard error of a
+    ratio: groups differ in size. Where so few values differ that a bound would be infinite, it is Student's.
+    """
+    positions = _positions(list(range(len(values))) if groups is None else groups, len(values))
+    counts = np.bincount(positions).astype(np.float64)
+    sums = np.zeros((len(counts), values.shape[1]))
+    np.add.at(sums, positions, values)
+    means = sums.sum(0) / counts.sum()
+    usable = np.isfinite(means)
+    low, high = np.full((2, len(means)), np.nan)
+    if len(counts) > 1:
+        sums = sums[:, usable]
+        # Without the mean, the squares below keep their digits.
+        low[usable], high[usable] = _studentized(
+            sums - np.outer(counts, means[usable]), counts, num_resamples=num_resamples, seed=seed
+        )
+    return [
+        Interval(float(mean), float(mean + below), float(mean + above), len(values))
+        for mean, below, above in zip(means, low, high, strict=True)
+    ]
 
 
 def metric_intervals(
     values: Mapping[str, Mapping[str, float]], groups: Mapping[str, str], *, seed: int = 0
 ) -> dict[str, Interval]:
-    """Compute the interval of each metric of `values[image][metric]`; images of one group are drawn together."""
+    """Compute the interval of each metric of `values[image][metric]`; images of one group are drawn together.
+
+    Metrics that the same images have share one draw.
+    """
     names = dict.fromkeys(name for scores in values.values() for name in scores)
-    having = {name: [image for image in values if name in values[image]] for name in names}
-    return {
-        name: mean_interval([values[image][name] for image in images], [groups[image] for image in images], seed=seed)
-        for name, images in having.items()
-    }
+    having: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        having.setdefault(tuple(image for image in values if name in values[image]), []).append(name)
+    found: dict[str, Interval] = {}
+    for images, metrics in having.items():
+        columns = np.array([[values[image][name] for name in metrics] for image in images], dtype=np.float64)
+        intervals = mean_intervals(columns, [groups[image] for image in images], seed=seed)
+        found |= dict(zip(metrics, intervals, strict=True))
+    return {name: found[name] for name in names}
 
 
 def paired_interval(
@@ -74,6 +111,35 @@ def paired_interval(
     return mean_interval(differences.tolist(), groups, num_resamples=num_resamples, seed=seed)
 
 
+def sign_flip_test(
+    values: Sequence[float],
+    reference: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    num_flips: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> float:
+    """Compute the two-sided p-value of the mean of `values - reference` by flipping signs of whole groups.
+
+    Without an effect, the difference of a photograph is as likely to have the other sign (Fisher's randomization test);
+    images of one photograph are flipped together. All sign patterns are counted for up to 13 groups, `num_flips` keyed
+    ones above. It is 1 where all pairs are equal.
+    """
+    differences = _differences(values, reference)
+    positions = _positions(list(range(len(differences))) if groups is None else groups, len(differences))
+    sums = np.bincount(positions, weights=differences)
+    observed = abs(sums.sum()) * (1 - 1e-12)  # equal sums in another order of summation are as large
+    if len(sums) <= MAX_EXACT_GROUPS:
+        patterns = (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1) * 2.0 - 1
+        return float(np.mean(np.abs(patterns @ sums) >= observed))
+    generator = keyed.numpy_generator(seed, "sign flips")
+    reached = sum(
+        int(np.sum(np.abs((generator.integers(0, 2, (size, len(sums)), dtype=np.int8) * 2.0 - 1) @ sums) >= observed))
+        for size in _chunks(num_flips)
+    )
+    return (1 + reached) / (1 + num_flips)
+
+
 def percentile_interval(resampled: np.ndarray) -> tuple[float, float]:
     """Compute the bounds between which 95 % of a statistic's resampled values lie."""
     tail = 50 * (1 - CONFIDENCE)
@@ -83,10 +149,9 @@ def percentile_interval(resampled: np.ndarray) -> tuple[float, float]:
 
 def draw_counts(groups: Sequence[Hashable], *, num_resamples: int, seed: int = 0) -> np.ndarray:
     """Draw how often each value occurs in each resample of whole groups: integers (num_resamples, len(groups))."""
-    positions = _positions(groups)
-    num_groups = max(positions) + 1
-    generator = keyed.numpy_generator(seed, "bootstrap")
-    return generator.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=num_resamples)[:, positions]
+    positions = _positions(groups, len(groups))
+    drawn = list(_draws(positions.max() + 1, num_resamples=num_resamples, seed=seed))
+    return np.concatenate(drawn)[:, positions]
 
 
 def precision_difference(
@@ -137,14 +202,6 @@ def finite_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def wilcoxon(values: Sequence[float], reference: Sequence[float]) -> float:
-    """Compute the two-sided p-value of Wilcoxon's signed-rank test on paired values; 1 where all pairs are equal."""
-    differences = _differences(values, reference)
-    if not np.any(differences):
-        return 1.0
-    return float(stats.wilcoxon(differences).pvalue)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust the p-values of several tests by Holm (1979); the order stays."""
     order = np.argsort(p_values)
@@ -161,26 +218,48 @@ def _differences(values: Sequence[float], reference: Sequence[float]) -> np.ndar
     return np.asarray(values, dtype=np.float64) - np.asarray(reference, dtype=np.float64)
 
 
-def _group_sums(values: np.ndarray, groups: Sequence[Hashable] | None) -> tuple[np.ndarray, np.ndarray]:
-    if groups is None:
-        return values, np.ones_like(values)
-    if len(groups) != len(values):
-        raise ValueError(f"{len(groups)} groups for {len(values)} values; give one group for each value")
-    positions = _positions(groups)
-    return np.bincount(positions, weights=values), np.bincount(positions).astype(np.float64)
-
-
-def _positions(groups: Sequence[Hashable]) -> list[int]:
+def _positions(groups: Sequence[Hashable], num_values: int) -> np.ndarray:
+    if len(groups) != num_values:
+        raise ValueError(f"{len(groups)} groups for {num_values} values; give one group for each value")
     index = {group: position for position, group in enumerate(dict.fromkeys(groups))}
-    return [index[group] for group in groups]
+    return np.array([index[group] for group in groups])
 
 
-def _resampled_means(sums: np.ndarray, counts: np.ndarray, *, num_resamples: int, seed: int) -> np.ndarray:
+def _studentized(
+    sums: np.ndarray, counts: np.ndarray, *, num_resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the bounds of the means of `sums` (groups, metrics), each of which is 0, over `counts` values a group."""
+    columns = np.concatenate([sums, sums**2, sums * counts[:, None], counts[:, None], counts[:, None] ** 2], axis=1)
+    num_metrics, num_groups = sums.shape[1], len(counts)
+    ratios = []
+    for drawn in _draws(num_groups, num_resamples=num_resamples, seed=seed):
+        total = drawn.astype(np.float64) @ columns
+        first, squares, cross = (total[:, start * num_metrics : (start + 1) * num_metrics] for start in range(3))
+        count, count_squares = total[:, -2:-1], total[:, -1:]
+        mean = first / count
+        spread = squares - 2 * mean * cross + mean**2 * count_squares
+        spread[spread < 1e-10 * squares] = 0  # equal values but for rounding
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios.append(np.where(mean == 0, 0.0, mean * count / np.sqrt(spread)))
+    error = np.sqrt(num_groups / (num_groups - 1) * np.sum(sums**2, axis=0)) / counts.sum()
+    # The same factor num_groups / (num_groups - 1) is in both standard errors.
+    ratio = np.concatenate(ratios) / np.sqrt(num_groups / (num_groups - 1))
+    tail = 50 * (1 - CONFIDENCE)
+    # method="lower"/"higher": between infinite values nothing can be interpolated.
+    below = np.percentile(ratio, tail, axis=0, method="lower")
+    above = np.percentile(ratio, 100 - tail, axis=0, method="higher")
+    student = stats.t.ppf(1 - tail / 100, num_groups - 1)
+    below, above = (np.where(np.isfinite(bound), bound, sign * student) for bound, sign in ((below, -1), (above, 1)))
+    return -above * error, -below * error
+
+
+def _draws(num_groups: int, *, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each group occurs in each resample, in chunks: all at once would take a quarter of a gigabyte."""
     generator = keyed.numpy_generator(seed, "bootstrap")
-    even = np.full(len(sums), 1 / len(sums))
-    means = []
-    # In chunks: 3000 images x 10000 resamples at once would take a quarter of a gigabyte.
-    for start in range(0, num_resamples, CHUNK):
-        drawn = generator.multinomial(len(sums), even, size=min(CHUNK, num_resamples - start))
-        means.append((drawn @ sums) / (drawn @ counts))
-    return np.concatenate(means)
+    for size in _chunks(num_resamples):
+        chosen = generator.integers(num_groups, size=(size, num_groups)) + np.arange(size)[:, None] * num_groups
+        yield np.bincount(chosen.ravel(), minlength=size * num_groups).reshape(size, num_groups)
+
+
+def _chunks(total: int) -> list[int]:
+    return [min(CHUNK, total - start) for start in range(0, total, CHUNK)]

@@ -46,17 +46,20 @@ class ScoreTable(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a command shows at its end: a table if there is one, metrics skipped with the reason, and files written."""
+    """What a command shows at its end: a table if there is one, metrics skipped with the reason, files, sentences."""
 
     table: rich.table.Table | None
     skipped: Mapping[str, str]
     files: Sequence[Path]
+    sentences: Sequence[str] = ()
 
 
 def show(shown: Shown) -> None:
-    """Print the table, what was skipped, and a path a line."""
+    """Print the table and what it shows in words, what was skipped, and a path a line."""
     if shown.table is not None:
         rich.print(shown.table)
+    for sentence in shown.sentences:
+        rich.print(escape(sentence))
     for name, reason in shown.skipped.items():
         rich.print(f"[yellow]skipped[/] {name}: {escape(reason)}")
     for path in shown.files:
