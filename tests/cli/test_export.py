@@ -9,10 +9,12 @@ from huggingface_hub import HfApi
 from hydra.utils import instantiate
 from typer.testing import CliRunner
 
+from seesr_pl.checkpoints.published import missing
 from seesr_pl.cli import commands
 from seesr_pl.config import composed
 from seesr_pl.models import RAM
-from seesr_pl.runs import RunFolder, load_pipeline
+from seesr_pl.runs import RunFolder, load_pipeline, load_ram
+from seesr_pl.tiny.stack import tiny_stack
 
 
 def saved(folder, *words):
@@ -109,3 +111,17 @@ def test_a_push_uploads_the_folder_that_was_written(tmp_path, monkeypatch):
 def test_an_evaluation_that_is_none_is_refused_before_anything_is_loaded(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"give a folder that evaluate.py wrote"):
         invoke(tmp_path / "run", tmp_path / "out", "--evaluation", tmp_path)
+
+
+def test_a_run_of_dape_is_the_dape_of_stage_two_as_it_is(tmp_path):
+    run = saved_dape(tmp_path / "run")
+    with torch.no_grad():
+        checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)
+        for tensor in checkpoint["state_dict"].values():
+            tensor.normal_()
+        torch.save(checkpoint, run / "checkpoints" / "last.ckpt")
+    trained = load_ram(run).state_dict()
+    found = tiny_stack(weights="shipped", dape=run).ram.state_dict()
+    assert all((found[name] == tensor).all() for name, tensor in trained.items())
+    assert missing(ram=tmp_path, dape=run) == []
+    assert [file.path for file in missing(ram=tmp_path, dape=tmp_path)] == [str(tmp_path)]

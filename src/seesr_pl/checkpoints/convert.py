@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from seesr_pl.checkpoints.published import LAST
 from seesr_pl.checkpoints.saved import load
 from seesr_pl.files import write_whole
 from seesr_pl.models import ram_files, ram_official
@@ -33,13 +34,20 @@ def convert_dape(source: str | Path, target: str | Path, *, trust: bool = False)
     A `.pth` target has the published format, a flat dict, without the tensors of networks that never run.
     Raises ValueError where `source` is not a DAPE.
     """
-    path = Path(source)
-    if path.suffix == ".ckpt":
-        used = ram_official.dape_from_lora(_run_lora(path, trust=trust))
-    else:
-        used = ram_official.dape_tensors(ram_files.read_published(path, trust=trust))
+    used = read_dape(source, trust=trust)
     _write(used, Path(target), wrapped=used)
     return used
+
+
+def read_dape(source: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
+    """Return the LoRA of a DAPE file, or of a run of `experiment=dape` (its folder or a checkpoint), official names.
+
+    Raises FileNotFoundError, and ValueError where `source` is not a DAPE.
+    """
+    path = Path(source) / LAST if Path(source).is_dir() else Path(source)
+    if path.suffix == ".ckpt":
+        return ram_official.dape_from_lora(_run_lora(path, trust=trust))
+    return ram_official.dape_tensors(ram_files.read_published(path, trust=trust))
 
 
 def _check_ram(state: Mapping[str, Tensor]) -> None:

@@ -21,6 +21,10 @@ _RAM_SPACE = "spaces/xinyu1205/recognize-anything"
 _RAM_DATA = "https://raw.githubusercontent.com/xinyu1205/recognize-anything/main/ram/data"
 
 
+LAST = Path("checkpoints", "last.ckpt")
+"""In the folder of a run: the checkpoint that stands for it."""
+
+
 class Published(NamedTuple):
     """A published file, or a folder that holds `parts`; size in bytes and SHA-256 where they are known.
 
@@ -137,8 +141,8 @@ def missing(
 ) -> list[MissingFile]:
     """Return which files are missing of those that these arguments point to; None is not needed.
 
-    `ram` is the published file, or a conversion of it, and the two lists are in its folder by default; or it is a
-    folder of `RAM.save_pretrained`, which has lists of its own.
+    `dape` may be a run of `experiment=dape`. `ram` is the published file, or a conversion of it, and the two lists are
+    in its folder by default; or it is a folder of `RAM.save_pretrained`, which has lists of its own.
     """
     which = "turbo" if base is not None and Path(base).name == PUBLISHED["turbo"].name else "base"
     paths: dict[str, str | Path | None] = {which: base, "seesr": seesr}
@@ -147,5 +151,11 @@ def missing(
     if ram is not None and "ram" in paths:
         for name in ("tag_list", "thresholds"):
             paths[name] = paths[name] or Path(ram).parent / PUBLISHED[name].name
-    paths["dape"] = dape
+    if dape is not None and not is_run(dape):
+        paths["dape"] = dape
     return [file for name, path in paths.items() if path is not None for file in PUBLISHED[name].missing(path)]
+
+
+def is_run(path: str | Path) -> bool:
+    """Return whether `path` is the folder of a run that has a checkpoint."""
+    return (Path(path) / LAST).is_file()

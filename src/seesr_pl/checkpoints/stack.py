@@ -73,7 +73,7 @@ def load_stack(
         base: a Stable Diffusion 2 folder in diffusers' layout (2-base, or sd-turbo).
         seesr: official folder or small form; None starts from `base`: fresh RCA by `rca_init`, ControlNet copied.
         ram: ram_swin_large_14m.pth, a conversion of it by `seesr convert`, or a folder of `RAM.save_pretrained`.
-        dape: DAPE.pth; None leaves RAM without a LoRA.
+        dape: DAPE.pth, or a run of `experiment=dape`; None leaves RAM without a LoRA.
         rca_init: initialization of fresh RCA, as in `SeeSRUNet.from_unet`.
         tag_list: 4585 names, one a line; by default the file of the published name in the folder of `ram`.
         thresholds: as many numbers; by default likewise.
@@ -171,15 +171,16 @@ def official_ram(
     """
     require(missing(ram=ram_path, dape=dape_path, tag_list=tag_list, thresholds=thresholds))
 
+    from seesr_pl.checkpoints.convert import read_dape
     from seesr_pl.models.ram import RAM
-    from seesr_pl.models.ram_files import read_published
     from seesr_pl.models.ram_official import load_dape
 
-    if not Path(ram_path).is_dir():
-        return RAM.from_official(ram_path, dape_path, tag_list=tag_list, thresholds=thresholds)
-    ram = RAM.from_pretrained(ram_path)
+    if Path(ram_path).is_dir():
+        ram = RAM.from_pretrained(ram_path)
+    else:
+        ram = RAM.from_official(ram_path, tag_list=tag_list, thresholds=thresholds)
     if dape_path is not None:
-        load_dape(ram, read_published(dape_path))
+        load_dape(ram, read_dape(dape_path))
     return ram
 
 

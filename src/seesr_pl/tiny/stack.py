@@ -14,8 +14,10 @@ import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import nn
 
+from seesr_pl.checkpoints.convert import read_dape
+from seesr_pl.checkpoints.published import is_run
 from seesr_pl.files import MissingFile
-from seesr_pl.models import ram_files, ram_official
+from seesr_pl.models import ram_official
 from seesr_pl.models.ram import RAM
 from seesr_pl.models.ram_networks import RAMConfig
 from seesr_pl.models.seesr import initialise_image_attentions
@@ -56,7 +58,7 @@ def tiny_stack(
     Args:
         weights: "shipped" is the prior and the RAM of the package, with RCA that starts as the identity; "random" is
             untrained; "skip" is random with a last layer of zeros, so that the LQ latent passes unchanged.
-        dape: a DAPE file as `seesr convert dape` writes it, for the representation.
+        dape: a run of `experiment=tiny_dape`, or a file that `seesr convert dape` writes, for the representation.
         lora_rank: of an untrained LoRA, without effect, that is added to RAM; not with `dape`.
         seed: of all random weights.
 
@@ -66,7 +68,7 @@ def tiny_stack(
         raise ValueError(f"lora_rank={lora_rank} must not be given with dape={dape}: the file says its own rank")
     ram = tiny_ram(weights=weights, seed=seed)
     if dape is not None:
-        ram_official.load_dape(ram, ram_files.read_published(dape))
+        ram_official.load_dape(ram, read_dape(dape))
     with _seeded(seed):
         if lora_rank is not None:
             ram.add_lora(lora_rank)
@@ -87,7 +89,7 @@ def tiny_stack(
 def _missing_files(
     weights: str = "random", dape: str | Path | None = None, lora_rank: int | None = None, seed: int = 0
 ) -> list[MissingFile]:
-    if dape is None or Path(dape).is_file():
+    if dape is None or Path(dape).is_file() or is_run(dape):
         return []
     fix = (
         "seesr convert dape RUN FILE; a relative path begins where the run was trained: go there, or name it absolutely"

@@ -88,7 +88,6 @@ def _next_commands(module: LightningModule, run: str) -> list[str]:
     if isinstance(module, DAPEDistillation):
         return [
             f"python evaluate.py task=tags ckpt={run} benchmark=folder benchmark.root=DIR      (DIR/lq and DIR/hq)",
-            f"seesr convert dape {run} {run}/DAPE.safetensors",
-            f"python train.py experiment=seesr module.stack.dape={run}/DAPE.safetensors",
+            f"python train.py experiment=seesr module.stack.dape={run}",
         ]
     return [f"open {run}/metrics.csv"]

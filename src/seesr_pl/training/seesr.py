@@ -253,5 +253,5 @@ def _require_lora(ram: RAM, *, needs_lora: bool) -> None:
     if needs_lora and ram.lora_rank is None:
         raise ValueError(
             "representation=dape needs a RAM with DAPE's LoRA, and this one has none (it would silently be plain "
-            "RAM's): give the stack dape=PATH, or set representation=ram"
+            "RAM's): give the stack dape=PATH (a file, or a run of experiment=dape), or set representation=ram"
         )
