@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seesr_pl.imaging import io
+from seesr_pl import limits
 from seesr_pl.imaging.io import DecodedImage, read_decoded, read_rgb, write_decoded, write_image
 
 
@@ -97,10 +97,10 @@ def test_a_camera_image_with_a_preview_is_read_as_the_image(rgb):
 
 def test_more_pixels_than_the_limit_are_refused_before_they_are_decoded(monkeypatch):
     data = encoded(Image.new("L", (20, 10)))
-    monkeypatch.setattr(io, "MAX_PIXELS", 199)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 199)
     with pytest.raises(ValueError, match=r"20x10 pixels; the limit is 199"):
         read_rgb(data)
-    monkeypatch.setattr(io, "MAX_PIXELS", 200)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 200)
     assert read_rgb(data).shape == (10, 20, 3)
 
 

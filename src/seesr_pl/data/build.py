@@ -21,6 +21,7 @@ from seesr_pl.files import LeftOut, fingerprint, write_whole
 JOURNAL = "build.jsonl"
 REPORT = "report.json"
 _NO_LIMIT = 2**62
+_MAX_WAITING = 1 << 27  # bytes of archived images in memory at once
 _COMPLETE = {"complete": True}
 """The journal's last line: from then on nothing in the folder is the build's to remove."""
 
@@ -207,16 +208,16 @@ def _remove_unfinished(out: Path, number: int) -> None:
 def _in_order(images: Iterator[InputImage], options: BuildOptions, num_workers: int) -> Iterator[Prepared]:
     """Prepare images in threads (decoding releases the interpreter lock), and yield them in the order given."""
     with ThreadPoolExecutor(num_workers) as pool:
-        waiting: deque[Future[Prepared]] = deque()
+        waiting: deque[tuple[Future[Prepared], int]] = deque()
         try:
             for image in images:
-                waiting.append(pool.submit(prepare, image, options))
-                if len(waiting) > 2 * num_workers:
-                    yield waiting.popleft().result()
+                waiting.append((pool.submit(prepare, image, options), image.bytes_held))
+                while len(waiting) > 2 * num_workers or sum(held for _, held in waiting) > _MAX_WAITING:
+                    yield waiting.popleft()[0].result()
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[0].result()
         finally:
-            for future in waiting:
+            for future, _ in waiting:
                 future.cancel()
 
 

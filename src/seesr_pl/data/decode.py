@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from seesr_pl.imaging.io import read_rgb
+from seesr_pl.imaging.io import READ_FORMATS, read_rgb
 from seesr_pl.imaging.metadata import PNG_MAGIC, without_metadata
 
 
@@ -59,7 +59,7 @@ def image_format(data: bytes) -> str:
 def image_size(data: bytes) -> tuple[int, int]:
     """Read (width, height) from the file's header, as stored; (0, 0) where it cannot be read."""
     try:
-        with Image.open(io.BytesIO(without_metadata(data))) as image:
+        with Image.open(io.BytesIO(without_metadata(data)), formats=READ_FORMATS) as image:
             return image.size
     except Exception:  # damage makes Pillow's parsers raise almost anything
         return 0, 0

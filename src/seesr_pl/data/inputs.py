@@ -1,31 +1,34 @@
 """Find and read the images of folders and archives, always in the same order."""
 
+import functools
 import io
-import lzma
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from seesr_pl.files import IMAGE_SUFFIXES, UNREAD_SUFFIXES, LeftOut, find_images, reason_by_name
+from seesr_pl.limits import BoundedTarInfo, read_file, read_stream
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 ZIP_SUFFIX = ".zip"
+_GZIP = b"\x1f\x8b"
 # Raised by the archive readers on damage; a zip with a password or an unknown method raises RuntimeError.
-_DAMAGE = (tarfile.ReadError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
+_DAMAGE = (tarfile.ReadError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
 
 
 class InputImage(NamedTuple):
     """An image: its name in keys and reports, a function that reads its bytes, and the bytes of all inputs up to it.
 
-    `read` raises ValueError or OSError where the image cannot be read.
+    `read` raises ValueError or OSError where the image cannot be read; it keeps `bytes_held` in memory until then.
     """
 
     name: str
     read: Callable[[], bytes]
     bytes_passed: int
+    bytes_held: int = 0
 
 
 class InputFile(NamedTuple):
@@ -77,7 +80,7 @@ def read_inputs(files: Sequence[InputFile]) -> Iterator[InputImage]:
         elif lower.endswith(ZIP_SUFFIX):
             yield from _read_zip(file, passed)
         else:
-            yield InputImage(file.name, file.path.read_bytes, passed + file.size)
+            yield InputImage(file.name, functools.partial(read_file, file.path), passed + file.size)
         passed += file.size
 
 
@@ -89,11 +92,13 @@ def _is_image(name: str) -> bool:
 def _read_tar(file: InputFile, passed: int) -> Iterator[InputImage]:
     with file.path.open("rb") as stream:
         try:
-            with tarfile.open(fileobj=stream, mode="r|*") as tar:
+            # Of the other compressions a few bytes may hold gigabytes, which tarfile keeps whole.
+            mode: Literal["r|gz", "r|"] = "r|gz" if stream.peek(2).startswith(_GZIP) else "r|"
+            with tarfile.open(fileobj=stream, mode=mode, tarinfo=BoundedTarInfo) as tar:
                 for info in tar:
                     if not info.isdir() and _is_image(info.name):
                         read = _tar_member(tar, info)
-                        yield InputImage(f"{_stem(file)}/{info.name}", read, passed + stream.tell())
+                        yield InputImage(f"{_stem(file)}/{info.name}", read, passed + stream.tell(), info.size)
         except _DAMAGE as error:
             yield InputImage(file.name, _failing(f"the archive is damaged: {error}"), passed + file.size)
 
@@ -105,7 +110,7 @@ def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], byt
     if member is None:
         # The archive is read from front to back and cannot return to the link's target, which is an input of its own.
         return _failing(f"a link to {info.linkname} within the archive")
-    return io.BytesIO(member.read()).getvalue
+    return _held(member, info.size, info.name)
 
 
 def _read_zip(file: InputFile, passed: int) -> Iterator[InputImage]:
@@ -114,7 +119,7 @@ def _read_zip(file: InputFile, passed: int) -> Iterator[InputImage]:
             images = [info for info in archive.infolist() if not info.is_dir() and _is_image(info.filename)]
             for info in images:
                 passed += info.compress_size
-                yield InputImage(f"{_stem(file)}/{info.filename}", _zip_member(archive, info), passed)
+                yield InputImage(f"{_stem(file)}/{info.filename}", _zip_member(archive, info), passed, info.file_size)
     except _DAMAGE as error:
         yield InputImage(file.name, _failing(f"the archive is damaged: {error}"), passed + file.size)
 
@@ -122,11 +127,21 @@ def _read_zip(file: InputFile, passed: int) -> Iterator[InputImage]:
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes]:
     if reason := reason_by_name(info.filename):
         return _failing(reason)
-    # Read here, not in the worker: by then the archive may be closed.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return _failing(f"compressed by method {info.compress_type}, which is not read here; use stored or deflated")
     try:
-        return io.BytesIO(archive.read(info)).getvalue
+        with archive.open(info) as member:
+            return _held(member, info.file_size, info.filename)
     except _DAMAGE as error:
         return _failing(f"cannot be read from the archive: {error}")
+
+
+def _held(member: IO[bytes], size: int, name: str) -> Callable[[], bytes]:
+    """Read a member here, not in the worker: by then the archive may be closed, or past it."""
+    try:
+        return io.BytesIO(read_stream(member, size=size, name=name)).getvalue
+    except ValueError as error:
+        return _failing(str(error))
 
 
 def _failing(reason: str) -> Callable[[], bytes]:

@@ -1,17 +1,22 @@
 """Prepare one input image for a shard: keep its bytes, encode it anew, cut it into tiles, or leave it out."""
 
 import hashlib
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 
-from seesr_pl.data.decode import decode_rgb, image_format
+from seesr_pl.data.decode import decode_rgb, image_format, image_size
 from seesr_pl.data.inputs import InputImage
 
 _WHOLE_CHROMA = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 _LOSSLESS_WEBP = 101
+# Decoding takes up to a dozen bytes a pixel, so that of large images threads decode one at a time.
+_LARGE_PIXELS = 1 << 24
+_ONE_LARGE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,11 @@ def prepare(image: InputImage, options: BuildOptions) -> Prepared:
     """Read an input, decode it in full so that no damaged file enters a shard, and encode its parts where needed."""
     try:
         data = image.read()
-        pixels = decode_rgb(data)
+        width, height = image_size(data)
+        with _ONE_LARGE if width * height > _LARGE_PIXELS else nullcontext():
+            return _prepared(image, data, options)
     except (OSError, ValueError) as error:
         return Prepared(image.name, image.bytes_passed, "", [], f"unreadable: {error}")
-    height, width = pixels.shape[:2]
-    if min(height, width) < options.min_side:
-        return Prepared(image.name, image.bytes_passed, "", [], f"too small: {width}x{height}")
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-    return Prepared(image.name, image.bytes_passed, digest, _parts(data, pixels, options), "")
 
 
 def encode_rgb(pixels: np.ndarray, extension: str, quality: int) -> bytes:
@@ -85,6 +87,15 @@ def encode_rgb(pixels: np.ndarray, extension: str, quality: int) -> bytes:
         "webp": [cv2.IMWRITE_WEBP_QUALITY, _LOSSLESS_WEBP if quality == 100 else quality],
     }
     return cv2.imencode(f".{extension}", pixels[..., ::-1], parameters[extension])[1].tobytes()
+
+
+def _prepared(image: InputImage, data: bytes, options: BuildOptions) -> Prepared:
+    pixels = decode_rgb(data)
+    height, width = pixels.shape[:2]
+    if min(height, width) < options.min_side:
+        return Prepared(image.name, image.bytes_passed, "", [], f"too small: {width}x{height}")
+    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return Prepared(image.name, image.bytes_passed, digest, _parts(data, pixels, options), "")
 
 
 def _parts(data: bytes, pixels: np.ndarray, options: BuildOptions) -> list[Part]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from seesr_pl.data.decode import image_size
 from seesr_pl.files import LeftOut
+from seesr_pl.limits import BoundedTarInfo, check_bytes, read_stream
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 TAGS_EXTENSION = "txt"
@@ -126,6 +127,8 @@ class ShardIndex:
         if len(body) != count * record_bytes + name_bytes or zlib.crc32(body) != crc32:
             raise ValueError(f"{source} is damaged (length or checksum differs); {rebuild}")
         records = np.frombuffer(body, dtype=_RECORD, count=count)
+        largest = max(int(records[f"{part}_bytes"].max(initial=0)) for part in ("image", "tags", "representation"))
+        check_bytes(largest, f"{source}: a member")
         return cls(records, body[count * record_bytes :])
 
     def to_bytes(self) -> bytes:
@@ -186,7 +189,7 @@ def _samples(file: IO[bytes], left_out: list[LeftOut]) -> Iterator[tuple[str, li
 
 def _members(file: IO[bytes], left_out: list[LeftOut]) -> Iterator[tuple[str, _ScannedMember]]:
     try:
-        with tarfile.open(fileobj=file, mode="r|") as tar:
+        with tarfile.open(fileobj=file, mode="r|", tarinfo=BoundedTarInfo) as tar:
             for info in tar:
                 key, extension = split_name(info.name)
                 if not (info.isfile() or info.isdir()) and extension.lower() in IMAGE_EXTENSIONS:
@@ -194,14 +197,26 @@ def _members(file: IO[bytes], left_out: list[LeftOut]) -> Iterator[tuple[str, _S
                 stream = tar.extractfile(info) if info.isfile() else None
                 if stream is None:
                     continue
-                data = stream.read()
-                size = image_size(data) if extension.lower() in IMAGE_EXTENSIONS else (0, 0)
-                member = Member(info.offset_data, info.size, zlib.crc32(data))
-                problem = _problem_of_text(data) if extension.lower() == TAGS_EXTENSION else ""
-                yield key, _ScannedMember(info.name, extension, member, size, problem)
+                yield key, _scanned(info, extension, stream)
     except (tarfile.ReadError, EOFError):
         # Members before the damage are whole; members after it cannot be located.
         return
+
+
+def _scanned(info: tarfile.TarInfo, extension: str, stream: IO[bytes]) -> _ScannedMember:
+    kind = extension.lower()
+    member = Member(info.offset_data, info.size, 0)
+    if kind not in (*IMAGE_EXTENSIONS, TAGS_EXTENSION, REPRESENTATION_EXTENSION):
+        return _ScannedMember(info.name, extension, member, (0, 0))
+    if info.issparse():  # its bytes do not lie one after another
+        return _ScannedMember(info.name, extension, member, (0, 0), "a sparse file; store it whole")
+    try:
+        data = read_stream(stream, size=info.size, name="it")
+    except ValueError as error:
+        return _ScannedMember(info.name, extension, member, (0, 0), str(error))
+    size = image_size(data) if kind in IMAGE_EXTENSIONS else (0, 0)
+    problem = _problem_of_text(data) if kind == TAGS_EXTENSION else ""
+    return _ScannedMember(info.name, extension, member._replace(crc32=zlib.crc32(data)), size, problem)
 
 
 def _problem_of_text(data: bytes) -> str:

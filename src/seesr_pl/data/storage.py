@@ -13,6 +13,7 @@ from typing import IO, Any
 from fsspec.core import split_protocol, url_to_fs
 
 from seesr_pl.files import write_whole
+from seesr_pl.limits import read_file
 
 MAX_OPEN_FILES = 64
 MAX_WAIT_SECONDS = 30.0
@@ -178,7 +179,13 @@ class EndOfFileError(ValueError):
 
 
 def read_small(url: str, *, storage_options: Mapping[str, Any]) -> bytes:
-    """Read a whole small file, local or remote; raise FileNotFoundError where there is none."""
+    """Read a whole small file, local or remote.
+
+    Raises FileNotFoundError where there is none, ValueError where a local one is larger than `limits` allows.
+    """
+    protocol, path = split_protocol(url)
+    if protocol in (None, "file"):
+        return read_file(path)
     filesystem, path = url_to_fs(url, **storage_options)
     return filesystem.cat_file(path)
 

@@ -19,6 +19,7 @@ from seesr_pl.evaluation.results import compare as compared_with
 from seesr_pl.evaluation.statistics import metric_intervals
 from seesr_pl.files import Record, fingerprint, write_whole
 from seesr_pl.imaging.io import read_rgb, write_image
+from seesr_pl.limits import read_file
 
 if TYPE_CHECKING:
     from seesr_pl.models.ram import RAM
@@ -145,7 +146,7 @@ def restore(
 
     Raises ValueError for a result of the wrong size.
     """
-    keys = {pair.name: fingerprint(settings, pair.lq.read_bytes()) for pair in pairs}
+    keys = {pair.name: fingerprint(settings, read_file(pair.lq)) for pair in pairs}
     done = {} if overwrite else {pair.name: _kept(pair, folder, keys[pair.name]) for pair in pairs}
     missing = [pair for pair in pairs if done.get(pair.name) is None]
     if missing:
@@ -214,7 +215,7 @@ def _restore_one(method: Method, pair: Pair, folder: Path, key: str, scale: int)
 def _scores_of(
     item: Restored, metrics: Sequence[ImageMetric], known: dict[str, float], keep: Callable[[str], Any]
 ) -> dict[str, float]:
-    pixels = fingerprint(*(path.read_bytes() for path in (item.path, item.pair.hq) if path is not None))
+    pixels = fingerprint(*(read_file(path) for path in (item.path, item.pair.hq) if path is not None))
     keys = {metric.name: f"{metric.name}/{metric.version}/{pixels}" for metric in metrics}
     missing = [metric for metric in metrics if keys[metric.name] not in known]
     if missing:

@@ -14,15 +14,21 @@ from PIL import Image, UnidentifiedImageError
 
 from seesr_pl.files import write_whole
 from seesr_pl.imaging.metadata import jpeg_pixels, orientation, upright, without_metadata
+from seesr_pl.limits import MAX_PIXELS, check_bytes, check_pixels, read_file
 
-MAX_PIXELS = 89_478_485
-"""Images with more pixels are refused, at Pillow's own limit: a file of a few kilobytes can claim any size."""
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Formats that can be written, by file ending."""
 MAX_SIDES = {"JPEG": 65500, "WEBP": 16383}
 """Largest sides that a format can hold, in pixels."""
 
+# No other format is tried, whatever a file is named: Pillow runs Ghostscript for PostScript, for one.
+READ_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+"""What Pillow is asked to read."""
 _PNG_END = b"IEND\xaeB`\x82"
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_ROWS_AT_ONCE = 256
+# Pillow refuses twice its limit by itself.
+Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)
 
 
 class DecodedImage(NamedTuple):
@@ -36,8 +42,8 @@ class DecodedImage(NamedTuple):
 def read_rgb(source: str | Path | bytes) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image file, or its bytes, as upright 8-bit RGB; transparent pixels are blended over white.
 
-    Raises ValueError where it is not an image, is damaged or animated, or has more than MAX_PIXELS pixels; OSError
-    where the file cannot be read.
+    Raises ValueError where it is not an image, is damaged or animated, or is larger than `limits` allows; OSError where
+    the file cannot be read.
     """
     return _over_white(read_decoded(source))
 
@@ -48,7 +54,7 @@ def read_decoded(source: str | Path | bytes, *, name: str = "the image") -> Deco
     `name` names the image in errors where `source` is bytes; a file is named by its path. Raises as `read_rgb`.
     """
     if not isinstance(source, bytes):
-        name, source = str(source), Path(source).read_bytes()
+        name, source = str(source), read_file(source)
     data = without_metadata(source)
     with _open(data, name) as image:
         return _decode(image, data)
@@ -57,7 +63,7 @@ def read_decoded(source: str | Path | bytes, *, name: str = "the image") -> Deco
 def image_size(source: str | Path | bytes) -> tuple[int, int]:
     """Read (width, height) of the upright image from the file's header. Raises as `read_rgb`."""
     name = "the image" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    data = source if isinstance(source, bytes) else read_file(source)
     with _open(without_metadata(data), name) as image:
         return image.size[::-1] if orientation(image) >= 5 else image.size
 
@@ -102,16 +108,17 @@ def check_fits(path: str | Path, width: int, height: int) -> None:
 @contextmanager
 def _open(data: bytes, name: str) -> Iterator[Image.Image]:
     """Open an image and check its header; whatever goes wrong in the context is an error that names the image."""
+    check_bytes(len(data), name)
     try:
-        with Image.open(BytesIO(data)) as image:
+        with Image.open(BytesIO(data), formats=READ_FORMATS) as image:
             _check(image, name)
             yield image
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is not an image that can be read; replace or remove it") from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{name} has too many pixels; the limit is {MAX_PIXELS}") from error
+        raise ValueError(f"{name} has too many pixels; the limit is {MAX_PIXELS} (SEESR_MAX_PIXELS=NUMBER)") from error
     except ValueError as error:
-        if str(error).startswith(name):
+        if str(error).startswith((name, f"a tile of {name}")):
             raise
         raise ValueError(f"{name} is damaged: {error}") from error
     except Exception as error:  # damage makes the parsers raise almost any exception
@@ -121,13 +128,18 @@ def _open(data: bytes, name: str) -> Iterator[Image.Image]:
 def _over_white(image: DecodedImage) -> UInt8[np.ndarray, "h w 3"]:
     if image.alpha is None:
         return image.rgb
-    opacity = image.alpha[..., None].astype(np.float32) / 255
-    return np.rint(image.rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
+    blended = np.empty_like(image.rgb)
+    for rows in _rows(image.rgb):
+        opacity = image.alpha[rows, :, None].astype(np.float32) / 255
+        blended[rows] = np.rint(image.rgb[rows] * opacity + 255 * (1 - opacity))
+    return blended
 
 
 def _check(image: Image.Image, name: str) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{name} has {image.width}x{image.height} pixels; the limit is {MAX_PIXELS} in all")
+    check_pixels(image.width, image.height, name)
+    if image.format == "TIFF":  # libtiff keeps a whole tile, which may be larger than the image
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        check_pixels(tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0), f"a tile of {name}")
     if getattr(image, "is_animated", False):
         frames = getattr(image, "n_frames", 0)
         raise ValueError(f"{name} is an animation or a stack of {frames} images; save the one to use as a file")
@@ -154,7 +166,9 @@ def _quickly(image: Image.Image, data: bytes) -> UInt8[np.ndarray, "h w 3"] | No
         return simplejpeg.decode_jpeg(bare, colorspace="RGB", strict=True)
     # OpenCV turns an image by its EXIF itself, and complains of what it cannot read.
     ordinary = image.mode in ("RGB", "L") and not {"transparency", "exif"} & image.info.keys()
-    if image.format == "PNG" and ordinary and data[24] == 8 and data.endswith(_PNG_END):
+    # A second header may claim another size than the first.
+    claimed = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    if image.format == "PNG" and ordinary and claimed == image.size and data[24] == 8 and data.endswith(_PNG_END):
         return _by_opencv(data)
     whole = len(data) >= 8 + int.from_bytes(data[4:8], "little")
     return _by_opencv(data) if image.format == "WEBP" and ordinary and whole else None
@@ -166,8 +180,16 @@ def _by_opencv(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
 
 def _eight_bit(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
     # Pillow's own conversion of deep grayscale clips at 255 instead of scaling.
-    levels = np.asarray(image).astype(np.float64)
+    levels = np.asarray(image)
     peak = levels.max(initial=0)
     is_deep = image.mode.startswith("I;16") or peak > 255
     full = 65535.0 if is_deep else 255.0 if peak > 1 else 1.0
-    return np.rint(np.clip(levels / full, 0, 1) * 255).astype(np.uint8)
+    scaled = np.empty(levels.shape, np.uint8)
+    for rows in _rows(levels):
+        scaled[rows] = np.rint(np.clip(levels[rows].astype(np.float64) / full, 0, 1) * 255)
+    return scaled
+
+
+def _rows(pixels: np.ndarray) -> Iterator[slice]:
+    """Yield parts of an image: what is computed in floating point takes several times its memory."""
+    return (slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(pixels), _ROWS_AT_ONCE))

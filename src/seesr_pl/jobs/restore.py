@@ -13,6 +13,7 @@ from PIL import Image
 from seesr_pl.files import IMAGE_SUFFIXES, ImageFile, LeftOut, Record, find_images, fingerprint, meets_all
 from seesr_pl.imaging.io import DecodedImage, check_fits, read_decoded, write_decoded
 from seesr_pl.jobs.pool import Advance
+from seesr_pl.limits import read_file
 from seesr_pl.models.stack import frozen_hash
 from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
 from seesr_pl.sampling.settings import SAMPLERS
@@ -98,7 +99,7 @@ class Restorer:
         where no result can be written any more: the disk is full.
         """
         try:
-            content = job.source.read_bytes()
+            content = read_file(job.source)
             made_by = self._fingerprint(job, content)
             if not self.overwrite and job.target.is_file() and Record.beside(job.target).holds(made_by):
                 outcome = Outcome(job, "kept")

@@ -19,6 +19,7 @@ from seesr_pl.data.writer import ShardWriter
 from seesr_pl.files import LeftOut, find_images, meets_all, write_whole
 from seesr_pl.imaging.tensors import to_float
 from seesr_pl.jobs.pool import Advance
+from seesr_pl.limits import read_file
 from seesr_pl.models.prompts import tag_texts
 from seesr_pl.models.ram import RAM
 
@@ -133,7 +134,7 @@ def read_index(shard: Path, *, left_out: list[LeftOut] | None = None) -> ShardIn
     """Read the index beside a shard; where there is none, make it by reading the whole shard, as `ShardIndex.scan`."""
     beside = Path(f"{shard}{INDEX_SUFFIX}")
     if beside.is_file():
-        return ShardIndex.from_bytes(beside.read_bytes(), source=str(beside))
+        return ShardIndex.from_bytes(read_file(beside), source=str(beside))
     with shard.open("rb") as file:
         return ShardIndex.scan(file, left_out=left_out)
 
@@ -239,7 +240,7 @@ def _read(file: io.BufferedReader, entry: SampleEntry) -> bytes:
 def _decoded(data: bytes | Path, name: Path, failed: list[LeftOut]) -> np.ndarray | None:
     """Decode the bytes of an image or its file; where that fails, `failed` tells why."""
     try:
-        return decode_rgb(data.read_bytes() if isinstance(data, Path) else data)
+        return decode_rgb(read_file(data) if isinstance(data, Path) else data)
     except (OSError, ValueError) as error:
         failed.append(LeftOut(name, str(error)))
         return None
