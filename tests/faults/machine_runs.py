@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,15 @@ from seesr_pl import config  # noqa: F401  (registers what the sampler's files b
 from seesr_pl.data import ShardWriter
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ("experiment=seesr", "~module.stack", "+module.stack={_target_: stacks.small_stack}")
+STAGES = {
+    1: ("experiment=dape", "~module.ram", "+module.ram={_target_: stacks.small_ram, dape: false}"),
+    2: (
+        "experiment=seesr",
+        "~module.stack",
+        "+module.stack={_target_: stacks.small_stack}",
+        "module.channels_last=false",
+    ),
+}
 
 
 def shards(folder, *, num_samples=6):
@@ -32,15 +41,16 @@ def shards(folder, *, num_samples=6):
     return str(folder / "*.tar")
 
 
-def words(pattern, outputs, *, steps, **callbacks):
-    """The command line of a small run of stage 2; a callback of this file is given as name=(class, arguments)."""
+def words(pattern, outputs, *, steps, stage=2, **callbacks):
+    """The command line of a small run; a callback of this file is given as name=(class, arguments)."""
     source = f"{{_target_: seesr_pl.data.ShardSource, urls: '{pattern}'}}"
-    line = [*SMALL, "module.channels_last=false", "module.frozen_dtype=float32", "trainer.precision=32-true"]
+    line = [*STAGES[stage], "module.frozen_dtype=float32", "trainer.precision=32-true"]
+    line += ["module.channels_last=false", "callbacks.validation_images=null"] if stage == 2 else []
     line += ["trainer.accelerator=cpu", "trainer.devices=1", f"trainer.max_steps={steps}", "degradation=none"]
     line += ["trainer.val_check_interval=null", "trainer.log_every_n_steps=1", "callbacks.throughput=null"]
     line += ["trainer.enable_progress_bar=false", "data.global_batch_size=2", "data.micro_batch_size=1"]
     line += ["data.num_workers=0", "data.crop_size=64", f"data.sources=[{source}]", "data.validation_sources=[]"]
-    line += [f"paths.outputs={outputs}", "module.learning_rate=1e-3", "logger=csv", "callbacks.validation_images=null"]
+    line += [f"paths.outputs={outputs}", "module.learning_rate=1e-3", "logger=csv"]
     for name, (target, arguments) in callbacks.items():
         options = "".join(f", {key}: {value}" for key, value in arguments.items())
         line.append(f"+callbacks.{name}={{_target_: machine_runs.{target}{options}}}")
@@ -131,3 +141,19 @@ class FaultAt(Callback):
             time.sleep(600)
         os.kill(os.getpid(), getattr(signal, self.fault))
         self.step = -1
+
+
+class Diary(Callback):
+    """Each rank appends a line for each micro batch to `<folder>/rank_<n>.jsonl`: the step, and epoch and sample id."""
+
+    def __init__(self, *, folder):
+        self.folder = Path(folder)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.step = trainer.global_step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        samples = list(zip(batch["epoch"].tolist(), batch["sample_id"].tolist(), strict=True))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"rank_{trainer.global_rank}.jsonl").open("a") as file:
+            file.write(json.dumps([self.step, samples]) + "\n")

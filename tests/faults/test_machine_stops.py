@@ -1,6 +1,7 @@
 """A run that is told to stop, or breaks, leaves its last completed step and says that it is unfinished."""
 
 import os
+import resource
 import signal
 import time
 
@@ -121,3 +122,15 @@ def test_slurm_is_asked_to_start_the_job_again_once_the_state_is_saved(pattern, 
     assert got == 75, output
     assert (tmp_path / "asked").read_text().splitlines() == ["requeue 77", str(last(tmp_path))]
     assert not list(tmp_path.rglob("hpc_ckpt*"))
+
+
+def test_a_run_whose_last_step_finds_no_room_is_unfinished(pattern, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, hard))
+    try:
+        with pytest.raises(Stopped, match="step 2 could not be written"):
+            prepared(words(pattern, tmp_path, steps=2))()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    prepared(words(pattern, tmp_path, steps=2))()
+    assert global_step(last(tmp_path)) == 2

@@ -39,6 +39,12 @@ def newest_sound(paths: Sequence[Path], *, up_to: int = sys.maxsize) -> tuple[Sa
     return None, damaged
 
 
+def step_of(path: Path) -> int:
+    """Return how many optimizer steps were done when `path` was written; -1 where it is missing or no checkpoint."""
+    step = _saved(path).step
+    return -1 if step == sys.maxsize else step
+
+
 def damage(path: str | Path) -> str:
     """Return what is wrong with the checkpoint file `path`; "" for a sound one.
 

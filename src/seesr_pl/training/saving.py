@@ -10,6 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer, WeightAveraging
 from torch.optim import Optimizer
 
+from seesr_pl.checkpoints.saved import step_of
 from seesr_pl.training import ranks
 from seesr_pl.training.checkpoint_io import checkpoint_bytes, in_bytes
 from seesr_pl.training.signals import StopSignals
@@ -94,6 +95,16 @@ class LastCheckpoint(ModelCheckpoint):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Leave out the time that has passed: `trainer.max_time` is that of each start, as a queue gives it."""
         checkpoint.get("callbacks", {}).pop("Timer", None)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise Stopped where the last step is not on the disk, though it was to be written: the disk is full."""
+        super().on_train_end(trainer, pl_module)
+        wanted = trainer.is_global_zero and trainer.global_step and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        if wanted and step_of(self.path) != trainer.global_step:
+            raise Stopped(
+                f"step {trainer.global_step} could not be written (see above); once there is room, the same command "
+                f"again goes on from {self.path}, step {step_of(self.path)}"
+            )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save what the completed steps have learned; not after NaN, and not when Ctrl-C was pressed twice."""
