@@ -231,3 +231,13 @@ def test_frozen_weights_are_stored_in_the_precision_that_computes_with_them(froz
     with pytest.raises(ValueError, match=f"frozen_dtype={frozen} does not fit trainer.precision={precision}.*set"):
         check_precision(getattr(torch, frozen), precision)
     return None
+
+
+def test_a_damaged_file_that_seems_to_be_of_an_earlier_step_is_told_all_the_same(run, capsys):
+    path = run.last_checkpoint
+    data, step = path.read_bytes(), torch.load(path, weights_only=True)["global_step"]
+    place = data.index(b"global_step") + data[data.index(b"global_step") :].index(b"K" + bytes([step]))
+    path.write_bytes(data[: place + 1] + b"\x01" + data[place + 2 :])
+    assert torch.load(path, weights_only=True)["global_step"] == 1
+    assert launch.checkpoint_to_resume(config(run)).name == "previous.ckpt"
+    assert f"{path} is damaged" in capsys.readouterr().err

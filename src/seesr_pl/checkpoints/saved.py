@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,17 +27,21 @@ class Saved(NamedTuple):
 def newest_sound(paths: Sequence[Path], *, up_to: int = sys.maxsize) -> tuple[Saved | None, list[str]]:
     """Return the sound checkpoint with the most steps, at most `up_to`, and what is wrong with others.
 
-    The first of `paths` wins among equals. Only those are read whole that are newer, or cannot be opened.
+    The first of `paths` wins among equals. Only those are read whole that are newer, by their step or their time.
     """
     damaged: list[str] = []
+    found: Saved | None = None
     for saved in sorted(map(_saved, paths), key=lambda saved: -saved.step):
-        if up_to < saved.step < sys.maxsize:
+        # A flipped bit may have lowered the step that a file seems to be of: what was written later is looked at too.
+        later = found is not None and saved.path.stat().st_mtime_ns > found.path.stat().st_mtime_ns
+        if up_to < saved.step < sys.maxsize or (found and not later):
             continue
-        problem = damage(saved.path)
-        if not problem and saved.step >= 0:
-            return saved, damaged
-        damaged.append(f"{saved.path} {problem or 'holds weights alone'}")
-    return None, damaged
+        problem = damage(saved.path) or ("" if saved.step >= 0 else "holds weights alone")
+        if problem:
+            damaged.append(f"{saved.path} {problem}")
+        else:
+            found = found or saved
+    return found, damaged
 
 
 def step_of(path: Path) -> int:
@@ -81,7 +86,8 @@ def not_finite(checkpoint: Mapping[str, Any]) -> list[str]:
 
 def _saved(path: Path) -> Saved:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with warnings.catch_warnings(action="ignore"):  # torch's, about damaged bytes: `damage` says it in one line
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return Saved(path, content["global_step"] if content.get("optimizer_states") else -1)
     except Exception:  # whatever bytes may raise: `damage` says what is wrong
         return Saved(path, sys.maxsize)
