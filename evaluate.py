@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
-from seesr_pl import config, launch, runs, sweeps
+from seesr_pl import config, launch, process, runs, sweeps
 from seesr_pl.evaluation.options import Stage, checkpoints, evaluation_name, method_settings, option_problems
 from seesr_pl.files import Record
 from seesr_pl.progress import track
@@ -19,13 +21,16 @@ from seesr_pl.progress import track
 VALIDATION = "validation"
 PUBLISHED = "For the published tables: benchmark=realsr (drealsr, div2k, reallr200) benchmark.root=DIR"
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
+finished: list[tuple[DictConfig, str]] = []
+"""The jobs of a sweep that this process has done, with their rows' names."""
 # Imports inside functions are those of torch and of what needs it: --help and a mistake are answered before.
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> float | None:
     """Check the composed config, run its task, show what came out, return the metric that `optimized_metric` names."""
-    with launch.user_errors():
+    with process.one_job(), launch.user_errors():
+        row = " ".join([cfg.method.name, *launch.varied_words(HydraConfig.get().overrides.task)])
         launch.enter_run(cfg)
         check(cfg)
         ckpts = checkpoints(cfg.ckpt)
@@ -35,8 +40,24 @@ def main(cfg: DictConfig) -> float | None:
         config.preflight(cfg)
         task = cfg.task if cfg.task != "auto" else "tags" if ckpts and runs.learned_tags(ckpts[0]) else "restoration"
         {"restoration": evaluate_restoration, "tags": evaluate_tags}[task](cfg)
+        if HydraConfig.get().mode == RunMode.MULTIRUN and task == "restoration" and "score" in cfg.stages:
+            finished.append((cfg, row))
         summary = Record(Path(cfg.paths.run) / "summary.json").read()
         return sweeps.optimized(cfg, {name: each["mean"] for name, each in summary.get("metrics", {}).items()})
+
+
+def show_all() -> None:
+    """Show what the jobs of a sweep found, in one table, whose files lie in outputs/tables."""
+    from seesr_pl.evaluation import Judged, combine, image_metrics, show
+
+    judged = []
+    for cfg, label in finished:
+        benchmark = instantiate(cfg.benchmark, _convert_="all")
+        possible = {"has_reference": benchmark.has_reference, "niqe_parameters": cfg.niqe_parameters}
+        metrics = image_metrics(cfg.metrics, **possible).available
+        judged.append(Judged(benchmark, Path(cfg.paths.run), metrics, label))
+    name = "+".join(dict.fromkeys([*(item.label for item in judged), *(item.benchmark.name for item in judged)]))
+    show(combine(judged, Path(finished[0][0].paths.outputs) / "tables" / name.replace("/", "_")[:120]))
 
 
 def check(cfg: DictConfig) -> None:
@@ -105,7 +126,8 @@ def build_method(cfg: DictConfig, ckpt: str | None) -> Any:
     # By position: Hydra copies what it is given by name, which for a pipeline is gigabytes.
     loading = {"device": device(cfg), "dtype": cfg.dtype, "trust": cfg.trust}
     given = [runs.load_pipeline(ckpt, **loading)] if ckpt and needs_pipeline(cfg) else []
-    return instantiate(cfg.method, *given, _convert_="all")
+    takes_device = "device" in inspect.signature(get_object(cfg.method._target_)).parameters
+    return instantiate(cfg.method, *given, **({"device": device(cfg)} if takes_device else {}), _convert_="all")
 
 
 def settings(cfg: DictConfig, ckpt: str | None) -> dict[str, Any]:
@@ -127,4 +149,9 @@ def device(cfg: DictConfig) -> str:
 if __name__ == "__main__":
     with launch.user_errors():
         sys.argv[1:] = launch.overrides(sys.argv[1:], CONFIG_DIR, "evaluate")
-    main()
+    try:
+        main()
+    finally:
+        if len(finished) > 1:
+            with launch.user_errors():
+                show_all()

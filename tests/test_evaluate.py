@@ -24,7 +24,10 @@ ROOT = Path(__file__).resolve().parents[1]
 METHODS = sorted(path.stem for path in (ROOT / "conf" / "method").glob("*.yaml"))
 BENCHMARKS = sorted(path.stem for path in (ROOT / "conf" / "benchmark").glob("*.yaml"))
 # What only the user knows, by method.
-FILES = {"images": ["method.dir=."], "rrdbnet": ["method.weights=net.pth"]}
+FILES = {
+    **{name: ["method.dir=."] for name in ("images", "osediff", "dasr", "stablesr", "resshift", "pasd", "diffbir")},
+    **{name: ["method.weights=net.pth"] for name in ("rrdbnet", "ldl")},
+}
 
 
 @pytest.fixture(scope="module")

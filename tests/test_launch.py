@@ -158,3 +158,19 @@ def test_a_wheel_takes_the_scripts_and_the_config_along() -> None:
     taken = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     assert taken == {name: f"seesr_pl/commands/{name}" for name in ("conf", "train.py", "evaluate.py")}
     assert all((CONF.parent / name).exists() for name in taken)
+
+
+@pytest.mark.parametrize(
+    ("given", "job", "words"),
+    [
+        (["-m", "method=a,b", "++x.y=1"], ["method=a", "++x.y=1"], []),
+        (["-m", "method=a", "++method.sigma=0.4,0.8"], ["method=a", "++method.sigma=0.4"], ["method.sigma=0.4"]),
+        (["-m", "method=a,b", "run_name=one"], ["method=a", "run_name=one"], ["method=a"]),
+        (["-m", "method=a,b", "++method.name=one"], ["method=b", "++method.name=one"], ["method=b"]),
+    ],
+)
+def test_an_evaluation_of_a_sweep_is_named_by_what_varies_and_its_run_name_does_not_tell(
+    monkeypatch, given, job, words
+):
+    monkeypatch.setattr("sys.argv", ["evaluate.py", *given])
+    assert launch.varied_words(job) == words

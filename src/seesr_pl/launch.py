@@ -184,6 +184,25 @@ def count_of(devices: Any) -> int:
     return len(devices)
 
 
+def varied_words(task_overrides: Sequence[str]) -> list[str]:
+    """Return what varies in one job of a sweep of evaluations besides method and set, which its run name tells.
+
+    Words that stand on the command line as they are do not vary. With `run_name=` or a name given, method and set are
+    words like others.
+    """
+    given = [argument.lstrip("+") for argument in sys.argv[1:]]
+    words = [word.lstrip("+") for word in task_overrides]
+    named = any(word.startswith(("run_name=", "method.name=", "benchmark.name=")) for word in words)
+    told = () if named else ("method=", "benchmark=", "ckpt=")
+    return [word for word in words if word not in given and not word.startswith(told)]
+
+
+def varied_name(task_overrides: Sequence[str]) -> str:
+    """Return the folder name of one job of a sweep of evaluations below its run name; "." where nothing else varies."""
+    return ",".join(varied_words(task_overrides)).replace("/", "_") or "."
+
+
+OmegaConf.register_new_resolver("varied_name", varied_name, replace=True)
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 OmegaConf.register_new_resolver("evaluation_name", evaluation_name, replace=True)
 OmegaConf.register_new_resolver("count_of", count_of, replace=True)

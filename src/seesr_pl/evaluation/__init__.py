@@ -9,6 +9,7 @@ from seesr_pl.lazy import attributes
 
 if TYPE_CHECKING:
     from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair
+    from seesr_pl.evaluation.combined import Judged, combine
     from seesr_pl.evaluation.judge import Restored, judge_method, judge_tags, restore, score_all
     from seesr_pl.evaluation.methods import Bicubic, GaussianBlur, Images, Method, NonLocalMeans
     from seesr_pl.evaluation.metrics import (
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
         score,
         ssim_y,
     )
+    from seesr_pl.evaluation.networks import LatentDiffusion, SpandrelMethod
     from seesr_pl.evaluation.report import Chart, Section, Table, write_report
     from seesr_pl.evaluation.results import Comparison, Result, compare, load_result, write_result
     from seesr_pl.evaluation.rrdbnet import RRDBNetMethod
-    from seesr_pl.evaluation.seesr import SeeSRMethod
+    from seesr_pl.evaluation.seesr import ReleasedSeeSR, SeeSRMethod
     from seesr_pl.evaluation.statistics import Interval, mean_interval, paired_interval, sign_flip_test
     from seesr_pl.evaluation.tables import (
         ScoreTable,
@@ -47,18 +49,23 @@ __all__ = [
     "ImageMetric",
     "Images",
     "Interval",
+    "Judged",
+    "LatentDiffusion",
     "Method",
     "Metrics",
     "NonLocalMeans",
     "Pair",
     "RRDBNetMethod",
+    "ReleasedSeeSR",
     "Restored",
     "Result",
     "ScoreTable",
     "Section",
     "SeeSRMethod",
     "Shown",
+    "SpandrelMethod",
     "Table",
+    "combine",
     "compare",
     "format_number",
     "image_metrics",
@@ -84,13 +91,15 @@ __all__ = [
 ]
 _NAMES = {
     "benchmark": ("FolderBenchmark", "Pair"),
+    "combined": ("Judged", "combine"),
     "judge": ("Restored", "judge_method", "judge_tags", "restore", "score_all"),
     "methods": ("Bicubic", "GaussianBlur", "Images", "Method", "NonLocalMeans"),
     "metrics": ("FIDELITY", "ImageMetric", "Metrics", "image_metrics", "psnr_rgb", "psnr_y", "score", "ssim_y"),
+    "networks": ("LatentDiffusion", "SpandrelMethod"),
     "report": ("Chart", "Section", "Table", "write_report"),
     "results": ("Comparison", "Result", "compare", "load_result", "write_result"),
     "rrdbnet": ("RRDBNetMethod",),
-    "seesr": ("SeeSRMethod",),
+    "seesr": ("ReleasedSeeSR", "SeeSRMethod"),
     "statistics": ("Interval", "mean_interval", "paired_interval", "sign_flip_test"),
     "tables": ("ScoreTable", "Shown", "format_number", "latex", "markdown", "score_table", "show", "terminal"),
 }

@@ -14,6 +14,8 @@ from seesr_pl.imaging.io import image_size, read_rgb, write_image
 from seesr_pl.types import RGB, Batch
 
 NUM_NAMED = 5
+Published = Mapping[str, Mapping[str, float | str]]
+"""Means printed elsewhere: method -> metric -> value, and the words `source` and `confidence`."""
 SEVERITIES = "severity.csv"
 """Beside the folders of a benchmark: how badly each of its images was degraded, `name,severity` a line, in [0, 1]."""
 
@@ -48,7 +50,8 @@ class FolderBenchmark:
 
     `count` is the published number of images; `digest` identifies the published pixels. `group` is a regular
     expression whose first group names the photograph that an image was cut from; images of one photograph are
-    resampled together in the statistics. `published` holds means printed elsewhere: method -> metric -> value.
+    resampled together in the statistics. `published` holds means printed elsewhere: method -> metric -> value, and with
+    the words `source` and `confidence` where they were read and how sure that is.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class FolderBenchmark:
         digest: str | None = None,
         origin: str = "your own images",
         group: str | None = None,
-        published: Mapping[str, Mapping[str, float]] | None = None,
+        published: Published | None = None,
     ) -> None:
         self.root = Path(root).expanduser()
         self.name, self.scale, self.count, self.max_images, self.digest = name, scale, count, max_images, digest
@@ -104,9 +107,9 @@ class FolderBenchmark:
             return None
         return pixel_digest(pairs) == self.digest
 
-    def published_for(self, pairs: Sequence[Pair]) -> dict[str, dict[str, float]]:
-        """Return the means printed elsewhere, which hold for the whole set; {} where images were left out."""
-        return self.published if len(pairs) == self.count else {}
+    def published_for(self, pairs: Sequence[Pair]) -> Published:
+        """Return the means printed elsewhere, which hold for the whole set; {} for fewer images or other pixels."""
+        return self.published if len(pairs) == self.count and self.matches_published(pairs) is not False else {}
 
     def batches(self, pairs: Iterable[Pair]) -> Iterator[Batch]:
         """Yield batches of one pair each, uint8 (1, h, w, 3); a severity that `severity.csv` does not tell is 0.

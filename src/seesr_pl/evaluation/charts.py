@@ -57,6 +57,21 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: 
     return svg.getvalue()
 
 
+def scatter_chart(points: Mapping[str, tuple[float, float]], *, x_label: str, y_label: str) -> str:
+    """Draw a named point for each (x, y), x on a logarithmic axis; return SVG."""
+    with _svg(HEIGHT) as (axes, svg):
+        for index, (name, (x, y)) in enumerate(points.items()):
+            if isfinite(x) and isfinite(y) and x > 0:
+                axes.plot([x], [y], "o", color=SERIES[index % NUM_COLORS], markersize=7)
+                axes.annotate(name, (x, y), xytext=(6, 5), textcoords="offset points", color=TEXT, fontsize=10)
+        if axes.lines:
+            axes.set_xscale("log")
+        axes.margins(0.25)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+    return svg.getvalue()
+
+
 def strip_chart(values: Mapping[str, Sequence[float]], intervals: Mapping[str, Interval], *, label: str) -> str:
     """Draw for each named row a dot for each value, and its mean with the 95 % interval. Return SVG, or ""."""
     rows = {name: [value for value in row if isfinite(value)] for name, row in values.items()}

@@ -65,8 +65,8 @@ def evaluation_name(ckpt: str | Sequence[str] | None, method: str, benchmark: st
 
 
 def method_settings(values: Mapping[str, Any], method: Callable[..., Any]) -> dict[str, Any]:
-    """All constructor arguments of `method` but its name; files and folders as `Path`, to be known by content."""
+    """All constructor arguments of `method` but name and device; files and folders as `Path`, known by content."""
     hints = hints_of(method)
     paths = [name for name, value in values.items() if value is not None and Path in get_args(hints.get(name))]
     found = {**values, **{name: Path(values[name]).expanduser() for name in paths}}
-    return {name: value for name, value in found.items() if name != "name"}
+    return {name: value for name, value in found.items() if name not in ("name", "device")}

@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from seesr_pl.evaluation.benchmark import Pair
+from seesr_pl.evaluation.benchmark import Pair, Published
 from seesr_pl.evaluation.charts import line_chart, strip_chart
 from seesr_pl.evaluation.methods import Bicubic
 from seesr_pl.evaluation.metrics import ImageMetric
@@ -68,7 +68,7 @@ def write_report(
     metrics: Sequence[ImageMetric],
     facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
-    published: Mapping[str, Mapping[str, float]] | None = None,
+    published: Published | None = None,
     comparisons: Sequence[Comparison] = (),
     sections: Sequence[Section] = (),
     max_megabytes: float = 24.0,

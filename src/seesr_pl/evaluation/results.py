@@ -79,7 +79,7 @@ def write_result(
     writer.writerow(["image", *names, "seconds"])
     for image, scores in result.values.items():
         cells = [f"{scores[name]:.6f}" if name in scores else "" for name in names]
-        writer.writerow([image, *cells, f"{result.seconds[image]:.3f}"])
+        writer.writerow([image, *cells, f"{result.seconds[image]:.6f}"])
     write_whole(Path(folder) / "scores.csv", content.getvalue())
     finite = {name: [finite_or_none(value) for value in each[:3]] for name, each in result.intervals.items()}
     metrics = {

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
+from seesr_pl.checkpoints.published import missing
 from seesr_pl.files import MissingFile
 from seesr_pl.models.prompts import PromptStyle, missing_prompt_model
-from seesr_pl.sampling.pipeline import restore
+from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
 from seesr_pl.types import RGB
 
 
@@ -55,3 +58,32 @@ class SeeSRMethod:
         """List the weights of the prompter that are not on this machine."""
         model = None if prompter_model is None else str(prompter_model)
         return missing_prompt_model(prompter, model, argument="prompter_model")
+
+
+class ReleasedSeeSR(SeeSRMethod):
+    """Restore with SeeSR from its released files; arguments as of `SeeSRPipeline.from_official` and `SeeSRMethod`."""
+
+    def __init__(
+        self,
+        base: str | Path,
+        seesr: str | Path,
+        ram: str | Path,
+        dape: str | Path | None = None,
+        *,
+        name: str = "seesr_released",
+        seed: int = 0,
+        scale: int = 4,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        device: str = "cpu",
+        sampler: Mapping[str, Any] | None = None,
+    ) -> None:
+        pipeline = SeeSRPipeline.from_official(base, seesr, ram, dape, torch_dtype=getattr(torch, dtype))
+        pipeline.set_progress_bar_config(disable=True)
+        super().__init__(pipeline.to(device), name=name, seed=seed, scale=scale, sampler=sampler)
+
+    @classmethod
+    def missing_files(  # type: ignore[override]  # asked by the names of its own arguments
+        cls, base: str | Path, seesr: str | Path, ram: str | Path, dape: str | Path | None = None
+    ) -> list[MissingFile]:
+        """List the released files that are not there."""
+        return missing(base=base, seesr=seesr, ram=ram, dape=dape)

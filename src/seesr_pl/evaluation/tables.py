@@ -10,6 +10,7 @@ import rich.table
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 
+from seesr_pl.evaluation.benchmark import Published
 from seesr_pl.evaluation.metrics import ImageMetric
 from seesr_pl.evaluation.results import Result
 from seesr_pl.evaluation.statistics import Interval
@@ -31,11 +32,15 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A method with a cell for each metric, None where it has no value; `published` rows were not measured here."""
+    """A method with a cell for each metric, None where it has no value; `published` rows were not measured here.
+
+    `source` says where a published row was read, and how sure that is.
+    """
 
     method: str
     cells: list[Cell | None]
     published: bool = False
+    source: str = ""
 
 
 class ScoreTable(NamedTuple):
@@ -69,9 +74,9 @@ def show(shown: Shown) -> None:
 def score_table(
     results: Sequence[Result],
     metrics: Sequence[ImageMetric],
-    published: Mapping[str, Mapping[str, float]] | None = None,
+    published: Published | None = None,
 ) -> ScoreTable:
-    """Gather the means of `results` and, below them, what others published (method -> metric -> mean).
+    """Gather the means of `results` and, below them, what others published.
 
     The best measured mean of a metric has rank 1, the second 2; equal means share a rank, and one alone has none.
     """
@@ -79,7 +84,9 @@ def score_table(
     ranked = {m.name: sorted(means[m.name], reverse=m.higher_is_better)[:2] for m in metrics}
     rows = [Row(r.name, [_measured(r.intervals.get(m.name), ranked[m.name]) for m in metrics]) for r in results]
     for method, values in (published or {}).items():
-        rows.append(Row(method, [Cell(values[m.name]) if m.name in values else None for m in metrics], published=True))
+        cells = [Cell(float(values[m.name])) if m.name in values else None for m in metrics]
+        source = "; ".join(str(values[word]) for word in ("source", "confidence") if word in values)
+        rows.append(Row(method, cells, published=True, source=source))
     return ScoreTable(list(metrics), rows)
 
 
@@ -102,6 +109,8 @@ def terminal(table: ScoreTable, *, title: str) -> rich.table.Table:
             shown.add_section()
         method = f"{row.method}, {PUBLISHED}" if row.published else row.method
         shown.add_row(method, *map(_in_terminal, row.cells), style="dim" if row.published else None)
+    sources = dict.fromkeys(f"{row.method}: {row.source}" for row in table.rows if row.source)
+    shown.caption, shown.caption_justify = escape("\n".join(sources)) or None, "left"
     return shown
 
 
@@ -157,7 +166,7 @@ def _in_terminal(cell: Cell | None) -> str:
 
 
 def _method(row: Row) -> str:
-    return f"{row.method} ({PUBLISHED})" if row.published else row.method
+    return f"{row.method} ({row.source or PUBLISHED})" if row.published else row.method
 
 
 def _marked(cell: Cell | None, marks: Mapping[int, str]) -> str:
