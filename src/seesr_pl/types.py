@@ -13,8 +13,8 @@ RGB = UInt8[np.ndarray, "h w 3"]
 class Batch(TypedDict):
     """A batch from a data loader, on the CPU.
 
-    `hq` and `lq` are uint8 RGB, channel last, (b, h, w, 3); a side of `lq` is a quarter of that of `hq`. `sample_id`
-    and `epoch` are int64 (b,) and key all random draws; `severity` is float32 (b,) in [0, 1].
+    `hq` and `lq` are uint8 RGB, channel last, (b, h, w, 3); a side of `lq` is the degradation's scale smaller.
+    `sample_id` and `epoch` are int64 (b,) and key all random draws; `severity` is float32 (b,) in [0, 1].
     """
 
     hq: Tensor

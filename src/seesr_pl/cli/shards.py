@@ -31,6 +31,10 @@ def build(
     shard_megabytes: Annotated[int, typer.Option(help="finish a shard early at this size, in MiB")] = 1024,
     min_side: Annotated[int, typer.Option(help="leave out images whose shorter side has fewer pixels")] = 0,
     tile: Annotated[int, typer.Option(help="cut images into tiles of at least this side, in pixels; 0: whole")] = 0,
+    max_side: Annotated[int, typer.Option(help="shrink images whose longer side has more pixels; 0: do not")] = 0,
+    lq: Annotated[
+        Path | None, typer.Option(help="folder of LQ images of the same names: store pairs, for pairs=stored")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="stop after this many images")] = None,
     encode: Annotated[
         Encoding | None, typer.Option(help="encode again as this; default: keep the files' bytes")
@@ -44,7 +48,8 @@ def build(
 
     if len(paths) < 2:
         raise ValueError("give at least one SOURCE and, last, the folder OUT")
-    options = BuildOptions(shard_size, shard_megabytes, min_side, tile, limit, encode, quality)
+    pairs = None if lq is None else str(lq)
+    options = BuildOptions(shard_size, shard_megabytes, min_side, tile, limit, encode, quality, max_side, pairs)
     with bar("building", None, unit="bytes") as shown:
 
         def show(state: BuildProgress) -> None:
@@ -54,6 +59,12 @@ def build(
         report = build_shards(paths[:-1], paths[-1], options=options, num_workers=workers, on_progress=show)
     counts = "{images} images in {samples} samples in {shards} shards, {skipped} left out".format(**report)
     Console().print(f"{counts}; see {paths[-1] / 'report.json'}", soft_wrap=True)
+    if report["large"]:
+        Console().print(
+            f"{report['large']} images have more than 4 megapixels and are decoded whole for each crop; they are stored"
+            " as they are, so that any crop of them can come. --tile 1024 cuts them up, which reads faster",
+            soft_wrap=True,
+        )
 
 
 @app.command()

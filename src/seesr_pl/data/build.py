@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seesr_pl.data.inputs import InputFile, InputImage, find_inputs, read_inputs
+from seesr_pl.data.inputs import InputFile, InputImage, find_inputs, find_lq, matched_inputs, read_inputs
 from seesr_pl.data.prepare import BuildOptions, Prepared, prepare
 from seesr_pl.data.shards import INDEX_SUFFIX
 from seesr_pl.data.writer import ShardWriter
@@ -22,6 +22,7 @@ JOURNAL = "build.jsonl"
 REPORT = "report.json"
 _NO_LIMIT = 2**62
 _MAX_WAITING = 1 << 27  # bytes of archived images in memory at once
+_COUNTS = ("inputs", "images", "samples", "shards", "bytes_passed", "large")
 _COMPLETE = {"complete": True}
 """The journal's last line: from then on nothing in the folder is the build's to remove."""
 
@@ -44,6 +45,7 @@ class _Tally:
     samples: int = 0
     shards: int = 0
     bytes_passed: int = 0
+    large: int = 0
     is_complete: bool = False
     skipped: list[tuple[str, str]] = field(default_factory=list)
     seen: dict[str, str] = field(default_factory=dict)
@@ -70,9 +72,11 @@ def build_shards(
     out = Path(out).expanduser()
     _check(out, sources, num_workers)
     files, left_out = find_inputs(sources, outside=out.resolve())
-    heading = {"sources": [str(source) for source in sources], "options": asdict(options), "inputs": _digest(files)}
+    lq = {} if options.lq is None else find_lq(options.lq, outside=out.resolve())
+    inputs = _digest([*files, *lq.values()])
+    heading = {"sources": [str(source) for source in sources], "options": asdict(options), "inputs": inputs}
     tally = _resume(out, heading)
-    images = islice(read_inputs(files), tally.inputs, None)
+    images = islice(matched_inputs(read_inputs(files), lq), tally.inputs, None)
     total = sum(file.size for file in files)
     # A shard ends only after a whole input, so that the journal can say at which input to continue.
     with ShardWriter(out, prefix=out.resolve().name, max_samples=_NO_LIMIT, max_bytes=_NO_LIMIT) as writer:
@@ -122,8 +126,10 @@ def _take(prepared: Prepared, tally: _Tally, writer: ShardWriter) -> None:
         return
     tally.seen[prepared.digest] = tally.open_seen[prepared.digest] = prepared.name
     tally.images += 1
+    tally.large += prepared.is_large
     for part in prepared.parts:
-        writer.write(f"{_key(number, prepared.name)}{part.suffix}", part.image, extension=part.extension)
+        key = f"{_key(number, prepared.name)}{part.suffix}"
+        writer.write(key, part.image, extension=part.extension, lq=part.lq)
         tally.samples += 1
 
 
@@ -137,7 +143,7 @@ def _finish(writer: ShardWriter, tally: _Tally, out: Path) -> None:
     if writer.finish_shard() is None and not tally.open_skipped:
         return
     tally.shards = writer.num_shards
-    counts = {name: getattr(tally, name) for name in ("inputs", "images", "samples", "shards", "bytes_passed")}
+    counts = {name: getattr(tally, name) for name in _COUNTS}
     _append(out / JOURNAL, {**counts, "skipped": tally.open_skipped, "seen": tally.open_seen})
     tally.open_skipped, tally.open_seen = [], {}
 
@@ -169,7 +175,7 @@ def _resume(out: Path, heading: dict[str, Any]) -> _Tally:
         _require_own(out)
     tally = _Tally(is_complete=_COMPLETE in lines)
     for line in lines[1 : -1 if tally.is_complete else None]:
-        for name in ("inputs", "images", "samples", "shards", "bytes_passed"):
+        for name in _COUNTS:
             setattr(tally, name, line[name])
         tally.skipped += [(name, reason) for name, reason in line["skipped"]]
         tally.seen.update(line["seen"])
@@ -224,7 +230,8 @@ def _in_order(images: Iterator[InputImage], options: BuildOptions, num_workers: 
 def _report(out: Path, heading: dict[str, Any], tally: _Tally, left_out: Sequence[LeftOut]) -> dict[str, Any]:
     # First the files that the search left out, then the images that were read and left out.
     skipped = [*((str(path), reason) for path, reason in left_out), *tally.skipped]
-    counts = {"images": tally.images, "samples": tally.samples, "shards": tally.shards, "skipped": len(skipped)}
+    counts = {name: getattr(tally, name) for name in ("images", "samples", "shards", "large")}
+    counts["skipped"] = len(skipped)
     report = {**heading, **counts, "left_out": [{"name": name, "reason": reason} for name, reason in skipped]}
     write_whole(out / REPORT, json.dumps(report, indent=2) + "\n")
     return report

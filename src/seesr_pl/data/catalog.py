@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import fsspec
 import numpy as np
@@ -26,13 +26,14 @@ _GLOB = "*?["
 
 @dataclass(frozen=True)
 class ShardSource:
-    """Shards that belong together, e.g. one published set.
+    """Shards that belong together, e.g. one published set; ValueError for another word in `pairs`.
 
     `urls`: local paths or `http(s)://`, `s3://`, `gs://` urls; `{000..099}`, `{a,b}`, `*`, `?`, `[]` expand, but in the
     names of files and folders that exist under them.
     `weight`: visits of each sample in an epoch (2: two visits; 0.5: half of the samples, drawn anew each epoch).
     `name`: the source's name in messages; its manifest is `data/NAME.yaml`.
     `limit`: use only the first `limit` samples, in the order of the sorted urls.
+    `pairs`: "synthetic" degrades each image, "stored" takes the LQ image that the shard holds beside it.
     `storage_options`: passed to the fsspec filesystem, e.g. `{"endpoint_url": ...}`.
     """
 
@@ -40,7 +41,12 @@ class ShardSource:
     weight: float = 1.0
     name: str = ""
     limit: int | None = None
+    pairs: Literal["synthetic", "stored"] = "synthetic"
     storage_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.pairs not in ("synthetic", "stored"):
+            raise ValueError(f"source {self.label}: pairs={self.pairs!r} must be synthetic or stored")
 
     @classmethod
     def missing_files(cls, urls: Sequence[str] | str, *, name: str = "") -> list[MissingFile]:
@@ -167,10 +173,25 @@ class Catalog:
         """Return a 63-bit hash of the samples, their order and the weights; it does not depend on the urls."""
         digest = hashlib.blake2b(digest_size=8)
         for shard in self.shards:
-            weight = self.sources[shard.source].weight
-            digest.update(f"{shard.source} {weight!r} {shard.num_samples} ".encode())
+            source = self.sources[shard.source]
+            digest.update(f"{shard.source} {source.weight!r} {shard.num_samples} ".encode())
+            digest.update(b"stored " if source.pairs == "stored" else b"")
             digest.update(shard.contents.to_bytes())
         return int.from_bytes(digest.digest(), "little") >> 1
+
+    def check_pairs(self, scale: int) -> None:
+        """Raise ValueError where a sample of a source of stored pairs has no LQ image, or one of another scale."""
+        for shard in self.shards:
+            source = self.sources[shard.source]
+            wrong = shard.contents.without_pair(scale)[: shard.num_samples] if source.pairs == "stored" else np.zeros(0)
+            if wrong.any():
+                entry = shard.contents[int(wrong.argmax())]
+                found = f"{entry.lq_width}x{entry.lq_height} beside {entry.width}x{entry.height}"
+                raise ValueError(
+                    f"source {source.label}: {int(wrong.sum())} samples of {shard.url} have no LQ image of scale"
+                    f" {scale}, the first {entry.key} ({found if entry.lq.offset else 'no LQ image'}); build the shards"
+                    " with `seesr shards build --lq FOLDER`, set degradation.scale, or pairs=synthetic"
+                )
 
     def _shards(self, number: int, pool: ThreadPoolExecutor) -> list[Shard]:
         source = self.sources[number]
@@ -232,7 +253,8 @@ def _reason(file: IO[bytes], entry: SampleEntry) -> str:
             data = _read_member(file, member) if member.offset else b""
             if member is entry.tags:
                 tag_text(data)
-        decode_rgb(_read_member(file, entry.image))
+        for image in (entry.image, *([entry.lq] if entry.lq.offset else [])):
+            decode_rgb(_read_member(file, image))
     except (OSError, ValueError) as error:
         return str(error)
     return ""

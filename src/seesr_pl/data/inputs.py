@@ -5,7 +5,7 @@ import io
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
@@ -23,12 +23,14 @@ class InputImage(NamedTuple):
     """An image: its name in keys and reports, a function that reads its bytes, and the bytes of all inputs up to it.
 
     `read` raises ValueError or OSError where the image cannot be read; it keeps `bytes_held` in memory until then.
+    `lq` is the LQ image that belongs to it.
     """
 
     name: str
     read: Callable[[], bytes]
     bytes_passed: int
     bytes_held: int = 0
+    lq: Path | None = None
 
 
 class InputFile(NamedTuple):
@@ -68,6 +70,31 @@ def find_inputs(sources: Sequence[str | Path], *, outside: Path) -> Inputs:
             f"no image and no archive found in {', '.join(map(str, sources))}; give folders, images or archives"
         )
     return inputs
+
+
+def find_lq(folder: str | Path, *, outside: Path) -> dict[str, InputFile]:
+    """Return the LQ images of `folder` by their names below it, without ending, as `matched_inputs` looks them up.
+
+    Raises ValueError where the folder does not exist, holds no image, or holds two images of one name.
+    """
+    found: dict[str, InputFile] = {}
+    for file in find_inputs([folder], outside=outside).files:
+        name = _bare(file.name)
+        if name in found:
+            raise ValueError(f"{file.path} and {found[name].path} have one name: which is the LQ image of {name}?")
+        found[name] = file
+    return found
+
+
+def matched_inputs(images: Iterator[InputImage], lq: Mapping[str, InputFile]) -> Iterator[InputImage]:
+    """Give each image the LQ image of the same name, where there is one."""
+    for image in images:
+        file = lq.get(_bare(image.name))
+        yield image._replace(lq=file.path) if file else image
+
+
+def _bare(name: str) -> str:
+    return str(Path(name).with_suffix(""))
 
 
 def read_inputs(files: Sequence[InputFile]) -> Iterator[InputImage]:

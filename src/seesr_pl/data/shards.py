@@ -6,7 +6,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -17,10 +17,10 @@ from seesr_pl.limits import BoundedTarInfo, check_bytes, read_stream
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 TAGS_EXTENSION = "txt"
 REPRESENTATION_EXTENSION = "rep.npy"
+LQ_EXTENSIONS = tuple(f"lq.{extension}" for extension in IMAGE_EXTENSIONS)
 INDEX_SUFFIX = ".idx"
 
 _MAGIC = b"SEESRIDX"
-_VERSION = 1
 _HEADER = struct.Struct("<8sIIQQII")
 _RECORD = np.dtype(
     [
@@ -39,6 +39,9 @@ _RECORD = np.dtype(
         ("name_end", "<u4"),
     ]
 )
+_LQ_FIELDS = [("lq_offset", "<u8"), ("lq_bytes", "<u4"), ("lq_crc32", "<u4"), ("lq_width", "<u4"), ("lq_height", "<u4")]
+# A record of version 2 ends with the LQ image; where no sample has one, the index is of version 1.
+_RECORDS = {1: _RECORD, 2: np.dtype([*_RECORD.descr, *_LQ_FIELDS])}
 # Webdataset's rule: the key ends at the first dot of the file name (webdataset/tariterators.py: base_plus_ext).
 _MEMBER_NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$", re.DOTALL)
 
@@ -57,7 +60,7 @@ ABSENT = Member(0, 0, 0)
 class SampleEntry(NamedTuple):
     """One sample of a shard: the name of its image's member, and its members.
 
-    `width` and `height` are in pixels, as stored; 0 where the image's header cannot be read.
+    Sizes are in pixels, as stored; 0 where the image's header cannot be read. `lq` is a stored low-quality image.
     """
 
     name: str
@@ -66,6 +69,9 @@ class SampleEntry(NamedTuple):
     height: int
     tags: Member = ABSENT
     representation: Member = ABSENT
+    lq: Member = ABSENT
+    lq_width: int = 0
+    lq_height: int = 0
 
     @property
     def key(self) -> str:
@@ -100,18 +106,37 @@ class ShardIndex:
             height=int(row["height"]),
             tags=_member(row, "tags"),
             representation=_member(row, "representation"),
+            **({} if not self.has_lq else _lq_of(row)),
         )
+
+    @property
+    def has_lq(self) -> bool:
+        """Whether any sample may have a stored LQ image."""
+        return "lq_offset" in (self.records.dtype.names or ())
+
+    def without_pair(self, scale: int) -> np.ndarray:
+        """Return, for each sample, whether it has no LQ image, or one that is not `scale` times smaller (rounded down).
+
+        A side may be turned: EXIF data turn images when they are read.
+        """
+        if not self.has_lq:
+            return np.ones(len(self), dtype=bool)
+        hq = np.sort(np.stack([self.records["width"], self.records["height"]]), axis=0)
+        lq = np.sort(np.stack([self.records["lq_width"], self.records["lq_height"]]), axis=0)
+        return (hq // scale != lq).any(0) | (self.records["lq_offset"] == 0)
 
     @classmethod
     def from_entries(cls, entries: list[SampleEntry]) -> "ShardIndex":
         """Return the index of a tar that holds `entries`, in this order."""
-        records = np.zeros(len(entries), dtype=_RECORD)
+        has_lq = any(entry.lq.offset for entry in entries)
+        records = np.zeros(len(entries), dtype=_RECORDS[2 if has_lq else 1])
         names = [entry.name.encode() for entry in entries]
         ends = np.cumsum([len(name) for name in names], dtype=np.int64)
         for position, entry in enumerate(entries):
             start = int(ends[position]) - len(names[position])
             row = (*entry.image, entry.width, entry.height, *entry.tags, *entry.representation)
-            records[position] = (*row, start, int(ends[position]))
+            stored_lq = (*entry.lq, entry.lq_width, entry.lq_height) if has_lq else ()
+            records[position] = (*row, start, int(ends[position]), *stored_lq)
         return cls(records, b"".join(names))
 
     @classmethod
@@ -122,12 +147,13 @@ class ShardIndex:
             raise ValueError(f"{source} is not a shard index; {rebuild}")
         _, version, record_bytes, count, name_bytes, crc32, _ = _HEADER.unpack_from(data)
         body = data[_HEADER.size :]
-        if version != _VERSION or record_bytes != _RECORD.itemsize:
-            raise ValueError(f"{source} has format version {version}, not {_VERSION}; {rebuild}")
+        if version not in _RECORDS or record_bytes != _RECORDS[version].itemsize:
+            raise ValueError(f"{source} has format version {version}, not one of {[*_RECORDS]}; {rebuild}")
         if len(body) != count * record_bytes + name_bytes or zlib.crc32(body) != crc32:
             raise ValueError(f"{source} is damaged (length or checksum differs); {rebuild}")
-        records = np.frombuffer(body, dtype=_RECORD, count=count)
-        largest = max(int(records[f"{part}_bytes"].max(initial=0)) for part in ("image", "tags", "representation"))
+        records = np.frombuffer(body, dtype=_RECORDS[version], count=count)
+        parts = ("image", "tags", "representation", *(["lq"] if version == 2 else []))
+        largest = max(int(records[f"{part}_bytes"].max(initial=0)) for part in parts)
         check_bytes(largest, f"{source}: a member")
         return cls(records, body[count * record_bytes :])
 
@@ -135,7 +161,8 @@ class ShardIndex:
         """Return the content of the `.idx` file."""
         body = self.records.tobytes() + self.names
         counts = (len(self), len(self.names))
-        return _HEADER.pack(_MAGIC, _VERSION, _RECORD.itemsize, *counts, zlib.crc32(body), 0) + body
+        version = 2 if self.has_lq else 1
+        return _HEADER.pack(_MAGIC, version, self.records.itemsize, *counts, zlib.crc32(body), 0) + body
 
     @classmethod
     def scan(cls, file: IO[bytes], *, left_out: list[LeftOut] | None = None) -> "ShardIndex":
@@ -164,6 +191,10 @@ def split_name(name: str) -> tuple[str, str]:
 
 def _member(row: np.void, field: str) -> Member:
     return Member(int(row[f"{field}_offset"]), int(row[f"{field}_bytes"]), int(row[f"{field}_crc32"]))
+
+
+def _lq_of(row: np.void) -> dict[str, Any]:
+    return {"lq": _member(row, "lq"), "lq_width": int(row["lq_width"]), "lq_height": int(row["lq_height"])}
 
 
 class _ScannedMember(NamedTuple):
@@ -206,7 +237,7 @@ def _members(file: IO[bytes], left_out: list[LeftOut]) -> Iterator[tuple[str, _S
 def _scanned(info: tarfile.TarInfo, extension: str, stream: IO[bytes]) -> _ScannedMember:
     kind = extension.lower()
     member = Member(info.offset_data, info.size, 0)
-    if kind not in (*IMAGE_EXTENSIONS, TAGS_EXTENSION, REPRESENTATION_EXTENSION):
+    if kind not in (*IMAGE_EXTENSIONS, *LQ_EXTENSIONS, TAGS_EXTENSION, REPRESENTATION_EXTENSION):
         return _ScannedMember(info.name, extension, member, (0, 0))
     if info.issparse():  # its bytes do not lie one after another
         return _ScannedMember(info.name, extension, member, (0, 0), "a sparse file; store it whole")
@@ -214,7 +245,7 @@ def _scanned(info: tarfile.TarInfo, extension: str, stream: IO[bytes]) -> _Scann
         data = read_stream(stream, size=info.size, name="it")
     except ValueError as error:
         return _ScannedMember(info.name, extension, member, (0, 0), str(error))
-    size = image_size(data) if kind in IMAGE_EXTENSIONS else (0, 0)
+    size = image_size(data) if kind in (*IMAGE_EXTENSIONS, *LQ_EXTENSIONS) else (0, 0)
     problem = _problem_of_text(data) if kind == TAGS_EXTENSION else ""
     return _ScannedMember(info.name, extension, member._replace(crc32=zlib.crc32(data)), size, problem)
 
@@ -245,12 +276,14 @@ def _entry(key: str, members: list[_ScannedMember], left_out: list[LeftOut]) -> 
     tags, representation = (
         found[name].member if name in found else ABSENT for name in (TAGS_EXTENSION, REPRESENTATION_EXTENSION)
     )
-    return SampleEntry(f"{key}.{image.extension}", image.member, *image.size, tags, representation)
+    lq = next((found[name] for name in LQ_EXTENSIONS if name in found), None)
+    stored_lq = () if lq is None else (lq.member, *lq.size)
+    return SampleEntry(f"{key}.{image.extension}", image.member, *image.size, tags, representation, *stored_lq)
 
 
 def _reason_for_no_sample(member: _ScannedMember) -> str:
     """Return why a member belongs to no sample; empty where its name does not suggest that it should."""
-    if member.extension.lower() in (TAGS_EXTENSION, REPRESENTATION_EXTENSION):
+    if member.extension.lower() in (TAGS_EXTENSION, REPRESENTATION_EXTENSION, *LQ_EXTENSIONS):
         return "no image with its key beside it; the members of a sample must be neighbors"
     if member.name.rsplit(".", 1)[-1].lower() not in IMAGE_EXTENSIONS:
         return ""

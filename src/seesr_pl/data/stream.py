@@ -13,30 +13,35 @@ from seesr_pl.data.catalog import Catalog, Shard, ShardSource
 from seesr_pl.data.damage import DamageLedger
 from seesr_pl.data.decode import decode_rgb, random_crop, resize_whole
 from seesr_pl.data.order import EpochOrder
+from seesr_pl.data.pairs import ImagePair, crop_pair, matched, resize_pair
 from seesr_pl.data.shards import Member, tag_text
 from seesr_pl.data.storage import RangeCache, RangeReader
 from seesr_pl.types import Batch
 
 MAX_REPLACEMENTS = 32
-_SCALE = 4
 T = TypeVar("T")
 
 
 class Degradation(Protocol):
-    """Makes training pairs: draws parameters keyed by three integers, then computes the images from them alone."""
+    """Makes training pairs: draws parameters keyed by three integers, then computes the images from them alone.
+
+    `scale` is how many times smaller a side of the LQ image is.
+    """
+
+    scale: int
 
     def sample(self, seed: int, epoch: int, index: int) -> Any:
         """Draw the parameters of a sample; they have a `severity` in [0, 1]."""
 
     def apply(self, hq: np.ndarray, params: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return (hq HxWx3, lq H/4xW/4x3) for hq HxWx3, all uint8 RGB."""
+        """Return hq and lq for hq HxWx3, all uint8 RGB."""
 
 
 class RawSample(NamedTuple):
     """The stored bytes at a position, not decoded.
 
     `sample_id` is unique in its epoch and keys all random draws for this position; `sample` is the number of the stored
-    sample: a replacement where the sample that belongs here is damaged.
+    sample: a replacement where the sample that belongs here is damaged; `lq` is empty unless the pair is stored.
     """
 
     sample_id: int
@@ -45,12 +50,14 @@ class RawSample(NamedTuple):
     key: str
     image: bytes
     tags: str
+    lq: bytes = b""
 
 
 class StreamSample(NamedTuple):
-    """A training pair, uint8 RGB: hq HxWx3 and lq H/4xW/4x3, and where it comes from.
+    """A training pair, uint8 RGB: hq HxWx3 and lq, smaller by the degradation's `scale`, and where it comes from.
 
-    `severity` is that of the degradation, in [0, 1]; `tags` is empty where the shard has none.
+    `severity` is that of the degradation, in [0, 1], and 0 for a stored pair, where it is unknown; `tags` is empty
+    where the shard has none.
     """
 
     hq: np.ndarray
@@ -67,7 +74,8 @@ class ShardDataset(Dataset[StreamSample]):
 
     The pair at a position depends on the shards, the seed and the arguments alone, so any process can read any
     position. `shuffle=False` gives the stored order, the same in each epoch. `crop`: "random" (SeeSR) or "resize"
-    (DAPE), to `crop_size` pixels a side, a multiple of 4. The other arguments are those of `ShardDataModule`.
+    (DAPE), to `crop_size` pixels a side, a multiple of the degradation's scale. Stored pairs are cut, not degraded.
+    The other arguments are those of `ShardDataModule`.
 
     Raises ValueError where an argument is out of range, a source has no index, or, while reading, too many samples are
     damaged.
@@ -87,19 +95,21 @@ class ShardDataset(Dataset[StreamSample]):
         first_wait_seconds: float = 0.5,
         cache: RangeCache | None = None,
     ) -> None:
-        crops = {"random": random_crop, "resize": resize_whole}
+        crops = {"random": (random_crop, crop_pair), "resize": (resize_whole, resize_pair)}
         if crop not in crops:
             raise ValueError(f"crop={crop!r} must be one of {', '.join(crops)}")
-        if crop_size < _SCALE or crop_size % _SCALE:
+        scale = degradation.scale
+        if crop_size < scale or crop_size % scale:
             raise ValueError(
-                f"crop_size={crop_size} must be a multiple of {_SCALE}: lq is a quarter of hq on each side"
+                f"crop_size={crop_size} must be a multiple of {scale}: lq is {scale} times smaller than hq"
             )
         self.catalog = Catalog(sources)
+        self.catalog.check_pairs(scale)
         self.order = EpochOrder(self.catalog.shard_sizes(), [source.weight for source in sources], seed=seed)
         self.damage = DamageLedger(len(self.catalog), max_bad_fraction=max_bad_fraction)
         self.degradation = degradation
         self.seed = seed
-        self.crop = crops[crop]
+        self.crop, self.crop_pair = crops[crop]
         self.crop_size = crop_size
         self.shuffle = shuffle
         self._reader = RangeReader(num_retries=num_retries, first_wait_seconds=first_wait_seconds, cache=cache)
@@ -109,15 +119,19 @@ class ShardDataset(Dataset[StreamSample]):
         return len(self.order) if self.shuffle else len(self.catalog)
 
     def __getitem__(self, position: int) -> StreamSample:
-        raw, image = self._first_sound(position, decode_rgb)
-        hq = self.crop(image, self.crop_size, keyed.numpy_generator(self.seed, raw.epoch, raw.sample_id, "crop"))
+        raw, image = self._first_sound(position, self._decode)
+        generator = keyed.numpy_generator(self.seed, raw.epoch, raw.sample_id, "crop")
+        if isinstance(image, ImagePair):
+            pair = self.crop_pair(image, self.crop_size, generator)
+            return StreamSample(*pair, raw.key, raw.sample_id, raw.epoch, 0.0, raw.tags)
+        hq = self.crop(image, self.crop_size, generator)
         params = self.degradation.sample(self.seed, raw.epoch, raw.sample_id)
         hq, lq = self.degradation.apply(hq, params)
         return StreamSample(hq, lq, raw.key, raw.sample_id, raw.epoch, float(params.severity), raw.tags)
 
     def raw(self, position: int) -> RawSample:
         """Read the stored bytes at a position and verify their checksum."""
-        return self._first_sound(position, len)[0]
+        return self._first_sound(position, lambda image, lq: None)[0]
 
     def slot(self, position: int) -> tuple[int, int]:
         """Return (epoch, sample id) of a position, without reading anything."""
@@ -128,23 +142,28 @@ class ShardDataset(Dataset[StreamSample]):
         """Return a 63-bit hash of the stored samples, their weights and order."""
         return self.catalog.fingerprint()
 
-    def _first_sound(self, position: int, decode: Callable[[bytes], T]) -> tuple[RawSample, T]:
-        """Return the sample at `position`, or its first sound replacement, and its image after `decode`."""
+    def _first_sound(self, position: int, decode: Callable[[bytes, bytes], T]) -> tuple[RawSample, T]:
+        """Return the sample at `position`, or its first sound replacement, and its images after `decode`."""
         epoch, sample_id = self.slot(position)
         for sample in self._candidates(epoch, sample_id):
             shard, entry = self.catalog.find(sample)
             try:
                 image = self._read_image(shard, entry.image)
                 tags = tag_text(self._read(shard, entry.tags)) if entry.tags.offset else ""
-                decoded = decode(image)
+                stored = self.catalog.sources[shard.source].pairs == "stored"
+                lq = self._read_image(shard, entry.lq) if stored else b""
+                decoded = decode(image, lq)
             except (OSError, ValueError) as error:
                 self.damage.record_damaged(sample, reason=str(error), name=self.catalog.name)
                 continue
             self.damage.record_sound(sample)
-            return RawSample(sample_id, epoch, sample, entry.key, image, tags), decoded
+            return RawSample(sample_id, epoch, sample, entry.key, image, tags, lq), decoded
         raise ValueError(
             f"{self.catalog.name(sample_id % len(self.catalog))} and {MAX_REPLACEMENTS} replacements are damaged"
         )
+
+    def _decode(self, image: bytes, lq: bytes) -> np.ndarray | ImagePair:
+        return matched(decode_rgb(image), decode_rgb(lq), self.degradation.scale) if lq else decode_rgb(image)
 
     def _candidates(self, epoch: int, sample_id: int) -> Iterator[int]:
         """Yield the sample that belongs here, then replacements: keyed draws from the same source."""

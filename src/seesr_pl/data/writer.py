@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 from webdataset import TarWriter
 
-from seesr_pl.data.decode import image_size
+from seesr_pl.data.decode import image_format, image_size
 from seesr_pl.data.shards import (
     IMAGE_EXTENSIONS,
     INDEX_SUFFIX,
@@ -65,14 +65,17 @@ class ShardWriter:
         extension: str,
         tags: str | None = None,
         representation: np.ndarray | None = None,
+        lq: bytes | None = None,
     ) -> Path | None:
         """Add a sample; return the path of the shard if this sample completed it, otherwise None.
 
         `image`: the bytes of an image file with this `extension` (jpg, jpeg, png, webp). `tags`: text.
-        `representation`: RAM's, (n, 512). Raises ValueError where the key has a dot or is in this shard already, or the
-        extension is another.
+        `representation`: RAM's, (n, 512). `lq`: a jpg, png or webp file, the stored low-quality image of the pair.
+        Raises ValueError where the key has a dot or is in this shard already, or an image is of another format.
         """
         self._check(key, extension)
+        if lq is not None and not image_format(lq):
+            raise ValueError(f"key={key!r}: lq is no jpg, png or webp file")
         tar = self._tar or self._open()
         width, height = image_size(image)
         entry = SampleEntry(f"{key}.{extension}", _add(tar, key, extension, image), width, height)
@@ -81,6 +84,10 @@ class ShardWriter:
         if representation is not None:
             data = _npy_bytes(representation)
             entry = entry._replace(representation=_add(tar, key, REPRESENTATION_EXTENSION, data))
+        if lq is not None:
+            lq_width, lq_height = image_size(lq)
+            member = _add(tar, key, f"lq.{image_format(lq)}", lq)
+            entry = entry._replace(lq=member, lq_width=lq_width, lq_height=lq_height)
         self._entries.append(entry)
         if not self.unique:
             self._keys.clear()

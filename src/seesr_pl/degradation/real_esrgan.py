@@ -30,12 +30,14 @@ SECOND = Stage(
     noise_range=(1.0, 25.0),
     poisson_scale_range=(0.05, 2.5),
 )
-SCALE = 4
+SCALE, SCALES = 4, (1, 2, 4)
 MIN_SIDE = 32
 
 
 class RealESRGANDegradation:
     """Blur, resize, noise and JPEG, twice; the defaults build the official pairs (make_paired_data.py:38-246).
+
+    `scale`: how many times smaller a side of lq is; at 1 lq is as large as hq.
 
     All parameters are drawn per sample; the official code draws resize, kind of noise, second blur and the order of the
     last steps once per batch. `sharpen`: unsharp-mask the high-quality image first, and return it sharpened.
@@ -43,6 +45,8 @@ class RealESRGANDegradation:
 
     Raises ValueError where an argument is out of range.
     """
+
+    scale: int = SCALE
 
     def __init__(
         self,
@@ -52,7 +56,9 @@ class RealESRGANDegradation:
         final_sinc_probability: float = 0.8,
         sharpen: bool = True,
         chroma_upsampling: ChromaUpsampling = "nearest",
+        scale: int = SCALE,
     ) -> None:
+        self.scale = checked_scale(scale)
         check_probability("final_sinc_probability", final_sinc_probability)
         if chroma_upsampling not in ("nearest", "fancy"):
             raise ValueError(f"chroma_upsampling={chroma_upsampling!r} must be 'nearest' or 'fancy'")
@@ -74,17 +80,17 @@ class RealESRGANDegradation:
         )
 
     def apply(self, hq: Pixels, params: DegradationParams) -> tuple[Pixels, Pixels]:
-        """Return (hq, lq), uint8 RGB: hq (h, w, 3), sharpened if `sharpen`, and lq (h / 4, w / 4, 3).
+        """Return (hq, lq), uint8 RGB: hq (h, w, 3), sharpened if `sharpen`, and lq (h / scale, w / scale, 3).
 
-        Raises ValueError unless `hq` is uint8 RGB and both sides are at least 32 and divisible by 4.
+        Raises ValueError unless `hq` is uint8 RGB and both sides are at least 32 and divisible by the scale.
         """
-        check_pixels(hq)
+        check_pixels(hq, self.scale)
         reuse_freed_memory()
         image = to_image(hq)
         if self.sharpen:
             image = usm_sharpen(image)
             hq = to_pixels(image)
-        height, width = hq.shape[0] // SCALE, hq.shape[1] // SCALE
+        height, width = hq.shape[0] // self.scale, hq.shape[1] // self.scale
         first, second = params.first, params.second
         image = _blur_resize_noise(image, first, int(hq.shape[0] * first.scale), int(hq.shape[1] * first.scale))
         image = self._jpeg(image, first.jpeg_quality)
@@ -114,40 +120,57 @@ class FixedParams(NamedTuple):
 
 
 class BicubicDegradation:
-    """Downscale by 4 with antialiased bicubic, the field's classical setting (MATLAB's imresize, within one level)."""
+    """Downscale with antialiased bicubic, the field's classical setting (MATLAB's imresize, within one level)."""
+
+    scale: int = SCALE
+
+    def __init__(self, *, scale: int = SCALE) -> None:
+        self.scale = checked_scale(scale)
 
     def sample(self, seed: int, epoch: int, index: int) -> FixedParams:
         """Return the same parameters for every sample."""
         return FixedParams()
 
     def apply(self, hq: Pixels, params: FixedParams) -> tuple[Pixels, Pixels]:
-        """Return (hq, lq), uint8 RGB: hq (h, w, 3) as given, lq (h / 4, w / 4, 3); ValueError as in the chain."""
-        check_pixels(hq)
-        size = (hq.shape[1] // SCALE, hq.shape[0] // SCALE)
+        """Return (hq, lq), uint8 RGB: hq as given, lq (h / scale, w / scale, 3); ValueError as in the chain."""
+        check_pixels(hq, self.scale)
+        size = (hq.shape[1] // self.scale, hq.shape[0] // self.scale)
         return hq, np.asarray(PillowImage.fromarray(hq).resize(size, PillowImage.Resampling.BICUBIC))
 
 
 class NoDegradation:
-    """Only reduce the resolution: each low-quality pixel is the mean of 4x4 high-quality pixels."""
+    """Only reduce the resolution: each low-quality pixel is the mean of scale x scale high-quality pixels."""
+
+    scale: int = SCALE
+
+    def __init__(self, *, scale: int = SCALE) -> None:
+        self.scale = checked_scale(scale)
 
     def sample(self, seed: int, epoch: int, index: int) -> FixedParams:
         """Return the same parameters for every sample."""
         return FixedParams()
 
     def apply(self, hq: Pixels, params: FixedParams) -> tuple[Pixels, Pixels]:
-        """Return (hq, lq), uint8 RGB: hq (h, w, 3) as given, lq (h / 4, w / 4, 3); ValueError as in the chain."""
-        check_pixels(hq)
-        size = (hq.shape[1] // SCALE, hq.shape[0] // SCALE)
+        """Return (hq, lq), uint8 RGB: hq as given, lq (h / scale, w / scale, 3); ValueError as in the chain."""
+        check_pixels(hq, self.scale)
+        size = (hq.shape[1] // self.scale, hq.shape[0] // self.scale)
         return hq, cv2.resize(hq, size, interpolation=cv2.INTER_AREA)
 
 
-def check_pixels(hq: Pixels) -> None:
-    """Raise ValueError unless `hq` is uint8 RGB (h, w, 3) with sides of at least 32 that are divisible by 4."""
+def checked_scale(scale: int) -> int:
+    """Return `scale`; raise ValueError unless it is 1, 2 or 4."""
+    if scale not in SCALES:
+        raise ValueError(f"scale={scale} must be one of {', '.join(map(str, SCALES))}")
+    return scale
+
+
+def check_pixels(hq: Pixels, scale: int) -> None:
+    """Raise ValueError unless `hq` is uint8 RGB (h, w, 3) with sides of at least 32 that are divisible by `scale`."""
     if hq.dtype != np.uint8 or hq.ndim != 3 or hq.shape[2] != 3:
         raise ValueError(f"hq is {hq.dtype} {hq.shape}; it must be uint8 RGB (h, w, 3)")
-    if min(hq.shape[:2]) < MIN_SIDE or hq.shape[0] % SCALE or hq.shape[1] % SCALE:
+    if min(hq.shape[:2]) < MIN_SIDE or hq.shape[0] % scale or hq.shape[1] % scale:
         raise ValueError(
-            f"hq is {hq.shape[1]}x{hq.shape[0]}; sides must be at least {MIN_SIDE} and divisible by {SCALE}"
+            f"hq is {hq.shape[1]}x{hq.shape[0]}; sides must be at least {MIN_SIDE} and divisible by {scale}"
         )
 
 

@@ -14,7 +14,7 @@ import torch
 
 from seesr_pl.checkpoints import official_ram
 from seesr_pl.data.decode import decode_rgb
-from seesr_pl.data.shards import INDEX_SUFFIX, REPRESENTATION_EXTENSION, SampleEntry, ShardIndex
+from seesr_pl.data.shards import INDEX_SUFFIX, REPRESENTATION_EXTENSION, Member, ShardIndex
 from seesr_pl.data.writer import ShardWriter
 from seesr_pl.files import LeftOut, find_images, meets_all, write_whole
 from seesr_pl.imaging.tensors import to_float
@@ -191,12 +191,15 @@ def _copy_tagged(job: Job, tagger: Tagger, batch_size: int, advance: Advance) ->
     with writer, job.sources[0].open("rb") as file:
         index = read_index(job.sources[0])
         for entries in _batches((index[position] for position in range(len(index))), batch_size):
-            encoded = [_read(file, entry) for entry in entries]
+            encoded = [_read(file, entry.image) for entry in entries]
             names = [Path(f"{job.sources[0]}: {entry.key}") for entry in entries]
             images = [_decoded(data, name, failed) for data, name in zip(encoded, names, strict=True)]
             for entry, image, tagged in zip(entries, encoded, _tagged(tagger, images), strict=True):
                 text, representation = tagged or (None, None)
-                writer.write(entry.key, image, extension=entry.extension, tags=text, representation=representation)
+                lq = _read(file, entry.lq) if entry.lq.offset else None
+                writer.write(
+                    entry.key, image, extension=entry.extension, tags=text, representation=representation, lq=lq
+                )
             advance(len(entries))
     return failed
 
@@ -232,9 +235,9 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def _read(file: io.BufferedReader, entry: SampleEntry) -> bytes:
-    file.seek(entry.image.offset)
-    return file.read(entry.image.size)
+def _read(file: io.BufferedReader, member: Member) -> bytes:
+    file.seek(member.offset)
+    return file.read(member.size)
 
 
 def _decoded(data: bytes | Path, name: Path, failed: list[LeftOut]) -> np.ndarray | None:
