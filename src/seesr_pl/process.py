@@ -42,7 +42,7 @@ def one_job() -> Iterator[None]:
     try:
         yield
     except (SystemExit, Exception) as error:
-        cause = error.__context__ if isinstance(error, SystemExit) else error
+        cause = error.__cause__ or error.__context__ if isinstance(error, SystemExit) else error
         if isinstance(cause, KeyboardInterrupt) or (type(cause) is Stopped):
             raise
         if cause is error:

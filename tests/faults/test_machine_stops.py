@@ -134,3 +134,20 @@ def test_a_run_whose_last_step_finds_no_room_is_unfinished(pattern, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     prepared(words(pattern, tmp_path, steps=2))()
     assert global_step(last(tmp_path)) == 2
+
+
+def test_whoever_handles_a_signal_already_is_called_once_the_state_is_saved(pattern, tmp_path):
+    seen = []
+
+    def queue_again(number, frame):
+        seen.append((number, global_step(last(tmp_path))))
+        raise SystemExit(-1)
+
+    before = signal.signal(signal.SIGUSR2, queue_again)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            prepared(words(pattern, tmp_path, steps=9, fault=("FaultAt", {"step": 2, "fault": "SIGUSR2"})))()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert seen == [(signal.SIGUSR2, 2)]
+    assert isinstance(stop.value.__cause__, Stopped)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from seesr_pl.training.stops import Stopped
+
 _ASKED = b"\nstopping after this batch and saving; Ctrl-C once more stops at once\n"
 
 
@@ -43,7 +45,10 @@ class StopSignals:
             array = f"{os.environ.get('SLURM_ARRAY_JOB_ID')}_{task}" if task else ""
             subprocess.run(["scontrol", "requeue", array or os.environ["SLURM_JOB_ID"]], check=False)
         else:
-            before(number, None)
+            try:
+                before(number, None)  # submitit's: it queues the job again, and leaves by sys.exit
+            except SystemExit as stop:
+                raise stop from Stopped("the job is queued again")
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
