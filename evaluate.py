@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,7 +86,8 @@ def evaluate_restoration(cfg: DictConfig) -> None:
     for other in ckpts[1:] if needs_pipeline(cfg) else ():
         name = evaluation_name(other, cfg.method.name, "")
         build, made = functools.partial(build_method, cfg, other), settings(cfg, other)
-        judge_method(benchmark, build, folder / name, name=name, settings=made, stages=numbers, **common)
+        told = runs.about(other)
+        judge_method(benchmark, build, folder / name, name=name, settings=made, stages=numbers, about=told, **common)
         compare.append(folder / name)
     if cfg.benchmark.name == VALIDATION and cfg.method.name != "bicubic":
         beside = folder / "bicubic"
@@ -100,7 +102,8 @@ def evaluate_restoration(cfg: DictConfig) -> None:
         settings=settings(cfg, ckpt),
         stages=cfg.stages,
         compare=compare if "score" in cfg.stages else (),
-        command=" ".join(sys.argv),
+        command=shlex.join(["python", *sys.argv]),
+        about=runs.about(ckpt if needs_pipeline(cfg) else None),
         **common,
     )
     show(shown)

@@ -1,6 +1,9 @@
 """Find the files of a run and load its networks; a saved pipeline folder is accepted as well."""
 
+import hashlib
+import subprocess
 from collections.abc import Collection
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
@@ -28,6 +31,9 @@ _MOVED = {
     "seesr_pl.training.tiny.TinyTagging": "seesr_pl.tiny.TinyTagging",
 }
 """Targets recorded by earlier versions, and their current names."""
+
+
+_NAMED = ("seesr-pl", "torch", "diffusers", "transformers", "peft", "numpy", "opencv-python-headless")
 
 
 class RunFolder(NamedTuple):
@@ -172,6 +178,31 @@ def write_validation(ckpt: str | Path, folder: Path, *, trust: Collection[str] =
         )
         record.write(now, count=count)
     return int(record.read()["count"])
+
+
+def about(ckpt: str | Path | None) -> dict[str, Any]:
+    """Return what a result must say of its origin: checkpoint with step and hash, frozen weights, commit, versions."""
+    facts: dict[str, Any] = {"versions": {name: version(name) for name in _NAMED}, "commit": _commit()}
+    if ckpt is None or is_pipeline(ckpt):
+        return facts | {"checkpoint": None if ckpt is None else {"file": str(Path(ckpt).expanduser())}}
+    from seesr_pl.checkpoints.saved import load
+
+    file = RunFolder.of(ckpt).checkpoint
+    saved = load(file)
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    step = {"file": str(file), "step": saved["global_step"], "sha256": digest}
+    return facts | {"checkpoint": step, "frozen_weights": saved.get("frozen", {})}
+
+
+def _commit() -> str | None:
+    """Return the git commit of the code, with + where files differ from it; None where it is no git checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    head, changed = (
+        subprocess.run([*git, *words], capture_output=True, text=True, check=False)
+        for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+    )
+    return None if head.returncode else head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def learned_tags(ckpt: str | Path) -> bool:

@@ -19,9 +19,12 @@ from seesr_pl.evaluation import (
     score_all,
     write_result,
 )
+from seesr_pl.evaluation.benchmark import pixel_digest
 from seesr_pl.evaluation.metrics import ImageMetric
 from seesr_pl.imaging.io import read_rgb, write_image
 from seesr_pl.types import RGB
+
+NUMBERS = ("restore", "score")
 
 
 class Counting(Bicubic):
@@ -170,3 +173,74 @@ def test_each_stage_writes_its_files_and_shows_those_to_look_at(benchmark, tmp_p
     shows = [name for name in ("table.md", "summary.json", "scores.csv", "restored") if name in written]
     assert [path.name for path in shown.files] == shows
     assert (shown.table is not None, list(shown.skipped)) == ((True, ["niqe"]) if "score" in stages else (False, []))
+
+
+def test_an_image_without_a_value_is_named_counted_and_left_out_of_the_mean(benchmark, tmp_path):
+    pairs = benchmark.pairs()
+    restored = restore(Bicubic, pairs, tmp_path / "restored", settings={})
+    shutil.copy(pairs[0].hq, restored[0].path)
+
+    def fails_on_lakes(sr, hr):
+        if np.array_equal(hr, read_rgb(pairs[1].hq)):
+            raise np.linalg.LinAlgError("SVD did not converge")
+        return 1.0
+
+    metrics = [*image_metrics(["psnr_y"]).available, ImageMetric("odd", fails_on_lakes, True, True, "1")]
+    result = score_all("bicubic", restored, metrics, tmp_path / "scores.jsonl")
+    assert result.intervals["psnr_y"].n == len(pairs) - 1
+    assert np.isfinite(result.intervals["psnr_y"][:3]).all()
+    assert result.unscored == {
+        "psnr_y": {pairs[0].name: "infinite: equal to its reference"},
+        "odd": {pairs[1].name: "SVD did not converge"},
+    }
+    name, count = pairs[1].name, len(pairs)
+    assert result.gaps()[1] == f"odd: {count - 1} of {count} images, without {name} (SVD did not converge)."
+    again = score_all("bicubic", restored, metrics, tmp_path / "scores.jsonl")
+    assert again.unscored == result.unscored
+
+
+def test_an_evaluation_of_other_references_is_not_compared(benchmark, tmp_path):
+    metrics = image_metrics(["psnr_y"])
+    judge_method(benchmark, Bicubic, tmp_path / "first", name="a", settings={}, metrics=metrics, stages=NUMBERS)
+    reference = benchmark.pairs()[0].hq
+    write_image(reference, np.ascontiguousarray(read_rgb(reference)[:, ::-1]))
+    with pytest.raises(ValueError, match="first was scored against other reference images"):
+        judge_method(
+            *(benchmark, Bicubic, tmp_path / "second"),
+            name="b",
+            settings={},
+            metrics=metrics,
+            stages=NUMBERS,
+            compare=[tmp_path / "first"],
+        )
+
+
+def test_published_rows_stand_beside_the_published_pixels_alone(benchmark, tmp_path):
+    benchmark.count, benchmark.published = len(benchmark.pairs()), {"SeeSR": {"psnr_y": 25.18}}
+    for digest, shown in ((pixel_digest(benchmark.pairs()), True), ("0" * 64, False), (None, True)):
+        benchmark.digest = digest
+        judge_method(
+            *(benchmark, Bicubic, tmp_path / str(digest)),
+            name="bicubic",
+            settings={},
+            metrics=image_metrics(["psnr_y"]),
+            stages=NUMBERS,
+        )
+        assert ("SeeSR" in (tmp_path / str(digest) / "table.md").read_text()) == shown
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ModuleNotFoundError("No module named 'pyiqa'", name="pyiqa"), "pyiqa is not installed; pip install"),
+        (RuntimeError("operator torchvision::nms does not exist"), "torchvision here was built for another torch"),
+        (OSError("HTTP Error 403: Forbidden"), "could not get the weights of lpips (HTTP Error 403"),
+        (ImportError("cannot import name 'x'"), "pyiqa cannot be imported (cannot import name 'x')"),
+    ],
+)
+def test_a_metric_of_pyiqa_that_fails_says_what_is_wrong(monkeypatch, error, reason):
+    def fail(name):
+        raise error
+
+    monkeypatch.setattr("importlib.import_module", fail)
+    assert reason in image_metrics(["lpips"]).skipped["lpips"]

@@ -124,3 +124,12 @@ def test_published_numbers_of_realsr_are_met_to_four_decimals(benchmarks):
         scores.append((psnr_y(sr, hr), ssim_y(sr, hr)))
     assert len(scores) == 100
     assert np.mean(scores, axis=0).round(4).tolist() == [25.1511, 0.7341]
+
+
+def test_other_parameters_of_niqe_are_another_version(tmp_path):
+    versions = set()
+    for shift in (0, 1):
+        arrays = {"mu_pris_param": np.full((1, 36), shift), "cov_pris_param": np.eye(36)}
+        np.savez(tmp_path / "niqe.npz", **arrays, gaussian_window=np.full((7, 7), 1 / 49))
+        versions.add(image_metrics(["niqe"], niqe_parameters=str(tmp_path / "niqe.npz")).available[0].version)
+    assert len(versions) == 2

@@ -7,10 +7,13 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
+import numpy as np
+
 from seesr_pl.evaluation import tables
-from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair
+from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair, pixel_digest
 from seesr_pl.evaluation.methods import Images, Method
 from seesr_pl.evaluation.metrics import ImageMetric, Metrics, score
 from seesr_pl.evaluation.options import STAGES, Stage
@@ -55,6 +58,7 @@ def judge_method(
     overwrite: bool = False,
     track: Track[Any] = silently,
     command: str = "",
+    about: Mapping[str, Any] = MappingProxyType({}),
 ) -> tables.Shown:
     """Restore and score `benchmark`, write everything into `folder`, and return what is to be shown of it.
 
@@ -70,6 +74,7 @@ def judge_method(
         stages: without restore, all images must be there already; score writes numbers and tables, report the page.
         compare: folders of finished evaluations on the same benchmark.
         command: what the page says of how it was made.
+        about: further facts for `summary.json`: checkpoint, versions.
 
     Raises ValueError for a benchmark, a result or a folder to compare with that is not what it must be.
     """
@@ -79,9 +84,10 @@ def judge_method(
     if "score" not in stages:
         return tables.Shown(None, {}, [images])
     result = score_all(name, restored, metrics.available, folder / "scores.jsonl", track=track)
-    results = [result, *(load_result(other, result.groups) for other in compare)]
+    facts = {**_facts(benchmark, pairs, result, settings, metrics.skipped), **about}
+    pixels = facts["reference_pixels"]
+    results = [result, *(load_result(other, result.groups, pixels=pixels) for other in compare)]
     published = benchmark.published_for(pairs)
-    facts = _facts(benchmark, pairs, result, settings, metrics.skipped)
     table = tables.score_table(results, metrics.available, published)
     comparisons = compared_with(result, results[1:])
     write_result(folder, result, facts, comparisons)
@@ -106,6 +112,7 @@ def judge_method(
     ]
     title = f"{benchmark.name}, {len(pairs)} images"
     shown, words = tables.terminal(table, title=title), [comparison.sentence(name) for comparison in comparisons]
+    words += result.gaps()
     return tables.Shown(shown, metrics.skipped, [file for file in files if file.exists()], words)
 
 
@@ -173,8 +180,13 @@ def score_all(
     """
     known = _stored(store)
     store.parent.mkdir(parents=True, exist_ok=True)
+    unscored: dict[str, dict[str, str]] = {}
+    values: dict[str, dict[str, float]] = {}
     with store.open("a") as lines:
-        values = {item.pair.name: _scores_of(item, metrics, known, lines.write) for item in track(restored, "score")}
+        for item in track(restored, "score"):
+            values[item.pair.name], reasons = _scores_of(item, metrics, known, lines.write)
+            for metric, reason in reasons.items():
+                unscored.setdefault(metric, {})[item.pair.name] = reason
     groups = {item.pair.name: item.pair.group for item in restored}
     return Result(
         name,
@@ -183,6 +195,7 @@ def score_all(
         {item.pair.name: item.path for item in restored},
         groups,
         {item.pair.name: item.seconds for item in restored},
+        unscored,
     )
 
 
@@ -214,16 +227,28 @@ def _restore_one(method: Method, pair: Pair, folder: Path, key: str, scale: int)
 
 def _scores_of(
     item: Restored, metrics: Sequence[ImageMetric], known: dict[str, float], keep: Callable[[str], Any]
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the finite values of an image by metric, and why the other metrics have none."""
     pixels = fingerprint(*(read_file(path) for path in (item.path, item.pair.hq) if path is not None))
     keys = {metric.name: f"{metric.name}/{metric.version}/{pixels}" for metric in metrics}
+    reasons: dict[str, str] = {}
     missing = [metric for metric in metrics if keys[metric.name] not in known]
     if missing:
-        hq = read_rgb(item.pair.hq) if item.pair.hq else None
-        for name, value in score(read_rgb(item.path), hq, missing).items():
-            known[keys[name]] = value
-            keep(json.dumps({"image": item.pair.name, "key": keys[name], "value": value}) + "\n")
-    return {name: known[key] for name, key in keys.items() if key in known}
+        sr, hq = read_rgb(item.path), read_rgb(item.pair.hq) if item.pair.hq else None
+        for metric in missing:
+            try:
+                values = score(sr, hq, [metric])
+            except (ValueError, ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:
+                reasons[metric.name] = str(error) or type(error).__name__
+                continue
+            for name, value in values.items():
+                known[keys[name]] = value
+                keep(json.dumps({"image": item.pair.name, "key": keys[name], "value": value}) + "\n")
+    values = {name: known[key] for name, key in keys.items() if key in known}
+    for name, value in values.items():
+        if not np.isfinite(value):
+            reasons[name] = "infinite: equal to its reference" if value == np.inf else f"the value is {value}"
+    return {name: value for name, value in values.items() if name not in reasons}, reasons
 
 
 def _stored(store: Path) -> dict[str, float]:
@@ -254,6 +279,7 @@ def _facts(
         "benchmark": benchmark.name,
         "images": len(pairs),
         "published_pixels": benchmark.matches_published(pairs),
+        "reference_pixels": pixel_digest([pair._replace(lq=pair.hq) for pair in pairs if pair.hq]),
         "skipped": skipped,
         "seconds_per_image": sum(result.seconds.values()) / len(pairs),
         "settings": settings,

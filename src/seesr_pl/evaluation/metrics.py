@@ -7,6 +7,8 @@ Full-range luma, another common choice, gives values lower by 20 log10(255/219) 
 import difflib
 import importlib
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -15,6 +17,7 @@ import torch
 from jaxtyping import Float64
 
 from seesr_pl.evaluation.niqe import NIQE
+from seesr_pl.files import fingerprint
 from seesr_pl.types import RGB
 
 Luma = Float64[np.ndarray, "h w"]
@@ -165,7 +168,8 @@ def _niqe(parameters: str | None) -> ImageMetric | str:
     if parameters is None:
         return "needs its parameter file: niqe_parameters=PATH of niqe_pris_params.npz as published with BasicSR"
     niqe = NIQE.from_file(parameters)
-    return ImageMetric("niqe", lambda sr, hr: niqe(sr), False, False, "1")
+    content = fingerprint(Path(parameters).expanduser().read_bytes())
+    return ImageMetric("niqe", lambda sr, hr: niqe(sr), False, False, f"2 {content}")
 
 
 def _iqa(name: str, setting: IQASetting, device: str) -> ImageMetric | str:
@@ -173,14 +177,26 @@ def _iqa(name: str, setting: IQASetting, device: str) -> ImageMetric | str:
         metric = importlib.import_module("pyiqa").create_metric(setting.pyiqa_name, device=torch.device(device))
     # torchvision beside a torch of another build raises RuntimeError on import; weights without a network, OSError.
     except (ImportError, RuntimeError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return f"{reason}; install it with pip install 'seesr-pl[iqa]'"
+        return _why_not(name, error)
 
     def value(sr: RGB, hr: RGB | None) -> float:
         images = (sr, hr) if setting.needs_reference else (sr,)
         return float(metric(*(_network_input(image, device) for image in images if image is not None)))
 
-    return ImageMetric(name, value, setting.needs_reference, setting.higher_is_better, f"pyiqa {setting.pyiqa_name}")
+    made_by = f"pyiqa {version('pyiqa')} {setting.pyiqa_name}"
+    return ImageMetric(name, value, setting.needs_reference, setting.higher_is_better, made_by)
+
+
+def _why_not(name: str, error: Exception) -> str:
+    """Say why pyiqa cannot compute the metric `name`: not installed, beside another torch, or without its weights."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, ModuleNotFoundError) and error.name == "pyiqa":
+        return "pyiqa is not installed; pip install 'seesr-pl[iqa]' in an environment of its own (docs/install.md)"
+    if "torchvision" in str(error):
+        return f"torchvision here was built for another torch ({said}); install the pair that docs/install.md names"
+    if isinstance(error, ImportError):
+        return f"pyiqa cannot be imported ({said}); docs/install.md names an environment that works"
+    return f"pyiqa could not get the weights of {name} ({said}); fetch them where there is internet, or set TORCH_HOME"
 
 
 def _network_input(image: RGB, device: str) -> torch.Tensor:

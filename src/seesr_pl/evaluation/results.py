@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from seesr_pl.evaluation.statistics import (
@@ -20,7 +21,10 @@ from seesr_pl.files import write_whole
 
 
 class Result(NamedTuple):
-    """A method's scores `values[image][metric]`, their means, and for each image its file, photograph and seconds."""
+    """A method's scores `values[image][metric]`, their means, and for each image its file, photograph and seconds.
+
+    `unscored[metric][image]` says why an image has no finite value and does not count in the mean.
+    """
 
     name: str
     values: dict[str, dict[str, float]]
@@ -28,6 +32,16 @@ class Result(NamedTuple):
     paths: dict[str, Path]
     groups: dict[str, str]
     seconds: dict[str, float]
+    unscored: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+
+    def gaps(self) -> list[str]:
+        """Say of each metric that some images have no value of, which and why."""
+        lines, count = [], len(self.values)
+        for metric, reasons in self.unscored.items():
+            image, reason = next(iter(reasons.items()))
+            more = f" and {len(reasons) - 1} more (summary.json)" if len(reasons) > 1 else ""
+            lines.append(f"{metric}: {count - len(reasons)} of {count} images, without {image} ({reason}){more}.")
+        return lines
 
 
 class Comparison(NamedTuple):
@@ -70,8 +84,8 @@ def write_result(
 ) -> None:
     """Write `scores.csv`, one row for each image, and `summary.json` into `folder`; and `comparisons.csv`.
 
-    The summary is `{"metrics": {name: {"mean", "ci95", "n"}}, "method": name, "comparisons": [...], **facts}`; numbers
-    that are not finite become null, and a `Path` its text.
+    The summary is `{"metrics": {name: {"mean", "ci95", "n"}}, "method", "unscored": {metric: {image: reason}},
+    "comparisons": [...], **facts}`; numbers that are not finite become null, and a `Path` its text.
     """
     names = list(dict.fromkeys(name for scores in result.values.values() for name in scores))
     content = io.StringIO()
@@ -89,14 +103,16 @@ def write_result(
     compared = [_in_row(comparison, result.name) for comparison in comparisons]
     if compared:
         write_whole(Path(folder) / "comparisons.csv", _csv(compared))
-    summary = {"metrics": metrics, "method": result.name, "comparisons": compared, **facts}
+    parts = {"metrics": metrics, "method": result.name, "unscored": dict(result.unscored), "comparisons": compared}
+    summary = {**parts, **facts}
     write_whole(Path(folder) / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
 
 
-def load_result(folder: str | Path, groups: Mapping[str, str]) -> Result:
+def load_result(folder: str | Path, groups: Mapping[str, str], *, pixels: str | None = None) -> Result:
     """Read what `write_result` wrote, for the images that `groups` names.
 
-    Raises ValueError if the folder is no evaluation or lacks one of the images.
+    Raises ValueError if the folder is no evaluation, lacks one of the images, or has as many and was scored against
+    other reference `pixels`.
     """
     path = Path(folder).expanduser()
     for name in ("scores.csv", "summary.json"):
@@ -110,8 +126,11 @@ def load_result(folder: str | Path, groups: Mapping[str, str]) -> Result:
     seconds = {image: float(rows[image].pop("seconds")) for image in groups}
     values = {image: {name: float(text) for name, text in rows[image].items() if text} for image in groups}
     paths = {image: path / "restored" / f"{image}.png" for image in groups}
-    method = json.loads((path / "summary.json").read_text())["method"]
-    return Result(method, values, metric_intervals(values, groups), paths, dict(groups), seconds)
+    summary = json.loads((path / "summary.json").read_text())
+    theirs = summary.get("reference_pixels")
+    if pixels and theirs and len(rows) == len(groups) and pixels != theirs:
+        raise ValueError(f"compare: {path} was scored against other reference images than these; run it again")
+    return Result(summary["method"], values, metric_intervals(values, groups), paths, dict(groups), seconds)
 
 
 def compare(result: Result, references: Sequence[Result]) -> list[Comparison]:
