@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from seesr_pl.annotations import accepts, hints_of, in_words
+from seesr_pl.annotations import Amount, Limits, hints_of, misfit
 from seesr_pl.files import MissingFile, require
 from seesr_pl.sampling.settings import OFFICIAL
 
@@ -26,6 +26,23 @@ HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_a
 QUICK_TARGETS = frozenset(
     {"seesr_pl.checkpoints.load_stack", "seesr_pl.checkpoints.official_ram", "seesr_pl.data.ShardSource"}
 )
+_ROOT: Mapping[str, Any] = {"seed": Amount, "resume": typing.Literal["auto", "force", "never"]}
+# Limits of other libraries' constructors, which state none, and end in a traceback or do something else.
+_LIMITS: Mapping[str, Mapping[str, Limits]] = {
+    "lightning.Trainer": {
+        "max_steps": Limits(1),
+        "devices": Limits(1, also=-1),
+        "num_nodes": Limits(1),
+        "log_every_n_steps": Limits(1),
+        "val_check_interval": Limits(above=0),
+        "limit_val_batches": Limits(0),
+        "limit_train_batches": Limits(0),
+        "gradient_clip_val": Limits(0),
+        "num_sanity_val_steps": Limits(-1),
+    },
+    "torch.optim.AdamW": {"weight_decay": Limits(0), "eps": Limits(0)},
+    "lightning.pytorch.callbacks.EMAWeightAveraging": {"decay": Limits(0, 1)},
+}
 _PACKAGE = Path(__file__).resolve().parent
 COMMANDS = _PACKAGE.parents[1] if (_PACKAGE.parents[1] / "train.py").is_file() else _PACKAGE / "commands"
 """The folder of `train.py`, `evaluate.py` and `conf/`: the top of a checkout, or what a wheel makes of it."""
@@ -56,10 +73,14 @@ def check(cfg: DictConfig) -> None:
     folder = _folder()
     roots = _root_keys(cfg, folder)
     problems = [unknown(str(name), roots) for name in cfg if name not in roots]
+    told = {name: cfg[name] for name in _ROOT if name in cfg and not OmegaConf.is_missing(cfg, name)}
+    problems += [f"{name} = {value!r}: {text}" for name, value in told.items() if (text := misfit(value, _ROOT[name]))]
     problems += [problem for name in roots for problem in _group_problems(cfg, name, folder)]
     problems += [f"{name} = ???: a value is missing; give it as {name}=VALUE" for name in _missing_values(cfg)]
     if not problems:
         problems += _problems(plain(cfg), "")
+    if not problems and "trainer" in cfg:
+        problems += _device_problems(cfg.trainer.get("accelerator", "auto"), cfg.trainer.get("devices", "auto"))
     if problems:
         raise ConfigError(problems)
 
@@ -153,7 +174,9 @@ def _group_problems(cfg: DictConfig, group: str, folder: Path) -> Iterator[str]:
     known = {name for name, member in members.items() if isinstance(member, DictConfig) and "_target_" in member}
     named = _keys_in_yaml(group, folder)
     for name, member in members.items():
-        if name not in known and (isinstance(member, DictConfig) or name not in named):
+        if known and name in named and not isinstance(member, DictConfig) and member is not None:
+            yield f"{group}.{name} = {member!r}: expected null, or keys of it: {group}.{name}.KEY=VALUE"
+        elif name not in known and (isinstance(member, DictConfig) or name not in named):
             yield unknown(f"{group}.{name}", [f"{group}.{key}" for key in sorted(known or named)])
 
 
@@ -204,6 +227,18 @@ def _problems(config: Any, path: str) -> list[str]:
     return found
 
 
+def _device_problems(accelerator: Any, devices: Any) -> list[str]:
+    """Tell where the Trainer is to run on more GPUs than there are; the names of accelerators it checks itself."""
+    import torch
+
+    there = torch.cuda.device_count()
+    wanted = devices if isinstance(devices, int) and devices > 0 else 1
+    if accelerator not in ("gpu", "cuda") or wanted <= there:
+        return []
+    fix = f"give trainer.devices={there} or less" if there else "give trainer.accelerator=cpu"
+    return [f"trainer.devices = {devices} with trainer.accelerator = {accelerator}: {there} GPUs are here; {fix}"]
+
+
 def _target(name: str) -> Callable[..., Any] | str:
     hydra_log = logging.getLogger("hydra.utils")
     hydra_log.disabled = True  # it would print what ConfigError says
@@ -230,15 +265,15 @@ def _signature_problems(node: Mapping[str, Any], path: str, target: Callable[...
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return []
     names = [name for name, p in parameters.items() if p.kind is not p.VAR_POSITIONAL]
-    hints = hints_of(target)
+    hints, limits = hints_of(target), _LIMITS.get(node["_target_"], {})
     found = []
     for name, value in node.items():
         if name in HYDRA_KEYS:
             continue
         if name not in names:
             found.append(unknown(f"{path}.{name}", [f"{path}.{known}" for known in names]))
-        elif name in hints and not accepts(value, hints[name]):
-            found.append(f"{path}.{name} = {value!r}: expected {in_words(hints[name])}, got {type(value).__name__}")
+        elif problem := misfit(value, hints.get(name, Any)) or limits.get(name, Limits()).problem(value):
+            found.append(f"{path}.{name} = {value!r}: {problem}")
     return found
 
 

@@ -280,6 +280,7 @@ def _completed(argument: str, roots: Sequence[str], config_dir: Path, problems: 
         # Quoted, since YAML takes 2026_11_25 for the number 20261125, and `on` for true.
         return f"{name}=" + ",".join(f"'{word}'" for word in value.split(","))
     else:
+        problems += _outputs_problems(value) if name == "paths.outputs" else []
         try:
             return f"{'++' if '.' in name else ''}{name}={hydra_value(name, value)}"
         except ValueError as error:
@@ -296,6 +297,20 @@ def _choice_problems(group: str, value: str, folder: Path) -> list[str]:
         if group == plugin and value and find_spec(package) is None:
             problems.append(f"{group}={value} needs the package {package}: pip install 'seesr-pl[{extra}]'")
     return problems
+
+
+def _outputs_problems(folder: str) -> list[str]:
+    """Tell why no run can be written below `folder`; Hydra, which makes it, would end in a traceback."""
+    path = Path(folder).expanduser().absolute()
+    existing = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    probe = existing / f".seesr-{os.getpid()}"
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        reason = f"{existing} cannot be written to ({error.strerror})"
+        return [f"paths.outputs = {folder}: {reason}; give a folder of your own as paths.outputs=DIR"]
+    return []
 
 
 def _is_below(name: str, keys: Sequence[str]) -> bool:

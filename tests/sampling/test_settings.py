@@ -64,7 +64,7 @@ def test_every_setting_reaches_the_pipeline_and_the_evaluated_method(name):
         ({"num_inference_steps": 2.5}, "num_inference_steps=2.5 must be of type int"),
         ({"num_inference_steps": True}, "num_inference_steps=True must be of type int"),
         ({"guidance_scale": float("nan")}, "guidance_scale=nan must be at least 1"),
-        ({"guidance_fraction": 1.5}, "guidance_fraction=1.5 must be at most 1"),
+        ({"guidance_fraction": 1.5}, "guidance_fraction=1.5 must be 0 to 1"),
         ({"start_from": "zero"}, "start_from='zero' is not one of lq, noise"),
         ({"tile": 8, "overlap": 8}, "overlap=8 must be below tile=8"),
         ({"prompt": ["a", "b"]}, "must be of type str"),

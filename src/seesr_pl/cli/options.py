@@ -1,6 +1,7 @@
 """Options that several commands share: the sampling settings, and the weights."""
 
 import functools
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -48,6 +49,16 @@ def pipeline_builder(
     return functools.partial(_from_official, (base, seesr, ram, dape), dtype, keep_base_unet)
 
 
+def make_writable(out: Path) -> None:
+    """Make the folder `out` of a command's results; raise ValueError where it cannot be made or written to."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {out} cannot be a folder ({error.strerror}); give another one") from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {out} cannot be written to; give a folder of your own")
+
+
 def print_left_out(console: Any, left_out: Iterable[Any]) -> None:
     """Print to a rich `console` the path and the reason of each file that a plan leaves out."""
     from rich.markup import escape
@@ -59,7 +70,7 @@ def print_left_out(console: Any, left_out: Iterable[Any]) -> None:
 def _option(setting: Setting) -> Any:
     names = [f"--{setting.name.replace('_', '-')}", setting.short] if setting.short else []
     official = "" if setting.default in (None, "") else f" (official: {setting.default})"
-    minimum, maximum = setting.limits
+    minimum, maximum = setting.limits[:2]
     # `Sampling` checks the limits, with the same message everywhere; click's would differ.
     range_ = "".join([f", from {minimum:g}" if minimum is not None else "", f" to {maximum:g}" if maximum else ""])
     help_text = f"{setting.help}{range_}{official}"

@@ -1,13 +1,12 @@
 """`seesr restore`: restore image files."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from seesr_pl.cli.options import Trust, pipeline_builder, print_left_out, sampling_options
+from seesr_pl.cli.options import Trust, make_writable, pipeline_builder, print_left_out, sampling_options
 from seesr_pl.sampling import settings as sampling
 
 Ending = Literal["png", "jpg", "webp"]
@@ -53,7 +52,7 @@ def restore(
 
     chosen = sampling.sampler(**changes)  # raises where a value is out of its limits, before anything is loaded
     places = pool.devices_for(devices)
-    _check_writable(out)
+    make_writable(out)
     planned = plan(inputs, out, ending=f".{ending}", samples=samples)
     settings = RestorerSettings(build, sampler, chosen, seed, prompter, prompter_model, overwrite, compile)
     _run(planned.jobs, planned.left_out, settings, places)
@@ -80,6 +79,8 @@ def _run(jobs: Sequence[Any], left_out: Sequence[Any], settings: Any, devices: l
         console.print(f"stopped: {_summary(counts)}; run the same command again to continue", highlight=False)
         raise typer.Exit(130) from None
     except OSError as error:
+        if not any(counts.values()):
+            raise
         raise OSError(f"{error}; {_summary(counts)}, all of them complete") from error
     console.print(f"{_summary(counts)}, {len(left_out)} left out", highlight=False)
     if counts["failed"]:
@@ -88,9 +89,3 @@ def _run(jobs: Sequence[Any], left_out: Sequence[Any], settings: Any, devices: l
 
 def _summary(counts: dict[str, int]) -> str:
     return f"{counts['restored']} restored, {counts['kept']} kept, {counts['failed']} failed"
-
-
-def _check_writable(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"--out {folder} cannot be written to")

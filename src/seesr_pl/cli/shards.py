@@ -127,6 +127,10 @@ def show(
     from seesr_pl.imaging.io import write_image
     from seesr_pl.imaging.sheet import CaptionedPair, contact_sheet
 
+    least = {"--num": (num, 1), "--seed": (seed, 0), "--epoch": (epoch, 0), "--first": (first, 0)}
+    for name, (value, minimum) in least.items():
+        if value < minimum:
+            raise ValueError(f"{name} {value} must be at least {minimum}")
     dataset = ShardDataset(
         [ShardSource(urls)],
         degradation=_degradation(degradation, trust or ()),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seesr_pl.cli.options import print_left_out
+from seesr_pl.cli.options import make_writable, print_left_out
 
 
 def tag(
@@ -37,6 +37,7 @@ def tag(
 
     settings = TaggerSettings(ram, dape, tag_list, thresholds, representation, batch_size)
     devices = pool.devices_for(device, num_processes=processes)
+    make_writable(out)
     planned = plan(sources, out)
     console = Console()
     print_left_out(console, planned.left_out)

@@ -15,6 +15,7 @@ from braceexpand import braceexpand
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from seesr_pl.annotations import Count, Positive
 from seesr_pl.data.decode import decode_rgb
 from seesr_pl.data.shards import INDEX_SUFFIX, Member, SampleEntry, ShardIndex, tag_text
 from seesr_pl.data.storage import read_from, read_small, write_small
@@ -38,9 +39,9 @@ class ShardSource:
     """
 
     urls: Sequence[str] | str
-    weight: float = 1.0
+    weight: Positive = 1.0
     name: str = ""
-    limit: int | None = None
+    limit: Count | None = None
     pairs: Literal["synthetic", "stored"] = "synthetic"
     storage_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -212,6 +213,10 @@ def read_index(url: str, source: ShardSource) -> ShardIndex:
         data = read_small(url + INDEX_SUFFIX, storage_options=source.storage_options)
     except FileNotFoundError as error:
         raise ValueError(f"{url} has no index beside it; make one with `seesr shards index {url}`") from error
+    except OSError as error:
+        raise ValueError(
+            f"{url}{INDEX_SUFFIX} cannot be read ({error}); check its address and the connection"
+        ) from error
     return ShardIndex.from_bytes(data, source=url + INDEX_SUFFIX)
 
 

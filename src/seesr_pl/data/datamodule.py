@@ -7,6 +7,7 @@ from typing import Literal
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Sampler
 
+from seesr_pl.annotations import Amount, Count, Fraction, NotNegative, Positive, within_limits
 from seesr_pl.data.catalog import ShardSource
 from seesr_pl.data.loader import MicroBatches, PositionedLoader, RankBatches, accumulation, largest_micro_batch
 from seesr_pl.data.storage import RangeCache
@@ -31,26 +32,27 @@ class ShardDataModule(LightningDataModule):
     `max_bad_fraction`: stop the run when more than this fraction of the samples seen is damaged.
     """
 
+    @within_limits
     def __init__(
         self,
         sources: Sequence[ShardSource],
         *,
         validation_sources: Sequence[ShardSource] = (),
-        global_batch_size: int,
-        micro_batch_size: int | None = None,
-        max_micro_batch_size: int | None = None,
-        validation_batch_size: int = 4,
-        num_workers: int = 4,
-        prefetch_factor: int = 2,
-        seed: int = 0,
+        global_batch_size: Count,
+        micro_batch_size: Count | None = None,
+        max_micro_batch_size: Count | None = None,
+        validation_batch_size: Count = 4,
+        num_workers: Amount = 4,
+        prefetch_factor: Count = 2,
+        seed: Amount = 0,
         crop: Literal["random", "resize"] = "random",
-        crop_size: int = 512,
+        crop_size: Count = 512,
         degradation: Degradation | None = None,
-        max_bad_fraction: float = 0.01,
-        num_retries: int = 5,
-        first_wait_seconds: float = 0.5,
+        max_bad_fraction: Fraction = 0.01,
+        num_retries: Amount = 5,
+        first_wait_seconds: NotNegative = 0.5,
         cache_folder: str | None = None,
-        cache_gigabytes: float = 50.0,
+        cache_gigabytes: Positive = 50.0,
     ) -> None:
         super().__init__()
         self.sources = list(sources)

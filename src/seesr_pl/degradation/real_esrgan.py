@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from seesr_pl import keyed
+from seesr_pl.annotations import Fraction
 from seesr_pl.degradation.codec import ChromaUpsampling, Image, Pixels, jpeg, reuse_freed_memory, to_image, to_pixels
 from seesr_pl.degradation.filters import blur, resize, usm_sharpen
 from seesr_pl.degradation.kernels import Kernel
@@ -53,7 +54,7 @@ class RealESRGANDegradation:
         first: Stage = FIRST,
         second: Stage = SECOND,
         *,
-        final_sinc_probability: float = 0.8,
+        final_sinc_probability: Fraction = 0.8,
         sharpen: bool = True,
         chroma_upsampling: ChromaUpsampling = "nearest",
         scale: int = SCALE,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from seesr_pl.annotations import Count, within_limits
 from seesr_pl.files import IMAGE_SUFFIXES, LeftOut, MissingFile, find_images
 from seesr_pl.imaging.io import image_size, read_rgb, write_image
 from seesr_pl.types import RGB, Batch
@@ -54,6 +55,7 @@ class FolderBenchmark:
     the words `source` and `confidence` where they were read and how sure that is.
     """
 
+    @within_limits
     def __init__(
         self,
         root: str,
@@ -61,9 +63,9 @@ class FolderBenchmark:
         name: str = "folder",
         lq: str = "lq",
         hq: str | None = "hq",
-        scale: int = 4,
-        count: int | None = None,
-        max_images: int | None = None,
+        scale: Count = 4,
+        count: Count | None = None,
+        max_images: Count | None = None,
         digest: str | None = None,
         origin: str = "your own images",
         group: str | None = None,

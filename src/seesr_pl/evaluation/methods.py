@@ -6,6 +6,7 @@ from typing import Protocol
 
 import cv2
 
+from seesr_pl.annotations import Count, NotNegative, Positive, within_limits
 from seesr_pl.evaluation.benchmark import images_by_stem, require_names
 from seesr_pl.files import MissingFile
 from seesr_pl.imaging.io import read_rgb
@@ -25,7 +26,8 @@ class Method(Protocol):
 class Bicubic:
     """Bicubic interpolation with a = -0.75, as OpenCV and torch do it: the lowest row of most tables."""
 
-    def __init__(self, *, name: str = "bicubic", scale: int = 4) -> None:
+    @within_limits
+    def __init__(self, *, name: str = "bicubic", scale: Count = 4) -> None:
         self.name, self.scale = name, scale
 
     def __call__(self, lq: RGB, *, name: str) -> RGB:
@@ -36,7 +38,8 @@ class Bicubic:
 class GaussianBlur:
     """Bicubic interpolation after a Gaussian blur of `sigma` input pixels: removes noise, and detail with it."""
 
-    def __init__(self, *, name: str = "gaussian_blur", scale: int = 4, sigma: float = 0.8) -> None:
+    @within_limits
+    def __init__(self, *, name: str = "gaussian_blur", scale: Count = 4, sigma: Positive = 0.8) -> None:
         self.name, self.sigma = name, sigma
         self.upscale = Bicubic(scale=scale)
 
@@ -47,7 +50,8 @@ class GaussianBlur:
 class NonLocalMeans:
     """Bicubic interpolation after non-local means denoising of `strength` (8-bit levels) (Buades et al., 2005)."""
 
-    def __init__(self, *, name: str = "nlm", scale: int = 4, strength: float = 5.0) -> None:
+    @within_limits
+    def __init__(self, *, name: str = "nlm", scale: Count = 4, strength: NotNegative = 5.0) -> None:
         self.name, self.strength = name, strength
         self.upscale = Bicubic(scale=scale)
 

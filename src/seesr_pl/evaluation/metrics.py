@@ -90,6 +90,8 @@ def image_metrics(
     Raises ValueError for an unknown name, with the nearest one that exists.
     """
     wanted = dict.fromkeys([names] if isinstance(names, str) else names)
+    if not wanted:
+        raise ValueError(f"metrics: none is named; known: {', '.join(NAMES)}")
     for name in wanted:
         if name not in NAMES:
             near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.3)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from seesr_pl.annotations import accepts, hints_of, in_words
+from seesr_pl.annotations import Amount, hints_of, misfit
 
 Stage = Literal["restore", "score", "report"]
 STAGES: tuple[Stage, ...] = ("restore", "score", "report")
@@ -18,7 +18,7 @@ class Options:
     task: Literal["auto", "restoration", "tags"]
     ckpt: str | list[str] | None
     trust: list[str]
-    seed: int
+    seed: Amount
     run_name: str
     metrics: str | list[str]
     niqe_parameters: str | None
@@ -39,15 +39,20 @@ def option_problems(values: Mapping[str, Any], *, needs_ckpt: bool, outputs: str
         outputs: the folder of the runs, for the message.
     """
     problems = [
-        f"{name} = {values[name]!r}: expected {in_words(hint)}"
-        for name, hint in get_type_hints(Options).items()
-        if not accepts(values[name], hint)
+        f"{name} = {values[name]!r}: {problem}"
+        for name, hint in get_type_hints(Options, include_extras=True).items()
+        if (problem := misfit(values[name], hint))
     ]
     found = checkpoints(values["ckpt"])
     if not found and needs_ckpt:
         problems.append("ckpt = null: give a run folder, a .ckpt file of it or a pipeline folder as ckpt=PATH")
     missing = [ckpt for ckpt in found if not Path(ckpt).expanduser().exists()]
     problems += [f"ckpt = {ckpt}: does not exist; runs lie in {outputs}/<run_name>" for ckpt in missing]
+    problems += [
+        f"compare = {folder}: is no folder; give folders of finished evaluations, such as {outputs}/<run_name>"
+        for folder in values["compare"] or ()
+        if not Path(folder).expanduser().is_dir()
+    ]
     return problems
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from seesr_pl.annotations import Amount, Count, within_limits
 from seesr_pl.checkpoints.published import missing
 from seesr_pl.files import MissingFile
 from seesr_pl.models.prompts import PromptStyle, missing_prompt_model
@@ -31,13 +32,14 @@ class SeeSRMethod:
     Raises ValueError for a setting or a prompter that does not exist.
     """
 
+    @within_limits
     def __init__(
         self,
         pipeline: Any,
         *,
         name: str = "seesr",
-        seed: int = 0,
-        scale: int = 4,
+        seed: Amount = 0,
+        scale: Count = 4,
         prompter: PromptStyle | Literal["own"] = "own",
         prompter_model: str | Path | None = None,
         sampler: Mapping[str, Any] | None = None,

@@ -11,14 +11,9 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-
-class Limits(typing.NamedTuple):
-    """The values that a setting may take, both ends included; None is no limit."""
-
-    minimum: float | None = None
-    maximum: float | None = None
+from seesr_pl.annotations import Limits
 
 
 class Setting(typing.NamedTuple):
@@ -130,7 +125,7 @@ def _choices(hint: Any) -> tuple[str, ...]:
 
 
 def _check(setting: Setting, value: Any) -> None:
-    name, (minimum, maximum) = setting.name, setting.limits
+    name = setting.name
     if setting.choices:
         if value not in setting.choices:
             raise ValueError(f"{name}={value!r} is not one of {', '.join(setting.choices)}")
@@ -140,10 +135,8 @@ def _check(setting: Setting, value: Any) -> None:
     if not fits or (isinstance(value, bool) and bool not in kinds):
         names = " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in kinds)
         raise ValueError(f"{name}={value!r} must be of type {names}")
-    if minimum is not None and value is not None and not value >= minimum:
-        raise ValueError(f"{name}={value} must be at least {minimum}")
-    if maximum is not None and value is not None and not value <= maximum:
-        raise ValueError(f"{name}={value} must be at most {maximum}")
+    if problem := setting.limits.problem(value):
+        raise ValueError(f"{name}={value} {problem}")
 
 
 OFFICIAL = Sampling()
@@ -163,4 +156,4 @@ SAMPLERS = {
 }
 """Samplers by name, equal to the files of that name in conf/sampler; "official" is DDPM whatever the weights have."""
 
-with_settings(sampler, lambda setting: setting.hint | None)
+with_settings(sampler, lambda setting: Annotated[setting.hint | None, setting.limits])

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 from torch.optim import Optimizer
 
+from seesr_pl.annotations import Count, within_limits
 from seesr_pl.evaluation.semantics import TagResult, TagRow, tag_sheet, write_tags
 from seesr_pl.training.dape import DAPEDistillation
 from seesr_pl.training.frozen import PartlyFrozen, is_logged_step
@@ -55,7 +56,8 @@ class LossByTimestep(Callback):
         num_timesteps: number of timesteps of the noise schedule.
     """
 
-    def __init__(self, *, num_bins: int = 10, num_timesteps: int = 1000) -> None:
+    @within_limits
+    def __init__(self, *, num_bins: Count = 10, num_timesteps: Count = 1000) -> None:
         self.num_bins, self.num_timesteps = num_bins, num_timesteps
         self._sums: Tensor | None = None
 

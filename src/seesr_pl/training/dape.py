@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from seesr_pl import keyed
+from seesr_pl.annotations import Amount, Count, Limits, NotNegative, Positive, within_limits
 from seesr_pl.evaluation.semantics import TagComparison, TagResult
 from seesr_pl.imaging.tensors import resize_bicubic, to_float
 from seesr_pl.models.ram import RAM, RAMOutput, Resize
@@ -63,19 +64,20 @@ class DAPEDistillation(PartlyFrozen):
     frozen_parts = ("ram",)
     logged = ("loss", "representation_loss", "logit_loss")
 
+    @within_limits
     def __init__(
         self,
         ram: RAM,
         *,
-        seed: int = 0,
-        lora_rank: int = 8,
-        learning_rate: float = 1e-4,
-        warmup_steps: int = 0,
-        milestones: Sequence[int] = (),
-        gamma: float = 0.5,
+        seed: Amount = 0,
+        lora_rank: Count = 8,
+        learning_rate: Positive = 1e-4,
+        warmup_steps: Amount = 0,
+        milestones: Annotated[Sequence[int], Limits(1)] = (),
+        gamma: Positive = 0.5,
         optimizer: Callable[..., Optimizer] = ADAMW,
-        representation_weight: float = 1.0,
-        logit_weight: float = 1.0,
+        representation_weight: NotNegative = 1.0,
+        logit_weight: NotNegative = 1.0,
         lq_upscale: Literal["bicubic", "none"] = "bicubic",
         resize_mode: Literal["bilinear", "bicubic"] = "bilinear",
         resize_antialias: bool = False,
@@ -83,8 +85,8 @@ class DAPEDistillation(PartlyFrozen):
         gradient_checkpointing: bool = False,
         compile: bool = False,
         frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
-        severity_bins: int = 3,
-        num_examples: int = 8,
+        severity_bins: Count = 3,
+        num_examples: Amount = 8,
         group: str = "(.*)",
     ) -> None:
         super().__init__(frozen_dtype=frozen_dtype)

@@ -10,6 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer, WeightAveraging
 from torch.optim import Optimizer
 
+from seesr_pl.annotations import Count
 from seesr_pl.checkpoints.saved import step_of
 from seesr_pl.training import ranks
 from seesr_pl.training.checkpoint_io import checkpoint_bytes, in_bytes
@@ -33,7 +34,7 @@ class LastCheckpoint(ModelCheckpoint):
     Raises Stopped where the run was asked to stop.
     """
 
-    def __init__(self, folder: str | Path, *, every_n_steps: int = 500) -> None:
+    def __init__(self, folder: str | Path, *, every_n_steps: Count = 500) -> None:
         _check_positive("every_n_steps", every_n_steps)
         super().__init__(
             dirpath=folder, filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from seesr_pl import keyed
+from seesr_pl.annotations import Amount, Count, Fraction, Positive, within_limits
 from seesr_pl.files import MissingFile
 from seesr_pl.imaging.tensors import resize_bicubic, to_device, to_float
 from seesr_pl.models.denoiser import Condition, embed, encode, latent_shape, predict, tokens
@@ -53,18 +54,19 @@ class SeeSRDiffusion(PartlyFrozen):
 
     frozen_parts = ("vae", "text_encoder", "unet", "ram")
 
+    @within_limits
     def __init__(
         self,
         stack: SeeSRStack,
         *,
-        seed: int = 0,
-        learning_rate: float = 5e-5,
-        warmup_steps: int = 0,
-        decay_steps: int | None = None,
+        seed: Amount = 0,
+        learning_rate: Positive = 5e-5,
+        warmup_steps: Amount = 0,
+        decay_steps: Count | None = None,
         optimizer: Callable[..., Optimizer] = torch.optim.AdamW,
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         learning_rate_factors: Mapping[str, float] | None = None,
-        prompt_drop_probability: float = 0.5,
+        prompt_drop_probability: Fraction = 0.5,
         tags: PromptStyle | Literal["shards"] = "ram",
         prompt_model: str | None = None,
         representation: Representation = "dape",

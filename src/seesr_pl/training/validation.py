@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from seesr_pl import keyed
+from seesr_pl.annotations import Amount, Count, within_limits
 from seesr_pl.evaluation.metrics import psnr_y, ssim_y
 from seesr_pl.imaging.io import write_image
 from seesr_pl.imaging.sheet import row, with_caption
@@ -62,12 +63,13 @@ class ValidationImages(Callback):
         sampler: settings that differ from the run's own sampler.
     """
 
+    @within_limits
     def __init__(
         self,
         folder: str | Path,
         *,
-        num_images: int = 16,
-        num_shown: int = 4,
+        num_images: Count = 16,
+        num_shown: Amount = 4,
         sampler: Mapping[str, Any] = MappingProxyType({"num_inference_steps": 10, "color_fix": "none"}),
     ) -> None:
         self.folder = Path(folder)
