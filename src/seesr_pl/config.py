@@ -157,10 +157,11 @@ def _folder() -> Path:
 
 
 def _root_keys(cfg: DictConfig, folder: Path) -> list[str]:
-    """Return the root keys of the primary file of `cfg`: the file whose own keys are all in `cfg`."""
+    """Return the root keys of the primary file of `cfg`: that whose own keys, but for those set to null, `cfg` has."""
     for primary in sorted(folder.glob("*.yaml")):
         content = typing.cast(DictConfig, OmegaConf.load(primary))
-        if {str(name) for name in content} - {"defaults", "hydra"} <= {str(name) for name in cfg}:
+        own = {str(name) for name, value in content.items_ex(resolve=False) if value is not None}
+        if own - {"defaults", "hydra"} <= {str(name) for name in cfg}:
             return root_keys(primary)
     raise ConfigError([f"none of {folder}/*.yaml has the keys {', '.join(map(str, cfg))}: no config of this project"])
 
