@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from seesr_pl.cli import convert, shards
+from seesr_pl.cli import convert, shards, study
 from seesr_pl.cli.doctor import doctor
 from seesr_pl.cli.export import export
 from seesr_pl.cli.page import demo
@@ -19,6 +19,7 @@ from seesr_pl.tiny.command import photos
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 commands.add_typer(shards.app, name="shards")
 commands.add_typer(convert.app, name="convert")
+commands.add_typer(study.app, name="study")
 for command in (tag, restore, replay, weights, demo, doctor, photos, export):
     commands.command()(command)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from seesr_pl.evaluation.rrdbnet import RRDBNetMethod
     from seesr_pl.evaluation.seesr import ReleasedSeeSR, SeeSRMethod
     from seesr_pl.evaluation.statistics import Interval, mean_interval, paired_interval, sign_flip_test
+    from seesr_pl.evaluation.study import Tally, make_study, tally
     from seesr_pl.evaluation.tables import (
         ScoreTable,
         Shown,
@@ -65,6 +66,7 @@ __all__ = [
     "Shown",
     "SpandrelMethod",
     "Table",
+    "Tally",
     "combine",
     "compare",
     "format_number",
@@ -73,6 +75,7 @@ __all__ = [
     "judge_tags",
     "latex",
     "load_result",
+    "make_study",
     "markdown",
     "mean_interval",
     "paired_interval",
@@ -85,6 +88,7 @@ __all__ = [
     "show",
     "sign_flip_test",
     "ssim_y",
+    "tally",
     "terminal",
     "write_report",
     "write_result",
@@ -101,6 +105,7 @@ _NAMES = {
     "rrdbnet": ("RRDBNetMethod",),
     "seesr": ("ReleasedSeeSR", "SeeSRMethod"),
     "statistics": ("Interval", "mean_interval", "paired_interval", "sign_flip_test"),
+    "study": ("Tally", "make_study", "tally"),
     "tables": ("ScoreTable", "Shown", "format_number", "latex", "markdown", "score_table", "show", "terminal"),
 }
 __getattr__ = attributes(__name__, {name: module for module, names in _NAMES.items() for name in names})

@@ -66,6 +66,7 @@ def scatter_chart(points: Mapping[str, tuple[float, float]], *, x_label: str, y_
                 axes.annotate(name, (x, y), xytext=(6, 5), textcoords="offset points", color=TEXT, fontsize=10)
         if axes.lines:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")  # the usual one writes mathematics, which text in SVG has not
         axes.margins(0.25)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)

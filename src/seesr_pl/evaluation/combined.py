@@ -47,7 +47,7 @@ def combine(judged: Sequence[Judged], folder: Path) -> tables.Shown:
     names = list(dict.fromkeys(item.benchmark.name for item in judged))
     sets = [_set_table([item for item in judged if item.benchmark.name == name]) for name in names]
     write_whole(folder / "table.csv", _csv(sets))
-    write_whole(folder / "table.md", "\n".join(f"{_title(s)}\n\n{tables.markdown(s.table)}" for s in sets))
+    write_whole(folder / "table.md", "\n".join(map(_markdown, sets)))
     write_whole(folder / "table.tex", "\n".join(f"% {_title(s)}\n{tables.latex(s.table)}" for s in sets))
     write_whole(folder / "table.html", _page(sets))
     sentences = [f"{s.name}: {row.sentence(s.results[0].name)}" for s in sets for row in s.comparisons]
@@ -67,6 +67,11 @@ def _set_table(judged: Sequence[Judged]) -> SetTable:
 
 def _title(item: SetTable) -> str:
     return f"{item.name}, {item.num_images} images"
+
+
+def _markdown(item: SetTable) -> str:
+    words = "".join(f"- {row.sentence(item.results[0].name)}\n" for row in item.comparisons)
+    return f"{_title(item)}\n\n{tables.markdown(item.table)}\n{words}"
 
 
 def _terminal(sets: Sequence[SetTable]) -> rich.table.Table:
