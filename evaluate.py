@@ -127,7 +127,7 @@ def needs_pipeline(cfg: DictConfig) -> bool:
 def build_method(cfg: DictConfig, ckpt: str | None) -> Any:
     """Build the method, with the pipeline of `ckpt` where it needs one."""
     # By position: Hydra copies what it is given by name, which for a pipeline is gigabytes.
-    loading = {"device": device(cfg), "dtype": cfg.dtype, "trust": cfg.trust}
+    loading = {"device": device(cfg), "dtype": dtype(cfg), "trust": cfg.trust}
     given = [runs.load_pipeline(ckpt, **loading)] if ckpt and needs_pipeline(cfg) else []
     takes_device = "device" in inspect.signature(get_object(cfg.method._target_)).parameters
     return instantiate(cfg.method, *given, **({"device": device(cfg)} if takes_device else {}), _convert_="all")
@@ -139,7 +139,7 @@ def settings(cfg: DictConfig, ckpt: str | None) -> dict[str, Any]:
     if not ckpt or not needs_pipeline(cfg):
         return {"method": method}
     file, sampler = Path(runs.checkpoint_file(ckpt)), runs.recorded_sampler(ckpt)
-    return {"method": method, "ckpt": file, "sampler": sampler, "dtype": cfg.dtype}
+    return {"method": method, "ckpt": file, "sampler": sampler, "dtype": dtype(cfg)}
 
 
 def device(cfg: DictConfig) -> str:
@@ -147,6 +147,13 @@ def device(cfg: DictConfig) -> str:
     from seesr_pl.jobs.pool import existing_device
 
     return existing_device(cfg.device)
+
+
+def dtype(cfg: DictConfig) -> str:
+    """Return the precision that `dtype` stands for; `auto` depends on the device."""
+    from seesr_pl.jobs.pool import existing_dtype
+
+    return existing_dtype(cfg.dtype, device(cfg))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python benchmarks/restore.py speed --side 64 --rounds 3
     python benchmarks/restore.py memory --side 1024 [--vae kl]
+    python benchmarks/restore.py sizes --sides 256 512 1024            # results of 1, 4 and 16 megapixels
 
 On the tiny stack with random weights of its RCA and ControlNet: the ratios of cost hold for any weights, the PSNR to
 the official setting's result does not measure quality. Cost is process CPU time, median of `--rounds`, options in turn
@@ -13,6 +14,8 @@ import argparse
 import functools
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,17 +48,35 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Print one Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "memory"])
+    parser.add_argument("what", choices=["speed", "memory", "sizes"])
     parser.add_argument("--side", type=int, default=64, help="side of the low-quality image in pixels")
+    parser.add_argument(
+        "--sides", type=int, nargs="*", default=[256, 512, 1024], help="sizes: of the low-quality images"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vae", choices=["dct", "kl"], default="dct", help="memory: with this kind of autoencoder")
     parser.add_argument("--only", nargs="*", help="options whose name holds one of these words")
     arguments = parser.parse_args()
+    if arguments.what == "sizes":
+        return sizes(arguments.sides, arguments.vae)
     lq = np.random.default_rng(0).integers(0, 256, (arguments.side, arguments.side, 3), dtype=np.uint8)
     if arguments.what == "memory":
         memory(lq, arguments.vae)
     else:
         speed(lq, arguments.rounds, arguments.only)
+    return None
+
+
+def sizes(sides: list[int], vae: str) -> None:
+    """Print `memory` of each size, in a process of its own, and the cost of a megapixel."""
+    print(
+        "| result | peak before, MB | peak, MB | CPU seconds per step | a megapixel |\n| --- | --- | --- | --- | --- |"
+    )
+    for side in sides:
+        command = [sys.executable, __file__, "memory", "--side", str(side), "--vae", vae]
+        row = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
+        seconds = float(row.split("|")[-2])
+        print(f"{row} {seconds / (16 * side**2 / 1e6):.1f} |", flush=True)
 
 
 def memory(lq: np.ndarray, vae: str) -> None:

@@ -16,11 +16,11 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from lightning import LightningDataModule, Trainer
+from lightning import Callback, LightningDataModule, Trainer
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
@@ -41,9 +41,9 @@ SWEEP = {
     "all on": [],
     "weights contiguous": ["--no-channels-last"],
     "frozen weights in float32": ["--frozen-dtype", "float32"],
-    "compiled": ["--compile"],
     "8-bit optimizer": ["--optimizer", "adamw8bit"],
     "gradient checkpointing": ["--gradient-checkpointing"],
+    "compiled": ["--compile"],
 }
 
 
@@ -71,7 +71,7 @@ class SameBatch(Dataset[Batch]):
 
 def main() -> None:
     """Measure and print Markdown."""
-    arguments = _arguments()
+    arguments = parse()
     print(f"{_hardware(arguments.device)}, torch {torch.__version__}, {_commit()}\n")
     if arguments.flops:
         _print_flops(arguments.size)
@@ -82,7 +82,7 @@ def main() -> None:
         print(_row("this setting", measure(arguments)), flush=True)
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, float]:
+def measure(arguments: argparse.Namespace, *, callbacks: Sequence[Callback] = ()) -> dict[str, float]:
     """Train for twice `steps` optimizer steps; the figures are those of the second half."""
     with torch.device(arguments.device):
         stack = tiny_stack(lora_rank=8) if arguments.tiny else random_stack()
@@ -107,7 +107,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         enable_model_summary=False,
         enable_progress_bar=False,
         use_distributed_sampler=False,
-        callbacks=[Throughput(peak_tflops=arguments.peak_tflops)],
+        callbacks=[Throughput(peak_tflops=arguments.peak_tflops), *callbacks],
     )
     started = time.perf_counter()
     trainer.fit(module, **_data(arguments))
@@ -130,7 +130,8 @@ def _data(arguments: argparse.Namespace) -> dict[str, LightningDataModule | Data
     return {"datamodule": data}
 
 
-def _arguments() -> argparse.Namespace:
+def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options; None reads them from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = functools.partial(parser.add_argument, action="store_true")
     flag("--flops", help="count the step on tensors without data")
@@ -150,7 +151,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peak-tflops", type=float)
     parser.add_argument("--shards")
     parser.add_argument("--num-workers", type=int, default=8)
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 def _print_flops(size: int) -> None:

@@ -82,3 +82,11 @@ def test_devices_are_named_checked_and_repeated():
     assert pool.devices_for("cpu,cpu") == ["cpu", "cpu"]
     with pytest.raises(ValueError, match="device=cuda:77 is not available here"):
         pool.devices_for("cuda:77")
+
+
+def test_networks_have_half_precision_on_a_gpu_alone_unless_another_is_named():
+    assert [pool.existing_dtype("auto", device) for device in ("cpu", "cuda", "cuda:1")] == [
+        "float32",
+        *["float16"] * 2,
+    ]
+    assert pool.existing_dtype("bfloat16", "cpu") == "bfloat16"

@@ -13,7 +13,7 @@ from stacks import small_stack
 
 from seesr_pl.data import ShardDataModule, ShardSource
 from seesr_pl.degradation import BicubicDegradation
-from seesr_pl.training import AtomicCheckpointIO, LastCheckpoint, SeeSRDiffusion
+from seesr_pl.training import AtomicCheckpointIO, GradientExchange, LastCheckpoint, SeeSRDiffusion, sharded
 from seesr_pl.training.frozen import trainable_state_dict
 
 HQ_SIZE = 64
@@ -75,6 +75,8 @@ def fit(
     every_n_steps=2,
     kill_after=-1,
     callbacks=(),
+    exchange=None,
+    states_are_cut=False,
     **module_arguments,
 ):
     """Train to `max_steps`, from `<folder>/last.ckpt` if there is one; returns the module."""
@@ -102,9 +104,15 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         plugins=[AtomicCheckpointIO()],
-        callbacks=[*callbacks, Diary(folder, kill_after), LastCheckpoint(folder, every_n_steps=every_n_steps)],
+        callbacks=[
+            *callbacks,
+            GradientExchange(**(exchange or {})),
+            Diary(folder, kill_after),
+            LastCheckpoint(folder, every_n_steps=every_n_steps),
+        ],
     )
-    module = small_module(learning_rate=1e-3, **module_arguments)
+    optimizer = sharded if states_are_cut else torch.optim.AdamW
+    module = small_module(learning_rate=1e-3, optimizer=optimizer, **module_arguments)
     last = folder / "last.ckpt"
     trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.is_global_zero:

@@ -88,6 +88,18 @@ def test_one_process_of_four_micro_batches_equals_two_of_two_and_four_of_one(sha
 
 
 @pytest.mark.slow
+def test_cut_optimizer_states_and_a_static_graph_change_no_result_and_a_run_goes_on_without_them(shards, tmp_path):
+    first = run(shards, tmp_path / "1", max_steps=3, micro_batch_size=2)
+    options = {"devices": 2, "exchange": {"static_graph": True, "bucket_megabytes": 0.1}, "states_are_cut": True}
+    second = run(shards, tmp_path / "2", max_steps=2, micro_batch_size=2, **options)
+    third = run(shards, tmp_path / "2", max_steps=3, micro_batch_size=2)
+    assert [first.returncode, second.returncode, third.returncode] == [0, 0, 0], second.stderr + third.stderr
+    one, other = final(tmp_path / "1"), final(tmp_path / "2")
+    for name in one:
+        torch.testing.assert_close(other[name], one[name], atol=2e-4, rtol=0, msg=name)
+
+
+@pytest.mark.slow
 def test_a_run_moved_from_one_process_to_two_meets_the_same_samples_and_timesteps(shards, tmp_path):
     first = run(shards, tmp_path / "moved", max_steps=2, micro_batch_size=2)
     second = run(shards, tmp_path / "moved", max_steps=4, micro_batch_size=2, devices=2)

@@ -1,11 +1,11 @@
 """`seesr demo`: serve a web page that restores an uploaded image."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seesr_pl.cli.options import Trust, pipeline_builder
+from seesr_pl.cli.options import DTYPE_HELP, DType, Trust, pipeline_builder
 
 if TYPE_CHECKING:
     import gradio
@@ -23,9 +23,7 @@ def demo(
     ram: Annotated[Path | None, typer.Option(help="ram_swin_large_14m.pth, or a saved RAM folder")] = None,
     dape: Annotated[Path | None, typer.Option(help="DAPE.pth")] = None,
     turbo: Annotated[bool, typer.Option(help="--base is sd-turbo; choose the sampler turbo on the page")] = False,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="precision of the networks; RAM stays in float32")
-    ] = "float32",
+    dtype: Annotated[DType, typer.Option(help=DTYPE_HELP)] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 for all")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 7860,

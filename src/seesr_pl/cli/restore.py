@@ -6,13 +6,20 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from seesr_pl.cli.options import Trust, make_writable, pipeline_builder, print_left_out, sampling_options
+from seesr_pl.cli.options import (
+    DTYPE_HELP,
+    DType,
+    Trust,
+    make_writable,
+    pipeline_builder,
+    print_left_out,
+    sampling_options,
+)
 from seesr_pl.sampling import settings as sampling
 
 Ending = Literal["png", "jpg", "webp"]
 SamplerName = Literal["official", "unipc20", "dpmpp20", "turbo"]
 Prompter = Literal["own", "none", "classification", "caption", "ram", "dape"]
-DType = Literal["float32", "bfloat16", "float16"]
 
 
 @sampling_options
@@ -36,7 +43,7 @@ def restore(
     seed: Annotated[int, typer.Option(help="seed of the noise, which depends on it and the sample alone")] = 0,
     samples: Annotated[int, typer.Option(min=1, help="results per image")] = 1,
     ending: Annotated[Ending, typer.Option("--format", help="file format of the results")] = "png",
-    dtype: Annotated[DType, typer.Option(help="precision of the networks; RAM stays in float32")] = "float32",
+    dtype: Annotated[DType, typer.Option(help=DTYPE_HELP)] = "auto",
     devices: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1")] = "auto",
     compile: Annotated[bool, typer.Option(help="compile the networks: pays off for many images")] = False,
     overwrite: Annotated[bool, typer.Option(help="restore again where a result exists")] = False,

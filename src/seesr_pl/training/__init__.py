@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     )
     from seesr_pl.training.checkpoint_io import AtomicCheckpointIO
     from seesr_pl.training.dape import DAPEDistillation
+    from seesr_pl.training.exchange import GradientExchange, MatrixProducts
     from seesr_pl.training.gradients import GradientNorm
     from seesr_pl.training.loggers import MetricsCSV
+    from seesr_pl.training.optim import sharded
+    from seesr_pl.training.phases import Phases
     from seesr_pl.training.ranks import RankTimeout
     from seesr_pl.training.saving import KeptCheckpoints, LastCheckpoint
     from seesr_pl.training.seesr import SeeSRDiffusion
@@ -24,11 +27,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AtomicCheckpointIO",
     "DAPEDistillation",
+    "GradientExchange",
     "GradientNorm",
     "KeptCheckpoints",
     "LastCheckpoint",
     "LossByTimestep",
+    "MatrixProducts",
     "MetricsCSV",
+    "Phases",
     "ProgressBar",
     "RankTimeout",
     "SeeSRDiffusion",
@@ -36,23 +42,28 @@ __all__ = [
     "Throughput",
     "ValidationImages",
     "WandB",
+    "sharded",
 ]
 __getattr__ = attributes(
     __name__,
     {
         "AtomicCheckpointIO": "checkpoint_io",
         "DAPEDistillation": "dape",
+        "GradientExchange": "exchange",
         "GradientNorm": "gradients",
         "KeptCheckpoints": "saving",
         "LastCheckpoint": "saving",
         "LossByTimestep": "callbacks",
+        "MatrixProducts": "exchange",
         "MetricsCSV": "loggers",
+        "Phases": "phases",
         "ProgressBar": "callbacks",
         "RankTimeout": "ranks",
         "SeeSRDiffusion": "seesr",
         "TagReport": "callbacks",
         "Throughput": "speed",
         "ValidationImages": "validation",
+        "sharded": "optim",
         "WandB": "wandb_logger",
     },
 )

@@ -18,6 +18,7 @@ from seesr_pl.data.datamodule import ShardDataModule
 from seesr_pl.models.denoiser import Condition, predict
 from seesr_pl.training.dape import DAPEDistillation
 from seesr_pl.training.frozen import AUTOCAST_LAYERS
+from seesr_pl.training.optim import sharded
 from seesr_pl.training.seesr import SeeSRDiffusion
 from seesr_pl.training.speed import device_peak_tflops, step_flops
 
@@ -121,24 +122,27 @@ def memory(
     num_devices: int = 1,
     precision: str | None = None,
     on_gpu: bool = True,
+    bucket_view: bool = True,
 ) -> Memory:
     """Return what a step of `module` needs on one device.
 
     `module` may be on the meta device. Its activations are counted on copies without data: 0 for a module of other
     networks than SeeSR's and DAPE's. A GPU keeps normalizations in float32, so that under "bf16-mixed" it needs more
-    than is counted here.
+    than is counted here. `bucket_view` is `GradientExchange`'s `gradient_as_bucket_view`.
     """
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     kept_low = _kept_low(module, getattr(module, "frozen_dtype", torch.float32))
     frozen = [(p.numel(), 2 if id(p) in kept_low else 4) for p in module.parameters() if not p.requires_grad]
-    state, temporary = optimizer_bytes(getattr(module, "optimizer", torch.optim.AdamW), on_gpu=on_gpu)
+    optimizer = getattr(module, "optimizer", torch.optim.AdamW)
+    state, temporary = optimizer_bytes(optimizer, on_gpu=on_gpu)
+    shares = num_devices if getattr(optimizer, "func", optimizer) is sharded else 1
     kept = activations(module, crop_size=crop_size, precision=precision)
     return Memory(
         frozen=sum(size * each for size, each in frozen) / GIB,
         trainable=4 * trained / GIB,
         gradients=4 * trained / GIB,
-        buckets=4 * trained / GIB if num_devices > 1 else 0.0,
-        optimizer=state * trained / GIB,
+        buckets=4 * trained / GIB if num_devices > 1 and not bucket_view else 0.0,
+        optimizer=state * trained / GIB / shares,
         temporary=temporary * trained / GIB,
         activations=kept.once + micro_batch_size * kept.per_image,
     )

@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from copy import deepcopy
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
@@ -40,9 +41,10 @@ PEAK_TFLOPS = {
 class Throughput(Callback):
     """Log `speed/images_per_second`, `speed/data_wait`, `speed/mfu` and `memory/peak_gib` at logged steps.
 
-    The data wait is the fraction of the training time in which the process waits for a batch; validation and saving
-    checkpoints do not count as training time. MFU is the step's arithmetic (tagging included, recomputation not) as a
-    share of the devices' peak; it is logged for `SeeSRDiffusion` alone.
+    The data wait is the fraction of the training time in which the process waits for the loader alone; a wait for a
+    device with work queued is none. Validation and saving checkpoints do not count as training time. MFU is the step's
+    arithmetic (tagging included, recomputation not) as a share of the devices' peak; it is logged for `SeeSRDiffusion`
+    alone.
 
     Args:
         peak_tflops: of one device; None looks it up by the device's name, and logs no MFU for an unknown one.
@@ -53,18 +55,21 @@ class Throughput(Callback):
         self._flops_per_image: int | None = None
         self._batch_started = 0.0
         self._batch_ended: float | None = None
+        self._batches = _Timed(iter(()))
         self._clear()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look up the device's peak."""
+        """Look up the device's peak, and watch the loader."""
+        fetcher: Any = trainer.fit_loop._data_fetcher
+        fetcher.iterator = self._batches = _Timed(fetcher.iterator)
         if self.peak_tflops is None:
             self.peak_tflops = device_peak_tflops(pl_module.device)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count the time since the last batch as wait; before the first one, count the operations of a step."""
+        """Count the time since the last batch; before the first one, count the operations of a step."""
         self._batch_started = time.perf_counter()
         if self._batch_ended is not None:
-            self._wait += self._batch_started - self._batch_ended
+            self._seconds += self._batch_started - self._batch_ended
         if self._flops_per_image is None and self.peak_tflops is not None and isinstance(pl_module, SeeSRDiffusion):
             self._flops_per_image = step_flops(pl_module, size=batch["hq"].shape[1]).total
             self._batch_started = time.perf_counter()
@@ -77,25 +82,25 @@ class Throughput(Callback):
         if is_logged and pl_module.device.type == "cuda":
             torch.cuda.synchronize()
         self._batch_ended = time.perf_counter()
-        self._work += self._batch_ended - self._batch_started
+        self._seconds += self._batch_ended - self._batch_started
         self._images += len(batch["hq"]) * trainer.world_size
         if is_logged:
             pl_module.log_dict(self._figures(trainer.world_size, pl_module.device))
             self._clear()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do not count validation as a wait for data."""
+        """Do not count validation."""
         self._batch_ended = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Do not count saving as a wait for data."""
+        """Do not count saving."""
         self._batch_ended = None
 
     def _figures(self, world_size: int, device: torch.device) -> dict[str, float]:
-        seconds = self._work + self._wait
+        seconds = self._seconds
         figures = {
             "speed/images_per_second": self._images / seconds,
-            "speed/data_wait": self._wait / seconds,
+            "speed/data_wait": self._batches.take() / seconds,
             "memory/peak_gib": peak_bytes(device) / 2**30,
         }
         if self._flops_per_image is not None and self.peak_tflops is not None:
@@ -104,7 +109,29 @@ class Throughput(Callback):
         return figures
 
     def _clear(self) -> None:
-        self._work, self._wait, self._images = 0.0, 0.0, 0
+        self._seconds, self._images = 0.0, 0
+
+
+class _Timed:
+    """An iterator that counts the seconds until it has what it is asked for."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self.items, self.seconds = items, 0.0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        begun = time.perf_counter()
+        try:
+            return next(self.items)
+        finally:
+            self.seconds += time.perf_counter() - begun
+
+    def take(self) -> float:
+        """Return the seconds since the last call."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
 
 
 class StepFlops(NamedTuple):
