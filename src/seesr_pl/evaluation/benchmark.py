@@ -118,7 +118,7 @@ class FolderBenchmark:
 
         Raises ValueError for a set without reference.
         """
-        severities = self._severities()
+        severities = self.severities()
         for index, pair in enumerate(pairs):
             if pair.hq is None:
                 raise ValueError(f"{self.name} has no reference images (benchmark.hq=null); tags need them")
@@ -138,7 +138,8 @@ class FolderBenchmark:
         # Below the root itself may lie anything, such as results.
         return images_by_stem(folder, key="benchmark.root", recursive=folder != self.root)
 
-    def _severities(self) -> dict[str, float]:
+    def severities(self) -> dict[str, float]:
+        """Return the severities that `severity.csv` tells, by image; {} without the file."""
         path = self.root / SEVERITIES
         if not path.is_file():
             return {}

@@ -19,6 +19,7 @@ from seesr_pl.evaluation.metrics import ImageMetric, Metrics, score
 from seesr_pl.evaluation.options import STAGES, Stage
 from seesr_pl.evaluation.results import Result, load_result, write_result
 from seesr_pl.evaluation.results import compare as compared_with
+from seesr_pl.evaluation.severity import by_severity, write_by_severity
 from seesr_pl.evaluation.statistics import metric_intervals
 from seesr_pl.files import Record, fingerprint, write_whole
 from seesr_pl.imaging.io import read_rgb, write_image
@@ -91,6 +92,7 @@ def judge_method(
     table = tables.score_table(results, metrics.available, published)
     comparisons = compared_with(result, results[1:])
     write_result(folder, result, facts, comparisons)
+    write_by_severity(folder / "by_severity.csv", by_severity(results, benchmark.severities()))
     write_whole(folder / "table.md", tables.markdown(table))
     write_whole(folder / "table.tex", tables.latex(table))
     if "report" in stages:
@@ -106,10 +108,8 @@ def judge_method(
             facts=_in_words(facts, benchmark.root, command),
             published=published,
         )
-    files = [
-        folder / file
-        for file in ("report.html", "table.md", "summary.json", "scores.csv", "comparisons.csv", "restored")
-    ]
+    names = "report.html table.md summary.json scores.csv comparisons.csv by_severity.csv restored"
+    files = [folder / file for file in names.split()]
     title = f"{benchmark.name}, {len(pairs)} images"
     shown, words = tables.terminal(table, title=title), [comparison.sentence(name) for comparison in comparisons]
     words += result.gaps()
