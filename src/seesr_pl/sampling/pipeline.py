@@ -294,5 +294,10 @@ def restore(
         return values
 
     generator = keyed.torch_generator(seed, "restore", key)
-    output = pipeline(rgb, prompt, tags=tags, generator=generator, sampling=sampling, callback_on_step_end=step)
+    official = (sampling or pipeline.sampling).recipe == "official"
+    # The official recipe draws from torch's global generator too.
+    with torch.random.fork_rng(enabled=official):
+        if official:
+            torch.manual_seed(keyed.key(seed, "official", key))
+        output = pipeline(rgb, prompt, tags=tags, generator=generator, sampling=sampling, callback_on_step_end=step)
     return Restored(np.asarray(output.images[0]), output.tags[0])
