@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from seesr_pl.annotations import Amount, Limits, hints_of, misfit
 from seesr_pl.files import MissingFile, require
 from seesr_pl.sampling.settings import OFFICIAL
+from seesr_pl.text import shown
 
 # Keys of Hydra's instantiate, allowed in any node that has a `_target_`.
 HYDRA_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "_args_"})
@@ -83,6 +84,19 @@ def check(cfg: DictConfig) -> None:
         problems += _device_problems(cfg.trainer.get("accelerator", "auto"), cfg.trainer.get("devices", "auto"))
     if problems:
         raise ConfigError(problems)
+
+
+def folder_name(run_name: Any) -> str:
+    """Return the name of a run's folder; raise ValueError for one that leads out of `paths.outputs`."""
+    name = str(run_name)
+    parts = name.split("/")
+    if name.startswith("~") or shown(name) != name or {"", ".", ".."} & set(parts):
+        fix = "give a name such as a or a/b, without .., ~ and control characters"
+        raise ValueError(f"run_name={shown(name)!r} is no name of a folder below paths.outputs; {fix}")
+    return name
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 
 def preflight(cfg: DictConfig, *, quick: bool = False) -> None:

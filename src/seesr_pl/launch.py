@@ -16,10 +16,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from seesr_pl import process
-from seesr_pl.config import COMMANDS, ConfigError, leaves, nearest, plain, root_keys, unknown
+from seesr_pl.config import COMMANDS, ConfigError, folder_name, leaves, nearest, plain, root_keys, unknown
 from seesr_pl.evaluation.options import evaluation_name
 from seesr_pl.files import fingerprint
 from seesr_pl.runs import RunFolder
+from seesr_pl.text import shown
 from seesr_pl.training.stops import Stopped
 from seesr_pl.typed import hydra_value
 
@@ -203,6 +204,16 @@ def varied_name(task_overrides: Sequence[str]) -> str:
 
 
 OmegaConf.register_new_resolver("varied_name", varied_name, replace=True)
+
+
+def _folder_name(run_name: Any) -> str:
+    try:
+        return folder_name(run_name)
+    except ValueError as error:
+        _stop(str(error))  # Hydra, which asks for it before it makes the folder, would print a traceback
+
+
+OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 OmegaConf.register_new_resolver("evaluation_name", evaluation_name, replace=True)
 OmegaConf.register_new_resolver("count_of", count_of, replace=True)
@@ -257,7 +268,7 @@ def _remove_empty_folder() -> None:
 
 def _stop(message: str, code: int = 2) -> NoReturn:
     if code:
-        print(f"\n{'error: ' if code != Stopped.exit_code else ''}{message}\n", file=sys.stderr)
+        print(f"\n{'error: ' if code != Stopped.exit_code else ''}{shown(message, lines=True)}\n", file=sys.stderr)
     sys.exit(code)
 
 

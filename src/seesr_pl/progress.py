@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from seesr_pl.text import shown
+
 T = TypeVar("T")
 
 
@@ -39,7 +41,7 @@ class Bar:
 
     def note(self, text: str) -> None:
         """Show `text` after the counts, in place of the previous one."""
-        self._progress.update(self._task, note=text)
+        self._progress.update(self._task, note=shown(text))
 
 
 @contextmanager

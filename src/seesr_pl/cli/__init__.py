@@ -14,6 +14,7 @@ from seesr_pl.cli.replay import replay
 from seesr_pl.cli.restore import restore
 from seesr_pl.cli.tag import tag
 from seesr_pl.cli.weights import weights
+from seesr_pl.text import shown
 from seesr_pl.tiny.command import photos
 
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -32,7 +33,7 @@ def app() -> None:
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("SEESR_FULL_ERROR") == "1":
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error, lines=True)}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from seesr_pl.cli.options import Trust
+from seesr_pl.text import say
 
 app = typer.Typer(no_args_is_help=True, help="Convert weights between the published formats and safetensors.")
 
@@ -65,14 +66,10 @@ def seesr(
 
 
 def _report_folder(folder: Path) -> None:
-    from rich.console import Console
-
     for path in sorted(folder.rglob("*.safetensors")):
-        Console().print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB", highlight=False, soft_wrap=True)
+        say(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
 
 
 def _report(num_tensors: int, target: Path) -> None:
-    from rich.console import Console
-
     size = target.stat().st_size / 1e6
-    Console().print(f"{target}: {num_tensors} tensors, {size:,.1f} MB", highlight=False, soft_wrap=True)
+    say(f"{target}: {num_tensors} tensors, {size:,.1f} MB")

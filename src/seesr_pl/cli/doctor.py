@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from seesr_pl.text import rich_text
+
 if TYPE_CHECKING:
     from seesr_pl.checkpoints.published import Published
 
@@ -51,7 +53,6 @@ def doctor(
 ) -> None:
     """Report versions, devices, extras, weights, disk and W&B, and what a run needs; exit code 1 if a line is red."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     findings = [*_packages(), _torchvision(), *_accelerator(), *_extras(), _wandb()]
@@ -65,7 +66,7 @@ def doctor(
     for finding in findings:
         row = (finding.name, finding.found, finding.fix)
         # The name of an extra is in brackets, as Rich's markup is.
-        table.add_row(*map(escape, row), style="red" if finding.broken else None)
+        table.add_row(*map(rich_text, row), style="red" if finding.broken else None)
     Console().print(table)
     if any(finding.broken for finding in findings):
         raise typer.Exit(1)

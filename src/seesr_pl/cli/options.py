@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -61,14 +61,6 @@ def make_writable(out: Path) -> None:
         raise ValueError(f"--out {out} cannot be a folder ({error.strerror}); give another one") from error
     if not os.access(out, os.W_OK | os.X_OK):
         raise ValueError(f"--out {out} cannot be written to; give a folder of your own")
-
-
-def print_left_out(console: Any, left_out: Iterable[Any]) -> None:
-    """Print to a rich `console` the path and the reason of each file that a plan leaves out."""
-    from rich.markup import escape
-
-    for left in left_out:
-        console.print(f"[yellow]left out[/] {escape(str(left.path))}: {escape(left.reason)}", highlight=False)
 
 
 def _option(setting: Setting) -> Any:

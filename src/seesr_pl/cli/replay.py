@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from seesr_pl.cli.options import Trust
+from seesr_pl.text import say
 
 
 def replay(
@@ -54,7 +55,7 @@ def replay(
         device=existing_device(device),
         precision=str(plain(config.trainer).get("precision")),
     ):
-        print(steps.describe(sample), flush=True)
+        say(steps.describe(sample))
         samples.append(sample)
     target = out or folder.path / "replay" / f"step_{step}.png"
     target.parent.mkdir(parents=True, exist_ok=True)

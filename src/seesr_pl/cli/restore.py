@@ -12,10 +12,10 @@ from seesr_pl.cli.options import (
     Trust,
     make_writable,
     pipeline_builder,
-    print_left_out,
     sampling_options,
 )
 from seesr_pl.sampling import settings as sampling
+from seesr_pl.text import say, say_left_out
 
 Ending = Literal["png", "jpg", "webp"]
 SamplerName = Literal["official", "unipc20", "dpmpp20", "turbo"]
@@ -66,30 +66,26 @@ def restore(
 
 
 def _run(jobs: Sequence[Any], left_out: Sequence[Any], settings: Any, devices: list[str]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
 
     from seesr_pl.jobs import pool
     from seesr_pl.progress import bar
 
-    console = Console(stderr=True)
-    print_left_out(console, left_out)
+    say_left_out(left_out, error=True)
     counts = {"restored": 0, "kept": 0, "failed": 0}
     try:
         with bar("restoring", len(jobs), unit="images") as progress:
             for outcome in pool.run(jobs, settings.restorer, devices=devices, advance=progress.advance):
                 counts[outcome.state] += 1
                 if outcome.state == "failed":
-                    source, message = escape(str(outcome.job.source)), escape(outcome.message)
-                    console.print(f"[red]skipped[/] {source}: {message}", highlight=False)
+                    say(f"{outcome.job.source}: {outcome.message}", label="skipped", style="red", error=True)
     except KeyboardInterrupt:
-        console.print(f"stopped: {_summary(counts)}; run the same command again to continue", highlight=False)
+        say(f"stopped: {_summary(counts)}; run the same command again to continue", error=True)
         raise typer.Exit(130) from None
     except OSError as error:
         if not any(counts.values()):
             raise
         raise OSError(f"{error}; {_summary(counts)}, all of them complete") from error
-    console.print(f"{_summary(counts)}, {len(left_out)} left out", highlight=False)
+    say(f"{_summary(counts)}, {len(left_out)} left out", error=True)
     if counts["failed"]:
         raise typer.Exit(1)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from seesr_pl.cli.options import Trust
 from seesr_pl.files import LeftOut
 from seesr_pl.progress import bar
+from seesr_pl.text import say
 
 # The data package imports torch, which takes seconds: each command imports it itself, so that --help is fast.
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -58,12 +58,11 @@ def build(
 
         report = build_shards(paths[:-1], paths[-1], options=options, num_workers=workers, on_progress=show)
     counts = "{images} images in {samples} samples in {shards} shards, {skipped} left out".format(**report)
-    Console().print(f"{counts}; see {paths[-1] / 'report.json'}", soft_wrap=True)
+    say(f"{counts}; see {paths[-1] / 'report.json'}")
     if report["large"]:
-        Console().print(
+        say(
             f"{report['large']} images have more than 4 megapixels and are decoded whole for each crop; they are stored"
-            " as they are, so that any crop of them can come. --tile 1024 cuts them up, which reads faster",
-            soft_wrap=True,
+            " as they are, so that any crop of them can come. --tile 1024 cuts them up, which reads faster"
         )
 
 
@@ -84,8 +83,8 @@ def index(urls: Urls) -> None:
             shown.advance()
             shown.note(f"{num_samples} samples, {len(left_out)} members left out")
     for url, (path, reason) in left_out:
-        Console().print(f"{url}: {path} is left out: {reason}", markup=False, soft_wrap=True)
-    Console().print(f"{num_samples} samples in {len(shards)} shards")
+        say(f"{url}: {path} is left out: {reason}")
+    say(f"{num_samples} samples in {len(shards)} shards")
 
 
 @app.command()
@@ -103,8 +102,8 @@ def verify(urls: Urls) -> None:
             shown.advance()
             shown.note(f"{len(damaged)} damaged")
     for url, key, reason in damaged:
-        Console().print(f"{url}: {key}: {reason}", markup=False, soft_wrap=True)
-    Console().print(f"{total - len(damaged)} of {total} samples in {len(shards)} shards are sound")
+        say(f"{url}: {key}: {reason}")
+    say(f"{total - len(damaged)} of {total} samples in {len(shards)} shards are sound")
     if damaged:
         raise typer.Exit(1)
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from seesr_pl.cli.options import make_writable, print_left_out
+from seesr_pl.cli.options import make_writable
+from seesr_pl.text import say, say_left_out
 
 
 def tag(
@@ -24,8 +25,6 @@ def tag(
 
     Exit code 1 if an image could not be tagged.
     """
-    from rich.console import Console
-    from rich.markup import escape
 
     from seesr_pl.checkpoints.published import missing
     from seesr_pl.files import LeftOut, require
@@ -39,16 +38,15 @@ def tag(
     devices = pool.devices_for(device, num_processes=processes)
     make_writable(out)
     planned = plan(sources, out)
-    console = Console()
-    print_left_out(console, planned.left_out)
+    say_left_out(planned.left_out)
     total = sum(job.num_images for job in planned.jobs)
     failed: list[LeftOut] = []
     with bar("tagging", total, unit="images") as progress:
         for failures in pool.run(planned.jobs, settings.worker, devices=devices, advance=progress.advance):
             failed += failures
     for path, reason in dict.fromkeys(failed):
-        console.print(f"[red]not tagged[/] {escape(str(path))}: {escape(reason)}", highlight=False, soft_wrap=True)
-    counts = f"{total - len(failed)} images tagged into {escape(str(out))}, {len(failed)} failed"
-    console.print(f"{counts}, {len(planned.left_out)} left out", highlight=False, soft_wrap=True)
+        say(f"{path}: {reason}", label="not tagged", style="red")
+    counts = f"{total - len(failed)} images tagged into {out}, {len(failed)} failed"
+    say(f"{counts}, {len(planned.left_out)} left out")
     if failed:
         raise typer.Exit(1)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import torch
 
+from seesr_pl.text import shown
+
 _UNSEEN, _SOUND, _DAMAGED = 0, 1, 2
 # Below this many samples seen, a single damaged one must not count as many per cent.
 _MIN_SEEN = 1000
@@ -46,7 +48,7 @@ class DamageLedger:
         if self._status[sample] == _DAMAGED:
             return
         self._status[sample] = _DAMAGED
-        _log.warning("damaged sample %s is replaced: %s", name(sample), reason)
+        _log.warning("damaged sample %s is replaced: %s", shown(name(sample)), shown(reason))
         num_damaged = self.num_damaged
         seen = max(int((self._status != _UNSEEN).sum()), min(_MIN_SEEN, len(self._status)))
         if num_damaged > self.max_bad_fraction * seen:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from seesr_pl.evaluation.statistics import Interval
+from seesr_pl.text import shown
 
 NUM_COLORS = 6
 WIDTH, HEIGHT, ROW = 560, 260, 34
@@ -49,7 +50,7 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: 
     with _svg(HEIGHT) as (axes, svg):
         for index, (name, curve) in enumerate(curves.items()):
             x, y = zip(*curve, strict=True) if curve else ((), ())
-            axes.plot(x, y, color=SERIES[index % NUM_COLORS], linewidth=1.5, label=name)
+            axes.plot(x, y, color=SERIES[index % NUM_COLORS], linewidth=1.5, label=shown(name))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         if len(curves) > 1:
@@ -89,12 +90,12 @@ def strip_chart(values: Mapping[str, Sequence[float]], intervals: Mapping[str, I
                 axes.plot([low, high], [place, place], color=TEXT, alpha=0.55, linewidth=4, solid_capstyle="butt")
             if isfinite(mean):
                 axes.plot([mean, mean], [place - 0.32, place + 0.32], color=TEXT, linewidth=1.5)
-        axes.set_yticks(range(len(rows)), [name[:18] for name in rows], color=TEXT)
+        axes.set_yticks(range(len(rows)), [shown(name)[:18] for name in rows], color=TEXT)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel(label)
+        axes.set_xlabel(shown(label))
     return svg.getvalue()
 
 

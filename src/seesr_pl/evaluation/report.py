@@ -21,6 +21,7 @@ from seesr_pl.evaluation.statistics import finite_or_none
 from seesr_pl.evaluation.tables import format_number, score_table
 from seesr_pl.files import write_whole
 from seesr_pl.imaging.io import read_rgb
+from seesr_pl.text import shown as shown_text
 from seesr_pl.types import RGB
 
 # No chroma subsampling: it would blur colors that the images under the slider differ in.
@@ -79,7 +80,7 @@ def write_report(
     """
     scored = [metric for metric in metrics if metric.name in results[0].intervals]
     shown = _embedded(pairs, results, metrics, budget=max_megabytes * 1e6)
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=_as_text)
     environment.filters["number"] = format_number
     page = environment.get_template("report.html.jinja").render(
         title=title,
@@ -99,7 +100,7 @@ def write_report(
         examples=_examples(shown, results[0], metrics),
         num_images=len(pairs),
         num_shown=len(shown),
-        data=Markup(json.dumps(_gallery(shown, results, metrics)).replace("</", "<\\/")),
+        data=Markup(json.dumps(_gallery(shown, results, metrics)).replace("<", "\\u003c")),
     )
     write_whole(path, page)
 
@@ -180,7 +181,7 @@ def _gallery(
         "method": judged.name,
         "views": list(next(iter(shown.values()), {})),
         "metrics": [{"name": m.name, "higher": m.higher_is_better} for m in metrics if m.name in judged.intervals],
-        "images": [{"name": name, "views": views, "scores": scores[name]} for name, views in shown.items()],
+        "images": [{"name": shown_text(name), "views": views, "scores": scores[name]} for name, views in shown.items()],
     }
 
 
@@ -192,6 +193,10 @@ def _distributions(results: Sequence[Result], metrics: Sequence[ImageMetric]) ->
         label = f"{metric.name} ({'higher' if metric.higher_is_better else 'lower'} is better)"
         charts.append(strip_chart(rows, {name: r.intervals[metric.name] for name, r in having.items()}, label=label))
     return [Markup(chart) for chart in charts if chart]
+
+
+def _as_text(value: Any) -> Any:
+    return shown_text(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _rendered(section: Section) -> dict[str, Any]:

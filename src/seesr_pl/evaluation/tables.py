@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import rich
 import rich.table
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
+from rich.text import Text
 
 from seesr_pl.evaluation.benchmark import Published
 from seesr_pl.evaluation.metrics import ImageMetric
 from seesr_pl.evaluation.results import Result
 from seesr_pl.evaluation.statistics import Interval
+from seesr_pl.text import in_latex, in_markdown, rich_text, say, shown
 
 if TYPE_CHECKING:
     from seesr_pl.evaluation.semantics import TagRow
@@ -59,16 +60,16 @@ class Shown(NamedTuple):
     sentences: Sequence[str] = ()
 
 
-def show(shown: Shown) -> None:
+def show(result: Shown) -> None:
     """Print the table and what it shows in words, what was skipped, and a path a line."""
-    if shown.table is not None:
-        rich.print(shown.table)
-    for sentence in shown.sentences:
-        rich.print(escape(sentence))
-    for name, reason in shown.skipped.items():
-        rich.print(f"[yellow]skipped[/] {name}: {escape(reason)}")
-    for path in shown.files:
-        print(path)
+    if result.table is not None:
+        rich.print(result.table)
+    for sentence in result.sentences:
+        say(sentence)
+    for name, reason in result.skipped.items():
+        say(f"{name}: {reason}", label="skipped")
+    for path in result.files:
+        print(shown(path))
 
 
 def score_table(
@@ -101,17 +102,17 @@ def format_number(value: float | str | None) -> str:
 
 def terminal(table: ScoreTable, *, title: str) -> rich.table.Table:
     """Lay the table out for a terminal, with intervals."""
-    shown = rich.table.Table("method", title=title, title_justify="left", title_style="bold")
+    laid = rich.table.Table("method", title=rich_text(title, style="bold"), title_justify="left")
     for metric in table.metrics:
-        shown.add_column(f"{metric.name} {ARROWS[metric.higher_is_better]}", justify="right")
+        laid.add_column(f"{metric.name} {ARROWS[metric.higher_is_better]}", justify="right")
     for before, row in zip([None, *table.rows], table.rows, strict=False):
         if row.published and before is not None and not before.published:
-            shown.add_section()
+            laid.add_section()
         method = f"{row.method}, {PUBLISHED}" if row.published else row.method
-        shown.add_row(method, *map(_in_terminal, row.cells), style="dim" if row.published else None)
+        laid.add_row(rich_text(method), *map(_in_terminal, row.cells), style="dim" if row.published else None)
     sources = dict.fromkeys(f"{row.method}: {row.source}" for row in table.rows if row.source)
-    shown.caption, shown.caption_justify = escape("\n".join(sources)) or None, "left"
-    return shown
+    laid.caption, laid.caption_justify = Text(shown("\n".join(sources), lines=True)) if sources else None, "left"
+    return laid
 
 
 def markdown(table: ScoreTable) -> str:
@@ -119,36 +120,38 @@ def markdown(table: ScoreTable) -> str:
     heads = [f"{m.name} ({'higher' if m.higher_is_better else 'lower'} is better)" for m in table.metrics]
     lines = ["| " + " | ".join(["method", *heads]) + " |", "| --- |" + " ---: |" * len(heads)]
     for row in table.rows:
-        lines.append("| " + " | ".join([_method(row), *(_marked(cell, {1: "**{}**"}) for cell in row.cells)]) + " |")
+        lines.append(
+            "| " + " | ".join([in_markdown(_method(row)), *(_marked(cell, {1: "**{}**"}) for cell in row.cells)]) + " |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def latex(table: ScoreTable) -> str:
     """Write the table as a LaTeX tabular (booktabs), the best value of each metric bold, the second underlined."""
-    heads = [f"{_escaped(m.name)} {LATEX_ARROWS[m.higher_is_better]}" for m in table.metrics]
+    heads = [f"{in_latex(m.name)} {LATEX_ARROWS[m.higher_is_better]}" for m in table.metrics]
     lines = [rf"\begin{{tabular}}{{l{'r' * len(heads)}}}", r"\toprule", " & ".join(["method", *heads]) + r" \\"]
     lines.append(r"\midrule")
     marks = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
     for row in table.rows:
-        lines.append(" & ".join([_escaped(_method(row)), *(_marked(cell, marks) for cell in row.cells)]) + r" \\")
+        lines.append(" & ".join([in_latex(_method(row)), *(_marked(cell, marks) for cell in row.cells)]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def tags(rows: Sequence["TagRow"]) -> rich.table.Table:
     """Lay the comparison of DAPE with plain RAM out for a terminal, a line for each metric and range of severity."""
-    shown = rich.table.Table(
+    laid = rich.table.Table(
         title="tags on the LQ image, judged by RAM's on the HQ image",
         box=SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
     for name in ("metric", "n", "RAM", "DAPE", "DAPE-RAM", "95 % interval"):
-        shown.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
+        laid.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
     for row in rows:
         interval = "-" if isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
         numbers = (f"{row.ram:.4f}", f"{row.dape:.4f}", f"{row.difference:+.4f}")
-        shown.add_row(row.metric, str(row.n), *numbers, interval)
-    return shown
+        laid.add_row(row.metric, str(row.n), *numbers, interval)
+    return laid
 
 
 def _measured(interval: Interval | None, ranked: Sequence[float]) -> Cell | None:
@@ -173,7 +176,3 @@ def _marked(cell: Cell | None, marks: Mapping[int, str]) -> str:
     if cell is None:
         return "-"
     return marks.get(cell.rank, "{}").format(format_number(cell.mean))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("_", r"\_").replace("&", r"\&").replace("%", r"\%")

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from seesr_pl.text import say
+
 
 def photos(
     out: Annotated[Path, typer.Argument(help="Folder to write train/, choice/, held-out/ and benchmark/ into.")],
@@ -16,7 +18,6 @@ def photos(
     crops: Annotated[int, typer.Option(help="Crops of each held-out photograph.")] = 4,
 ) -> None:
     """Write the photographs of installed packages, with a fixed split, and a benchmark of held-out crops."""
-    from rich.console import Console
 
     from seesr_pl.evaluation.benchmark import write_pairs
     from seesr_pl.imaging.io import write_image
@@ -25,13 +26,12 @@ def photos(
 
     if crop_size % 4 or crop_size < 64:
         raise ValueError(f"crop_size={crop_size} must be a multiple of 4, at least 64")
-    console = Console()
     source: Source = "pip" if debian_root is None else "all"
     for photo in photographs(("train", "choice", "held-out"), source=source):
         path = out / photo.split / f"{photo.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, photo.read(debian_root))
-        console.print(f"{path}  [dim]{photo.author}, {photo.licence}, from {photo.package}[/dim]", highlight=False)
+        say(f"{path}  {photo.author}, {photo.licence}, from {photo.package}")
     pairs = photo_pairs(
         photographs(("held-out",), source=source),
         crop_size=crop_size,
@@ -39,4 +39,4 @@ def photos(
         debian_root=debian_root,
     )
     count = write_pairs(out / "benchmark", pairs)
-    console.print(f"{out / 'benchmark'}  [dim]{count} degraded held-out crops with their references[/dim]")
+    say(f"{out / 'benchmark'}  {count} degraded held-out crops with their references")
