@@ -54,8 +54,7 @@ def show_all() -> None:
     judged = []
     for cfg, label in finished:
         benchmark = instantiate(cfg.benchmark, _convert_="all")
-        possible = {"has_reference": benchmark.has_reference, "niqe_parameters": cfg.niqe_parameters}
-        metrics = image_metrics(cfg.metrics, **possible).available
+        metrics = image_metrics(cfg.metrics, **possible(cfg, benchmark)).available
         judged.append(Judged(benchmark, Path(cfg.paths.run), metrics, label))
     name = "+".join(dict.fromkeys([*(item.label for item in judged), *(item.benchmark.name for item in judged)]))
     show(combine(judged, Path(finished[0][0].paths.outputs) / "tables" / name.replace("/", "_")[:120]))
@@ -78,8 +77,7 @@ def evaluate_restoration(cfg: DictConfig) -> None:
     from seesr_pl.evaluation import Bicubic, image_metrics, judge_method, show
 
     benchmark, ckpts = instantiate(cfg.benchmark, _convert_="all"), checkpoints(cfg.ckpt)
-    possible = {"has_reference": benchmark.has_reference, "niqe_parameters": cfg.niqe_parameters, "device": device(cfg)}
-    folder, metrics = Path(cfg.paths.run), image_metrics(cfg.metrics, strict=cfg.strict, **possible)
+    folder, metrics = Path(cfg.paths.run), image_metrics(cfg.metrics, strict=cfg.strict, **possible(cfg, benchmark))
     common = {"metrics": metrics, "overwrite": cfg.overwrite, "track": track}
     numbers: Sequence[Stage] = [stage for stage in cfg.stages if stage != "report"]
     compare = list(cfg.compare)
@@ -140,6 +138,13 @@ def settings(cfg: DictConfig, ckpt: str | None) -> dict[str, Any]:
         return {"method": method}
     file, sampler = Path(runs.checkpoint_file(ckpt)), runs.recorded_sampler(ckpt)
     return {"method": method, "ckpt": file, "sampler": sampler, "dtype": dtype(cfg)}
+
+
+def possible(cfg: DictConfig, benchmark: Any) -> dict[str, Any]:
+    """Return what decides which metrics can be computed, and how."""
+    given = {name: cfg[name] for name in ("niqe_parameters", "crop_border", "luma_range")}
+    weights = config.plain(cfg.metric_weights)
+    return {**given, "weights": weights, "has_reference": benchmark.has_reference, "device": device(cfg)}
 
 
 def device(cfg: DictConfig) -> str:

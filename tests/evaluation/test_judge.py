@@ -227,20 +227,3 @@ def test_published_rows_stand_beside_the_published_pixels_alone(benchmark, tmp_p
             stages=NUMBERS,
         )
         assert ("SeeSR" in (tmp_path / str(digest) / "table.md").read_text()) == shown
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (ModuleNotFoundError("No module named 'pyiqa'", name="pyiqa"), "pyiqa is not installed; pip install"),
-        (RuntimeError("operator torchvision::nms does not exist"), "torchvision here was built for another torch"),
-        (OSError("HTTP Error 403: Forbidden"), "could not get the weights of lpips (HTTP Error 403"),
-        (ImportError("cannot import name 'x'"), "pyiqa cannot be imported (cannot import name 'x')"),
-    ],
-)
-def test_a_metric_of_pyiqa_that_fails_says_what_is_wrong(monkeypatch, error, reason):
-    def fail(name):
-        raise error
-
-    monkeypatch.setattr("importlib.import_module", fail)
-    assert reason in image_metrics(["lpips"]).skipped["lpips"]

@@ -8,7 +8,8 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from seesr_pl.evaluation import FIDELITY, image_metrics, psnr_rgb, psnr_y, score, ssim_y
-from seesr_pl.evaluation.metrics import luma
+from seesr_pl.evaluation.iqa import CLASH, IQA_METRICS, _reason, iqa
+from seesr_pl.evaluation.metrics import luma, ssim_rgb
 
 
 def _photo(seed: int, size: int = 48) -> np.ndarray:
@@ -114,6 +115,60 @@ def test_a_metric_of_an_extra_that_is_not_installed_is_skipped_with_the_command(
 def test_an_unknown_name_is_refused_with_the_nearest_one(name, near):
     with pytest.raises(ValueError, match=f"'{name}' is not a metric; did you mean '{near}'"):
         image_metrics([name])
+
+
+def test_a_cropped_border_does_not_count():
+    sr, hr = _photo(1), _photo(2)
+    for function in (psnr_y, psnr_rgb, ssim_y, ssim_rgb):
+        assert function(sr, hr, crop_border=4) == function(sr[4:-4, 4:-4], hr[4:-4, 4:-4])
+    with pytest.raises(ValueError, match="at least 11 pixels a side are needed inside crop_border=20, got 48x48"):
+        ssim_y(sr, hr, crop_border=20)
+
+
+def test_the_range_of_luma_is_an_option_by_name():
+    sr, hr = _photo(1), _photo(2)
+    assert psnr_y(sr, hr) - psnr_y(sr, hr, luma_range="full") == pytest.approx(20 * np.log10(255 / 219), abs=1e-3)
+    white = np.full((16, 16, 3), 255, dtype=np.uint8)
+    np.testing.assert_allclose(luma(white, "full"), 255)
+
+
+def test_ssim_of_colors_is_the_mean_over_the_channels():
+    hr = _photo(3)
+    sr = np.clip(hr.astype(np.int16) + np.random.default_rng(0).integers(-4, 5, hr.shape), 0, 255).astype(np.uint8)
+    _, values = structural_similarity(
+        sr, hr, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True, channel_axis=2
+    )
+    assert ssim_rgb(sr, hr) == pytest.approx(values[5:-5, 5:-5].mean(), abs=1e-6)
+
+
+def test_options_reach_the_metrics_by_name_and_change_the_version_of_their_scores():
+    sr, hr = _photo(1), _photo(2)
+    plain = image_metrics(["psnr_y", "ssim_y"]).available
+    other = image_metrics(["psnr_y", "ssim_y"], crop_border=4, luma_range="full").available
+    expected = [function(sr, hr, crop_border=4, luma_range="full") for function in (psnr_y, ssim_y)]
+    assert list(score(sr, hr, other).values()) == expected
+    assert not {metric.version for metric in plain} & {metric.version for metric in other}
+
+
+def test_a_torchvision_of_another_build_is_named_in_one_line():
+    error = RuntimeError("operator torchvision::nms does not exist")
+    assert _reason(error) == CLASH
+    wrapped = ModuleNotFoundError("Could not import module 'BloomPreTrainedModel'")
+    wrapped.__context__ = error
+    assert _reason(wrapped) == CLASH
+    assert len(CLASH.splitlines()) == 1
+    assert "could not be had (no network)" in _reason(OSError("no network\nmore"))
+    assert _reason(ImportError("no module timm")) == "pyiqa is installed but cannot be used: no module timm"
+
+
+def test_a_file_for_a_metric_that_does_not_exist_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="'muisq' is not a metric; did you mean 'musiq'"):
+        image_metrics(["psnr_y"], weights={"muisq": "x"})
+    monkeypatch.setattr("seesr_pl.evaluation.iqa.find_spec", lambda name: name)
+    with pytest.raises(ValueError, match=r"nowhere\.pth does not exist"):
+        iqa(IQA_METRICS["musiq"], device="cpu", weights=str(tmp_path / "nowhere.pth"))
+    with pytest.raises(ValueError, match=r"clipiqa\+ takes no file"):
+        iqa(IQA_METRICS["clipiqa+"], device="cpu", weights=__file__)
 
 
 @pytest.mark.slow

@@ -146,6 +146,13 @@ def test_an_image_under_one_block_is_refused(niqe, make_image):
         niqe(make_image(0))
 
 
+def test_an_image_of_one_block_or_of_flat_blocks_is_refused_with_their_number(niqe, make_image):
+    with pytest.raises(ValueError, match="at least 2 blocks of 96x96 pixels that are not flat, got 1 of 1"):
+        niqe(make_image(0, 100))
+    with pytest.raises(ValueError, match="not flat, got 0 of 4"):
+        niqe(np.full((192, 192, 3), 90, np.uint8))
+
+
 @pytest.mark.parametrize("content", [None, {"mean": np.zeros(3)}])
 def test_a_file_that_is_not_the_published_one_is_refused(tmp_path, content):
     path = tmp_path / "parameters.npz"

@@ -5,26 +5,29 @@ Full-range luma, another common choice, gives values lower by 20 log10(255/219) 
 """
 
 import difflib
-import importlib
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import Float64
 
+from seesr_pl.evaluation.iqa import IQA_METRICS, iqa
 from seesr_pl.evaluation.niqe import NIQE
 from seesr_pl.files import fingerprint
 from seesr_pl.types import RGB
 
 Luma = Float64[np.ndarray, "h w"]
+LumaRange = Literal["limited", "full"]
+"""Of PSNR and SSIM: luma in [16, 235], as in the published tables, or in [0, 255]."""
 
 # ITU-R BT.601, 8-bit limited range.
 LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255
 LUMA_OFFSET = 16.0
+FULL_LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])
 PEAK = 255.0
 # Wang et al. (2004), "Image quality assessment: from error visibility to structural similarity", section III.C.
 WINDOW_SIZE, WINDOW_SIGMA = 11, 1.5
@@ -51,55 +54,47 @@ class Metrics(NamedTuple):
     skipped: dict[str, str]
 
 
-class IQASetting(NamedTuple):
-    """The name that pyiqa gives a metric in the setting of the published tables, and how to read its values."""
-
-    pyiqa_name: str
-    needs_reference: bool
-    higher_is_better: bool
-
-
-# Of the extra [iqa]. LPIPS with AlexNet, MUSIQ trained on KonIQ-10k, MANIQA trained on PIPAL: the settings of OSEDiff's
-# test_metrics.py, which reports SeeSR beside itself.
-IQA_METRICS = {
-    "lpips": IQASetting("lpips", True, False),
-    "dists": IQASetting("dists", True, False),
-    "musiq": IQASetting("musiq", False, True),
-    "maniqa": IQASetting("maniqa-pipal", False, True),
-    "clipiqa": IQASetting("clipiqa", False, True),
-}
-
-
 def image_metrics(
     names: str | Sequence[str],
     *,
     has_reference: bool = True,
     niqe_parameters: str | None = None,
+    weights: Mapping[str, str] = MappingProxyType({}),
+    crop_border: int = 0,
+    luma_range: LumaRange = "limited",
     device: str = "cpu",
     strict: bool = False,
 ) -> Metrics:
     """Find the metrics of `names`, in that order.
 
     Args:
-        names: of psnr_y, ssim_y, psnr_rgb, niqe, lpips, dists, musiq, maniqa, clipiqa.
+        names: of psnr_y, ssim_y, psnr_rgb, ssim_rgb, niqe, and those of `iqa.IQA_METRICS`.
         has_reference: whether the test set has HQ images; without them, metrics that need one are skipped.
         niqe_parameters: the path of `niqe_pris_params.npz` as published with BasicSR.
+        weights: local files of metrics with a network, by name.
+        crop_border: pixels at each side that PSNR and SSIM leave out.
+        luma_range: of psnr_y and ssim_y.
         device: for metrics with a network.
         strict: refuse a metric whose package or parameters are absent, instead of skipping it with the reason.
 
-    Raises ValueError for an unknown name, with the nearest one that exists.
+    Raises ValueError for an unknown name, with the nearest one that exists, and for a file that does not exist.
     """
     wanted = dict.fromkeys([names] if isinstance(names, str) else names)
     if not wanted:
         raise ValueError(f"metrics: none is named; known: {', '.join(NAMES)}")
-    for name in wanted:
+    for name in (*wanted, *weights):
         if name not in NAMES:
             near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.3)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             raise ValueError(f"metrics: {name!r} is not a metric{hint} known: {', '.join(NAMES)}")
     found = Metrics([], {})
     for name in wanted:
-        metric = _metric(name, niqe_parameters, device)
+        if name in NATIVE:
+            metric: ImageMetric | str = _native(name, crop_border, luma_range)
+        elif name == "niqe":
+            metric = _niqe(niqe_parameters)
+        else:
+            metric = _iqa(name, device, weights.get(name))
         if isinstance(metric, str):
             found.skipped[name] = metric
         elif metric.needs_reference and not has_reference:
@@ -111,35 +106,43 @@ def image_metrics(
     return found
 
 
-def psnr_y(sr: RGB, hr: RGB) -> float:
-    """Compute the peak signal-to-noise ratio in dB on limited-range luma with peak 255; infinite for equal images.
+def psnr_y(sr: RGB, hr: RGB, *, crop_border: int = 0, luma_range: LumaRange = "limited") -> float:
+    """Compute the peak signal-to-noise ratio in dB on luma with peak 255; infinite for equal images.
 
-    Both are uint8 RGB HxWx3. Raises ValueError for another type or two sizes.
+    Both are uint8 RGB HxWx3; `crop_border` pixels at each side are left out. Raises ValueError for another type, two
+    sizes, or a border that leaves nothing.
     """
-    _check_pair(sr, hr)
-    return _psnr(luma(sr), luma(hr))
+    sr, hr = _inner(sr, hr, crop_border)
+    return _psnr(luma(sr, luma_range), luma(hr, luma_range))
 
 
-def psnr_rgb(sr: RGB, hr: RGB) -> float:
+def psnr_rgb(sr: RGB, hr: RGB, *, crop_border: int = 0) -> float:
     """Compute the peak signal-to-noise ratio in dB over the three channels together; otherwise as `psnr_y`."""
-    _check_pair(sr, hr)
+    sr, hr = _inner(sr, hr, crop_border)
     return _psnr(sr.astype(np.float64), hr.astype(np.float64))
 
 
-def ssim_y(sr: RGB, hr: RGB) -> float:
-    """Compute the structural similarity on limited-range luma rounded to integers, in [0, 1].
+def ssim_y(sr: RGB, hr: RGB, *, crop_border: int = 0, luma_range: LumaRange = "limited") -> float:
+    """Compute the structural similarity on luma rounded to integers, in [0, 1].
 
     11x11 Gaussian window with sigma 1.5, windows inside the image only, contrast-structure term clamped at 0.
     Raises ValueError as `psnr_y`, and for a side under 11 pixels.
     """
-    _check_pair(sr, hr)
-    if min(sr.shape[:2]) < WINDOW_SIZE:
-        raise ValueError(f"ssim_y needs at least {WINDOW_SIZE} pixels a side, got {_size(sr)}")
-    return _ssim(np.round(luma(sr)), np.round(luma(hr)))
+    sr, hr = _inner(sr, hr, crop_border, smallest=WINDOW_SIZE)
+    return _ssim(np.round(luma(sr, luma_range)), np.round(luma(hr, luma_range)))
 
 
-def luma(image: RGB) -> Luma:
-    """Compute BT.601 luma of a uint8 RGB image HxWx3, in [16, 235], not rounded."""
+def ssim_rgb(sr: RGB, hr: RGB, *, crop_border: int = 0) -> float:
+    """Compute the mean of the structural similarities of red, green and blue; otherwise as `ssim_y`."""
+    planes = (image.astype(np.float64) for image in _inner(sr, hr, crop_border, smallest=WINDOW_SIZE))
+    ours, theirs = planes
+    return float(np.mean([_ssim(ours[..., channel], theirs[..., channel]) for channel in range(3)]))
+
+
+def luma(image: RGB, luma_range: LumaRange = "limited") -> Luma:
+    """Compute BT.601 luma of a uint8 RGB image HxWx3, in [16, 235] or, if full, in [0, 255]; not rounded."""
+    if luma_range == "full":
+        return image.astype(np.float64) @ FULL_LUMA_WEIGHTS
     return image.astype(np.float64) @ LUMA_WEIGHTS + LUMA_OFFSET
 
 
@@ -147,7 +150,8 @@ PSNR_Y = ImageMetric("psnr_y", psnr_y, True, True, "1")
 SSIM_Y = ImageMetric("ssim_y", ssim_y, True, True, "1")
 PSNR_RGB = ImageMetric("psnr_rgb", psnr_rgb, True, True, "1")
 FIDELITY = (PSNR_Y, SSIM_Y)
-NATIVE = {metric.name: metric for metric in (*FIDELITY, PSNR_RGB)}
+SSIM_RGB = ImageMetric("ssim_rgb", ssim_rgb, True, True, "1")
+NATIVE = {metric.name: metric for metric in (*FIDELITY, PSNR_RGB, SSIM_RGB)}
 NAMES = (*NATIVE, "niqe", *IQA_METRICS)
 
 
@@ -157,13 +161,11 @@ def score(sr: RGB, hr: RGB | None, metrics: Sequence[ImageMetric] = FIDELITY) ->
     return {metric.name: float(metric.function(sr, hr)) for metric in usable}
 
 
-def _metric(name: str, niqe_parameters: str | None, device: str) -> ImageMetric | str:
-    """Return the metric, or the reason why it is not available."""
-    if name in NATIVE:
-        return NATIVE[name]
-    if name == "niqe":
-        return _niqe(niqe_parameters)
-    return _iqa(name, IQA_METRICS[name], device)
+def _native(name: str, crop_border: int, luma_range: LumaRange) -> ImageMetric:
+    metric = NATIVE[name]
+    options = {"crop_border": crop_border} | ({"luma_range": luma_range} if name in ("psnr_y", "ssim_y") else {})
+    words = " ".join(f"{option}={value}" for option, value in options.items())
+    return metric._replace(function=partial(metric.function, **options), version=f"{metric.version} {words}")
 
 
 def _niqe(parameters: str | None) -> ImageMetric | str:
@@ -174,36 +176,12 @@ def _niqe(parameters: str | None) -> ImageMetric | str:
     return ImageMetric("niqe", lambda sr, hr: niqe(sr), False, False, f"2 {content}")
 
 
-def _iqa(name: str, setting: IQASetting, device: str) -> ImageMetric | str:
-    try:
-        metric = importlib.import_module("pyiqa").create_metric(setting.pyiqa_name, device=torch.device(device))
-    # torchvision beside a torch of another build raises RuntimeError on import; weights without a network, OSError.
-    except (ImportError, RuntimeError, OSError) as error:
-        return _why_not(name, error)
-
-    def value(sr: RGB, hr: RGB | None) -> float:
-        images = (sr, hr) if setting.needs_reference else (sr,)
-        return float(metric(*(_network_input(image, device) for image in images if image is not None)))
-
-    made_by = f"pyiqa {version('pyiqa')} {setting.pyiqa_name}"
-    return ImageMetric(name, value, setting.needs_reference, setting.higher_is_better, made_by)
-
-
-def _why_not(name: str, error: Exception) -> str:
-    """Say why pyiqa cannot compute the metric `name`: not installed, beside another torch, or without its weights."""
-    said = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, ModuleNotFoundError) and error.name == "pyiqa":
-        return "pyiqa is not installed; pip install 'seesr-pl[iqa]' in an environment of its own (docs/install.md)"
-    if "torchvision" in str(error):
-        return f"torchvision here was built for another torch ({said}); install the pair that docs/install.md names"
-    if isinstance(error, ImportError):
-        return f"pyiqa cannot be imported ({said}); docs/install.md names an environment that works"
-    return f"pyiqa could not get the weights of {name} ({said}); fetch them where there is internet, or set TORCH_HOME"
-
-
-def _network_input(image: RGB, device: str) -> torch.Tensor:
-    pixels = np.ascontiguousarray(image.transpose(2, 0, 1))
-    return torch.from_numpy(pixels).to(device).float()[None] / 255
+def _iqa(name: str, device: str, weights: str | None) -> ImageMetric | str:
+    setting = IQA_METRICS[name]
+    built = iqa(setting, device=device, weights=weights)
+    if isinstance(built, str):
+        return built
+    return ImageMetric(name, built.function, setting.needs_reference, setting.higher_is_better, built.version)
 
 
 def _psnr(sr: np.ndarray, hr: np.ndarray) -> float:
@@ -227,12 +205,19 @@ def _window_mean(image: Luma) -> Luma:
     return cv2.sepFilter2D(image, -1, window, window)[margin:-margin, margin:-margin]
 
 
-def _check_pair(sr: RGB, hr: RGB) -> None:
+def _inner(sr: RGB, hr: RGB, crop_border: int, *, smallest: int = 1) -> tuple[RGB, RGB]:
+    """Check that both can be compared, and return them without their border."""
     for name, image in (("sr", sr), ("hr", hr)):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"{name} must be a uint8 RGB array HxWx3, got {image.dtype} {image.shape}")
     if sr.shape != hr.shape:
         raise ValueError(f"sr is {_size(sr)} and hr is {_size(hr)} (width x height); both must have the same size")
+    if min(sr.shape[:2]) < 2 * crop_border + smallest:
+        raise ValueError(
+            f"at least {smallest} pixels a side are needed inside crop_border={crop_border}, got {_size(sr)}"
+        )
+    inner = slice(crop_border, -crop_border or None)
+    return sr[inner, inner], hr[inner, inner]
 
 
 def _size(image: RGB) -> str:

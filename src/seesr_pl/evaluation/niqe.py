@@ -52,13 +52,18 @@ class NIQE:
             raise ValueError(f"niqe_parameters={path} is not niqe_pris_params.npz of BasicSR: {error}") from error
 
     def __call__(self, image: RGB) -> float:
-        """Compute NIQE of a uint8 RGB image HxWx3. Raises ValueError for a side under 96 pixels."""
+        """Compute NIQE of a uint8 RGB image HxWx3. Raises ValueError under 2 blocks of 96 x 96 that are not flat."""
         height, width = (side // BLOCK * BLOCK for side in image.shape[:2])
         if min(height, width) < BLOCK:
             raise ValueError(f"niqe needs at least {BLOCK} pixels a side, got {image.shape[1]}x{image.shape[0]}")
         plane = rounded_luma(image[:height, :width])
         features = np.hstack([self._features(plane, BLOCK), self._features(halved(plane), BLOCK // 2)])
         complete = features[~np.isnan(features).any(axis=1)]
+        if len(complete) < 2:
+            raise ValueError(
+                f"niqe needs at least 2 blocks of {BLOCK}x{BLOCK} pixels that are not flat, got {len(complete)} of "
+                f"{len(features)}"
+            )
         difference = self.mean - np.nanmean(features, axis=0)
         spread = np.linalg.pinv((self.covariance + np.cov(complete, rowvar=False)) / 2)
         return float(np.sqrt(difference @ spread @ difference))

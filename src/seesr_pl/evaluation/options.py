@@ -22,6 +22,9 @@ class Options:
     run_name: str
     metrics: str | list[str]
     niqe_parameters: str | None
+    metric_weights: dict[str, str]
+    crop_border: Amount
+    luma_range: Literal["limited", "full"]
     compare: list[str]
     stages: Stage | list[Stage]
     overwrite: bool
