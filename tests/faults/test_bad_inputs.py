@@ -74,7 +74,7 @@ EVALUATION = {
     "sampler.guidance_scale": ("0.5", "at least 1"),
     "task": ("both", "one of 'auto', 'restoration', 'tags'"),
     "stages": ("[restor]", "one of 'restore', 'score', 'report'"),
-    "dtype": ("int8", "one of 'float32', 'bfloat16', 'float16'"),
+    "dtype": ("int8", "one of 'auto', 'float32', 'bfloat16', 'float16'"),
     "compare": ("[/nowhere]", "/nowhere: is no folder"),
     "benchmark.root": ("/nowhere", "benchmark.root=FOLDER"),
     "benchmark": ("realsrr", "did you mean benchmark=realsr?"),

@@ -30,7 +30,7 @@ class Options:
     overwrite: bool
     strict: bool
     device: str
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def option_problems(values: Mapping[str, Any], *, needs_ckpt: bool, outputs: str) -> list[str]:
