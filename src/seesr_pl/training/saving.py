@@ -74,8 +74,14 @@ class LastCheckpoint(ModelCheckpoint):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if trainer.global_step == trainer.max_steps:
             self.save(trainer)
-        else:
+            return
+        try:
             self._stop_if_asked(trainer)
+        except (OutOfTime, Stopped):
+            # Lightning writes the row of a step after its callbacks, where this stop would leave it out.
+            trainer._logger_connector.on_batch_end()
+            trainer._logger_connector.update_train_step_metrics()
+            raise
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
         """Save at once where the run is asked to stop: the rest of the validation may take too long."""
