@@ -24,7 +24,7 @@ def test_an_experiment_fits_its_constructors(name: str) -> None:
     cfg = _compose(f"experiment={name}")
     if OmegaConf.is_missing(cfg.paths, "debian"):  # where the user unpacked the packages
         cfg.paths.debian = "packages"
-    if name == "seesr_24gb" and find_spec("bitsandbytes") is None:
+    if name in ("seesr_24gb", "seesr_finetune") and find_spec("bitsandbytes") is None:
         with pytest.raises(config.ConfigError, match=r"1 problem(.|\n)*pip install 'seesr-pl\[8bit\]'"):
             config.check(cfg)
         cfg.module.optimizer._target_ = "torch.optim.AdamW"

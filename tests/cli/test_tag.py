@@ -5,6 +5,7 @@ import pytest
 import torch
 import typer
 from ram_cases import TINIEST
+from stacks import small_stack
 from typer.testing import CliRunner
 
 from seesr_pl.cli.tag import tag
@@ -13,6 +14,7 @@ from seesr_pl.data.writer import ShardWriter
 from seesr_pl.imaging.io import read_rgb, write_image
 from seesr_pl.jobs import tag as tagging
 from seesr_pl.models.ram import RAM
+from seesr_pl.sampling.pipeline import SeeSRPipeline
 
 command = typer.Typer()
 command.command()(tag)
@@ -125,7 +127,7 @@ def test_a_shard_that_was_interrupted_is_done_again(ram_folder, shard, tmp_path,
     words = [shard, "--out", tmp_path / "out", "--ram", ram_folder, "--batch-size", 2]
     with monkeypatch.context() as patch:
         patch.setattr(tagging, "_decoded", lambda *told: (_ for _ in ()).throw(KeyboardInterrupt))
-        work = tagging.TaggerSettings(ram_folder, batch_size=2).worker("cpu")
+        work = tagging.TaggerSettings(lambda: RAM.from_pretrained(ram_folder), batch_size=2).worker("cpu")
         (job,) = tagging.plan([shard], tmp_path / "out").jobs
         with pytest.raises(KeyboardInterrupt):
             work(job, id)
@@ -172,3 +174,16 @@ def test_two_processes_write_what_one_writes(ram_folder, pictures, shard, tmp_pa
         assert "10 images tagged" in run(pictures, shard, *words)
     one, two = (sorted(path for path in (tmp_path / name).rglob("*") if path.is_file()) for name in "12")
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+
+
+def test_a_pipeline_folder_tags_with_its_own_ram(pictures, ram, ram_folder, tmp_path):
+    SeeSRPipeline(*small_stack()).save_pretrained(tmp_path / "pipeline")
+    run(pictures, "--out", tmp_path / "a", "--ckpt", tmp_path / "pipeline", "--device", "cpu")
+    run(pictures, "--out", tmp_path / "b", "--ram", tmp_path / "pipeline" / "ram", "--device", "cpu")
+    texts = [{p.name: p.read_text() for p in (tmp_path / name).rglob("*.txt")} for name in "ab"]
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == 5
+    with pytest.raises(ValueError, match="which RAM"):
+        run(pictures, "--out", tmp_path / "c")
+    with pytest.raises(ValueError, match="which RAM"):
+        run(pictures, "--out", tmp_path / "c", "--ckpt", tmp_path / "pipeline", "--ram", ram_folder)

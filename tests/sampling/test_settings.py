@@ -12,7 +12,7 @@ from seesr_pl import config
 from seesr_pl.cli import commands
 from seesr_pl.evaluation import SeeSRMethod
 from seesr_pl.sampling import OFFICIAL, SAMPLERS, Sampling, sampler
-from seesr_pl.sampling.settings import settings
+from seesr_pl.sampling.settings import at_fidelity, settings
 
 ROOT = config.__file__.rsplit("/src/", 1)[0]
 NAMES = [setting.name for setting in settings()]
@@ -125,3 +125,17 @@ def _other_value(name):
     if isinstance(setting.default, str):
         return "other words"
     return {"guidance_fraction": 0.5, "vae_tile": 128}.get(name, (setting.default or 0) + 1)
+
+
+def test_fidelity_moves_the_sampler_between_generative_and_faithful():
+    for own in SAMPLERS.values():
+        assert at_fidelity(own, 0.5) == own
+        moved = [at_fidelity(own, step / 20) for step in range(21)]
+        assert moved[-1].guidance_scale == 1
+        weights, guidance = ([getattr(one, name) for one in moved] for name in ("conditioning_scale", "guidance_scale"))
+        assert weights == sorted(set(weights))
+        assert guidance == sorted(guidance, reverse=True)
+        assert (moved[0].start_from, moved[-1].start_from, moved[-1].color_fix) == ("noise", "lq", "wavelet")
+    for value in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="from 0"):
+            at_fidelity(OFFICIAL, value)

@@ -1,12 +1,14 @@
 """What a full-size training step costs, against the count made of the official networks."""
 
+import warnings
+
 import pytest
 import torch
 from seesr_runs import small_module
 
 from seesr_pl.checkpoints.stack import random_stack
 from seesr_pl.training import SeeSRDiffusion
-from seesr_pl.training.speed import device_peak_tflops, step_flops
+from seesr_pl.training.speed import Throughput, device_peak_tflops, step_flops
 
 GIGA = 10**9
 
@@ -57,3 +59,15 @@ def test_what_is_left_out_of_the_step_is_not_counted():
 def test_the_peak_of_a_device_is_known_by_its_name(name, tflops, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
     assert device_peak_tflops(torch.device("cuda")) == tflops
+
+
+def test_a_wait_for_data_that_lasts_is_told_once():
+    callback = Throughput()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for data_wait in (0.5, 0.5, 0.1, 0.3, 0.3):
+            callback._warn(data_wait)
+        assert not told
+        for _ in range(3):
+            callback._warn(0.4)
+    assert [str(one.message).partition(":")[0] for one in told] == ["the run waits for data 40% of the time"]

@@ -47,6 +47,16 @@ def restore(
     devices: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1")] = "auto",
     compile: Annotated[bool, typer.Option(help="compile the networks: pays off for many images")] = False,
     overwrite: Annotated[bool, typer.Option(help="restore again where a result exists")] = False,
+    fidelity: Annotated[
+        float | None,
+        typer.Option(
+            help="0 generative to 1 faithful: moves guidance, ControlNet weight, start and color fix; 0.5: none"
+        ),
+    ] = None,
+    tags: Annotated[
+        Path | None, typer.Option(help="tags to use: a text file, or a folder of NAME.txt as `seesr tag` writes it")
+    ] = None,
+    metadata: Annotated[bool, typer.Option(help="write into each result how it was made")] = True,
     trust: Trust = None,
     **changes: Any,
 ) -> None:
@@ -60,8 +70,11 @@ def restore(
     chosen = sampling.sampler(**changes)  # raises where a value is out of its limits, before anything is loaded
     places = pool.devices_for(devices)
     make_writable(out)
-    planned = plan(inputs, out, ending=f".{ending}", samples=samples)
+    if tags is not None and not tags.exists():
+        raise FileNotFoundError(f"--tags {tags} does not exist; give a text file, or a folder that `seesr tag` wrote")
+    planned = plan(inputs, out, ending=f".{ending}", samples=samples, tags=tags)
     settings = RestorerSettings(build, sampler, chosen, seed, prompter, prompter_model, overwrite, compile)
+    settings = settings._replace(fidelity=_checked(fidelity), metadata=metadata)
     _run(planned.jobs, planned.left_out, settings, places)
 
 
@@ -88,6 +101,12 @@ def _run(jobs: Sequence[Any], left_out: Sequence[Any], settings: Any, devices: l
     say(f"{_summary(counts)}, {len(left_out)} left out", error=True)
     if counts["failed"]:
         raise typer.Exit(1)
+
+
+def _checked(fidelity: float | None) -> float | None:
+    if fidelity is not None:
+        sampling.at_fidelity(sampling.OFFICIAL, fidelity)  # raises where it is out of its limits
+    return fidelity
 
 
 def _summary(counts: dict[str, int]) -> str:

@@ -1,16 +1,17 @@
 """Read image files of any format as 8-bit RGB, and write them: the one decoder of every command."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from seesr_pl.files import write_whole
 from seesr_pl.imaging.metadata import jpeg_pixels, orientation, upright, without_metadata
@@ -30,13 +31,19 @@ _ROWS_AT_ONCE = 256
 # Pillow refuses twice its limit by itself.
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MAX_PIXELS)
 
+_ABOUT, _DESCRIPTION = "seesr", 0x010E  # the key of a text in a PNG; EXIF's ImageDescription
+
 
 class DecodedImage(NamedTuple):
-    """The content of an image file: upright 8-bit RGB, and its transparency and ICC profile where it has them."""
+    """The content of an image file: upright 8-bit RGB, and its transparency and ICC profile where it has them.
+
+    `about` says how the image was made, as JSON values to write beside the pixels; `read_about` reads them again.
+    """
 
     rgb: UInt8[np.ndarray, "h w 3"]
     alpha: UInt8[np.ndarray, "h w"] | None = None
     icc_profile: bytes | None = None
+    about: Mapping[str, Any] | None = None
 
 
 def read_rgb(source: str | Path | bytes) -> UInt8[np.ndarray, "h w 3"]:
@@ -79,8 +86,8 @@ def write_image(path: str | Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
 def write_decoded(path: str | Path, image: DecodedImage, *, quality: int = 95) -> None:
     """Write an image with its transparency (JPEG has none: blended over white) and profile, whole or not at all.
 
-    `quality`, 1 to 100, is that of JPEG and WebP. Raises ValueError as `check_fits`, OSError where the disk is full or
-    the folder cannot be written.
+    `quality`, 1 to 100, is that of JPEG and WebP. `image.about` becomes the text `seesr` of a PNG, else the EXIF
+    description. Raises ValueError as `check_fits`, OSError where the disk is full or the folder cannot be written.
     """
     path = Path(path)
     check_fits(path, image.rgb.shape[1], image.rgb.shape[0])
@@ -91,8 +98,20 @@ def write_decoded(path: str | Path, image: DecodedImage, *, quality: int = 95) -
         pixels = np.dstack([image.rgb, image.alpha])
     buffer = BytesIO()
     # PNG has no quality; Pillow ignores it there.
-    Image.fromarray(pixels).save(buffer, FORMATS[ending], quality=quality, icc_profile=image.icc_profile)
+    told = {} if image.about is None else _told(FORMATS[ending], json.dumps(image.about))
+    Image.fromarray(pixels).save(buffer, FORMATS[ending], quality=quality, icc_profile=image.icc_profile, **told)
     write_whole(path, buffer.getvalue())
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """Read how an image was made, as `write_decoded` wrote it; {} where the file does not say."""
+    with Image.open(path) as image:
+        text = image.info.get(_ABOUT) or image.getexif().get(_DESCRIPTION, "")
+    try:
+        about = json.loads(text)
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def check_fits(path: str | Path, width: int, height: int) -> None:
@@ -123,6 +142,16 @@ def _open(data: bytes, name: str) -> Iterator[Image.Image]:
         raise ValueError(f"{name} is damaged: {error}") from error
     except Exception as error:  # damage makes the parsers raise almost any exception
         raise ValueError(f"{name} is damaged: {error}") from error
+
+
+def _told(form: str, text: str) -> dict[str, Any]:
+    if form == "PNG":
+        info = PngImagePlugin.PngInfo()
+        info.add_text(_ABOUT, text)
+        return {"pnginfo": info}
+    exif = Image.Exif()
+    exif[_DESCRIPTION] = text
+    return {"exif": exif}
 
 
 def _over_white(image: DecodedImage) -> UInt8[np.ndarray, "h w 3"]:

@@ -10,23 +10,25 @@ import numpy as np
 import torch
 from PIL import Image
 
+from seesr_pl.data.shards import tag_text
 from seesr_pl.files import IMAGE_SUFFIXES, ImageFile, LeftOut, Record, find_images, fingerprint, meets_all
 from seesr_pl.imaging.io import DecodedImage, check_fits, read_decoded, write_decoded
 from seesr_pl.jobs.pool import Advance
 from seesr_pl.limits import read_file
 from seesr_pl.models.stack import frozen_hash
 from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
-from seesr_pl.sampling.settings import SAMPLERS
+from seesr_pl.sampling.settings import SAMPLERS, at_fidelity
 
 _LIBRARIES = ("seesr-pl", "torch", "diffusers", "transformers")
 
 
 class Job(NamedTuple):
-    """One result: the file to restore, the file to write, and the number of the sample, from 0."""
+    """One result: the file to restore, the file to write, the number of the sample, from 0, and its tags, if given."""
 
     source: Path
     target: Path
     sample: int
+    tags: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -56,6 +58,8 @@ class RestorerSettings(NamedTuple):
         prompter_model: the model of "classification" or "caption": a folder, or a name on the Hugging Face hub.
         overwrite: restore again where a result exists already.
         compile: compile UNet and ControlNet.
+        fidelity: moves the sampler by `at_fidelity`, before `changes`; None: not.
+        metadata: write into each result how it was made.
     """
 
     build: Callable[[str], SeeSRPipeline]
@@ -66,6 +70,8 @@ class RestorerSettings(NamedTuple):
     prompter_model: str | None = None
     overwrite: bool = False
     compile: bool = False
+    fidelity: float | None = None
+    metadata: bool = True
 
     def restorer(self, device: str) -> "Restorer":
         """Build the pipeline on `device` and return its restorer."""
@@ -77,9 +83,12 @@ class Restorer:
 
     def __init__(self, pipeline: SeeSRPipeline, settings: RestorerSettings) -> None:
         self.pipeline, self.seed, self.overwrite = pipeline, settings.seed, settings.overwrite
+        self.metadata = settings.metadata
         if settings.prompter != "own":
             pipeline.describe_by(settings.prompter, model=settings.prompter_model)
         sampling = pipeline.sampling if settings.sampler is None else SAMPLERS[settings.sampler]
+        if settings.fidelity is not None:
+            sampling = at_fidelity(sampling, settings.fidelity)
         self.sampling = sampling.changed(settings.changes)
         if settings.compile:
             pipeline.unet.compile()
@@ -124,24 +133,28 @@ class Restorer:
             seed=self.seed,
             key=job.sample,
             sampling=self.sampling,
+            tags=job.tags,
             on_step=lambda: advance(1 / self.sampling.num_inference_steps),
         )
         alpha = None if image.alpha is None else _enlarged(image.alpha, restored.rgb.shape[:2])
-        write_decoded(job.target, DecodedImage(restored.rgb, alpha, image.icc_profile))
         versions = {library: version(library) for library in _LIBRARIES}
-        facts = {"source": str(job.source), "seed": self.seed, "sample": job.sample, "tags": restored.tags}
-        Record.beside(job.target).write(made_by, **facts, **self.facts, versions=versions)
+        facts = {"seed": self.seed, "sample": job.sample, "tags": restored.tags, **self.facts, "versions": versions}
+        about = {"source": job.source.name, **facts} if self.metadata else None
+        write_decoded(job.target, DecodedImage(restored.rgb, alpha, image.icc_profile, about))
+        Record.beside(job.target).write(made_by, source=str(job.source), **facts)
 
     def _fingerprint(self, job: Job, content: bytes) -> str:
         # The name is included since results in two formats share one record, which describes the one written last.
-        return fingerprint(self.facts, self.seed, job.sample, job.target.name, content)
+        made_by = fingerprint(self.facts, self.seed, job.sample, job.target.name, content)
+        return made_by if job.tags is None else fingerprint(made_by, job.tags)
 
 
-def plan(inputs: Sequence[str], out: Path, *, ending: str, samples: int) -> Plan:
+def plan(inputs: Sequence[str], out: Path, *, ending: str, samples: int, tags: Path | None = None) -> Plan:
     """Plan one job for each image and sample; folders are searched with their subfolders, patterns are expanded.
 
     Results keep the subfolders of their images. Images in `out` are no inputs, unless `out` is an input folder itself:
-    then those are that no earlier call has written there.
+    then those are that no earlier call has written there. `tags`: a text file for all images, or a folder of them as
+    `seesr tag` writes it; an image without one is tagged by the pipeline, and listed as left out of the tags.
     Raises FileNotFoundError where an input does not exist; ValueError where a folder holds no image, two results would
     get the same name, or a result would overwrite its image.
     """
@@ -151,11 +164,12 @@ def plan(inputs: Sequence[str], out: Path, *, ending: str, samples: int) -> Plan
         images, passed_over = _found(name, out)
         left_out += passed_over
         for source, place in images:
+            told = _tags_of(place, tags, left_out)
             for sample in range(samples):
                 suffix = "" if samples == 1 else f"_{sample:02d}"
                 target = out / place.parent / f"{place.stem}{suffix}{ending}"
                 _check_target(source, target, jobs)
-                jobs[target] = Job(source, target, sample)
+                jobs[target] = Job(source, target, sample, told)
     return Plan(list(jobs.values()), left_out)
 
 
@@ -175,6 +189,19 @@ def _found(name: str, out: Path) -> tuple[list[ImageFile], list[LeftOut]]:
         reasons = "".join(f"\n  {left.path}: {left.reason}" for left in found.left_out)
         raise ValueError(f"{name} holds no image ({', '.join(IMAGE_SUFFIXES)}){reasons}")
     return found.images, found.left_out
+
+
+def _tags_of(place: Path, tags: Path | None, left_out: list[LeftOut]) -> str | None:
+    if tags is None:
+        return None
+    path = tags / place.with_suffix(".txt") if tags.is_dir() else tags
+    if tags.is_dir() and not path.is_file():
+        left_out.append(LeftOut(path, f"no tags for {place} there: they are those that the pipeline finds"))
+        return None
+    try:
+        return tag_text(read_file(path)).strip().rstrip(",")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _is_result(path: Path) -> bool:

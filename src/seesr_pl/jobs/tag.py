@@ -12,7 +12,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from seesr_pl.checkpoints import official_ram
 from seesr_pl.data.decode import decode_rgb
 from seesr_pl.data.shards import INDEX_SUFFIX, REPRESENTATION_EXTENSION, Member, ShardIndex
 from seesr_pl.data.writer import ShardWriter
@@ -61,25 +60,18 @@ class TaggerSettings(NamedTuple):
     """How a process makes its tagger; everything in it is picklable.
 
     Args:
-        ram: an official file, or a folder of `RAM.save_pretrained`.
-        dape: DAPE's official file; None: plain RAM.
-        tag_list: the names of the tags; None: the official file beside `ram`.
-        thresholds: the threshold of each tag; None: the official file beside `ram`.
+        build: loads the RAM that tags, with its LoRA if it has one.
         representation: also write the representations.
         batch_size: images per forward pass.
     """
 
-    ram: Path
-    dape: Path | None = None
-    tag_list: Path | None = None
-    thresholds: Path | None = None
+    build: Callable[[], RAM]
     representation: bool = False
     batch_size: int = 8
 
     def worker(self, device: str) -> Callable[[Job, Advance], list[LeftOut]]:
         """Load the networks to `device`; return a function that does a job and returns what it could not do."""
-        ram = official_ram(self.ram, self.dape, tag_list=self.tag_list, thresholds=self.thresholds)
-        tagger = Tagger(ram.to(device), representation=self.representation)
+        tagger = Tagger(self.build().to(device), representation=self.representation)
         return functools.partial(_do, tagger, self.batch_size)
 
 

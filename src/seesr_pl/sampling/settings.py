@@ -85,6 +85,25 @@ class Sampling:
         return dataclasses.replace(self, **changes)
 
 
+def at_fidelity(sampling: Sampling, fidelity: float) -> Sampling:
+    """Return `sampling` moved between generative (0) and faithful (1); 0.5 changes nothing.
+
+    Guidance above 1 falls to none, the ControlNet weighs 0.8 to 1.2 times as much; below 0.25 the start is noise alone,
+    from 0.75 on the color fix keeps all low frequencies of the LQ image. Raises ValueError outside 0 to 1.
+    """
+    if not 0 <= fidelity <= 1:
+        raise ValueError(f"fidelity={fidelity} must be from 0 (generative) to 1 (faithful)")
+    changes: dict[str, Any] = {
+        "guidance_scale": 1 + 2 * (1 - fidelity) * (sampling.guidance_scale - 1),
+        "conditioning_scale": sampling.conditioning_scale * (0.8 + 0.4 * fidelity),
+    }
+    if fidelity < 0.25:
+        changes["start_from"] = "noise"
+    if fidelity >= 0.75:
+        changes |= {"start_from": "lq", "color_fix": "wavelet"}
+    return sampling.changed(changes)
+
+
 def settings() -> list[Setting]:
     """Return the fields of `Sampling`, in order."""
     hints = typing.get_type_hints(Sampling)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from lightning.fabric.utilities.throughput import measure_flops
 from torch import Tensor, nn
 
@@ -37,6 +38,9 @@ PEAK_TFLOPS = {
     "V100": 125.0,
 }
 
+SLOW_DATA_WAIT, SLOW_STEPS = 0.2, 3
+"""Share of the time, and logged steps one after another, from which on a wait for data is worth a warning."""
+
 
 class Throughput(Callback):
     """Log `speed/images_per_second`, `speed/data_wait`, `speed/mfu` and `memory/peak_gib` at logged steps.
@@ -45,6 +49,7 @@ class Throughput(Callback):
     device with work queued is none. Validation and saving checkpoints do not count as training time. MFU is the step's
     arithmetic (tagging included, recomputation not) as a share of the devices' peak; it is logged for `SeeSRDiffusion`
     alone.
+    Where the wait is above 20 % in three logged steps one after another, a warning says so, once.
 
     Args:
         peak_tflops: of one device; None looks it up by the device's name, and logs no MFU for an unknown one.
@@ -56,6 +61,7 @@ class Throughput(Callback):
         self._batch_started = 0.0
         self._batch_ended: float | None = None
         self._batches = _Timed(iter(()))
+        self._slow_in_a_row, self._warned = 0, False
         self._clear()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -85,7 +91,9 @@ class Throughput(Callback):
         self._seconds += self._batch_ended - self._batch_started
         self._images += len(batch["hq"]) * trainer.world_size
         if is_logged:
-            pl_module.log_dict(self._figures(trainer.world_size, pl_module.device))
+            figures = self._figures(trainer.world_size, pl_module.device)
+            pl_module.log_dict(figures)
+            self._warn(figures["speed/data_wait"])
             self._clear()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -107,6 +115,15 @@ class Throughput(Callback):
             done = self._images / seconds * self._flops_per_image
             figures["speed/mfu"] = done / (self.peak_tflops * 1e12 * world_size)
         return figures
+
+    def _warn(self, data_wait: float) -> None:
+        self._slow_in_a_row = self._slow_in_a_row + 1 if data_wait > SLOW_DATA_WAIT else 0
+        if self._slow_in_a_row >= SLOW_STEPS and not self._warned:
+            self._warned = True
+            rank_zero_warn(
+                f"the run waits for data {data_wait:.0%} of the time: raise data.num_workers, or cut large images up"
+                " by `seesr shards build --tile 1024` (docs/data.md)"
+            )
 
     def _clear(self) -> None:
         self._seconds, self._images = 0.0, 0
