@@ -1,0 +1,74 @@
+"""Every command in every document is one that the program takes: its options exist, its config composes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from hydra import compose, initialize_config_dir
+
+from seesr_pl import launch
+from seesr_pl.cli import commands
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("data/*.md")])
+STARTS = ("seesr ", "python train.py ", "python evaluate.py ", "seesr-train ", "seesr-evaluate ")
+# The changelog names commands of earlier days.
+DOCUMENTS.remove(ROOT / "CHANGELOG.md")
+CODE = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def documented(*, inline):
+    """The commands of all code blocks, or those within the text; "..." stands for more words."""
+    for document in DOCUMENTS:
+        text = document.read_text().replace("\\\n", " ")
+        lines = [line.strip() for block in CODE.findall(text) for line in block.splitlines()]
+        if inline:
+            lines = re.findall(r"`([^`\n]+)`", CODE.sub("", text))
+        for line in dict.fromkeys(lines):
+            if line.startswith(STARTS) and "..." not in line and "KEY=" not in line:
+                yield pytest.param(line, id=f"{document.name}: {line[:60]}")
+
+
+def found(words):
+    """The command that the first of `words` name, and the words that are left."""
+    command = typer.main.get_command(commands)
+    while words and hasattr(command, "commands"):
+        name, *words = words
+        assert name in command.commands, f"{name} is none of {', '.join(command.commands)}"
+        command = command.commands[name]
+    return command, words
+
+
+def test_the_documents_have_commands():
+    assert len(list(documented(inline=False))) > 20
+
+
+@pytest.mark.parametrize("line", documented(inline=False))
+def test_a_command_of_a_code_block_is_one_that_the_program_takes(line):
+    words = shlex.split(re.split(r"\s{2,}\(|;| && | \| ", line)[0], comments=True)
+    if words[0] == "seesr":
+        command, rest = found(words[1:])
+        assert command.make_context(command.name, rest, resilient_parsing="--help" in rest)
+        return
+    is_script = words[0] == "python"
+    name = "evaluate" if "evaluate" in words[is_script] else "train"
+    try:
+        overrides = launch.overrides([w for w in words[1 + is_script :] if w[0] != "-"], ROOT / "conf", name)
+    except ValueError as error:
+        if "needs the package" in str(error):
+            pytest.skip(str(error))
+        raise
+    if not {"-m", "--multirun", "--help"} & set(words):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            assert compose(name, overrides)
+
+
+@pytest.mark.parametrize("line", documented(inline=True))
+def test_the_options_that_a_text_names_exist(line):
+    words = line.split()
+    if words[0] == "seesr":
+        command, rest = found(words[1:])
+        known = {name for option in getattr(command, "params", []) for name in (*option.opts, *option.secondary_opts)}
+        assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= known | {"--help"}
