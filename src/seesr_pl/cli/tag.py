@@ -68,8 +68,7 @@ def _ram_builder(
     trust: Sequence[str],
 ) -> Callable[[], Any]:
     """Return a picklable function that loads RAM; ValueError unless the options name one, and only one."""
-    files = (ram, dape, tag_list, thresholds)
-    if (ckpt is None) == (ram is None) or (ckpt is not None and any(files)):
+    if (ckpt is None) == (ram is None) or (ckpt is not None and any((dape, tag_list, thresholds))):
         raise ValueError("which RAM? give --ckpt alone, or --ram (and --dape, --tag-list, --thresholds)")
     if ckpt is not None:
         return functools.partial(_from_ckpt, ckpt, tuple(trust))
@@ -77,7 +76,8 @@ def _ram_builder(
     from seesr_pl.files import require
 
     require(missing(ram=ram, dape=dape, tag_list=tag_list, thresholds=thresholds))
-    return functools.partial(_from_files, *files)
+    assert ram is not None
+    return functools.partial(_from_files, ram, dape, tag_list, thresholds)
 
 
 def _from_ckpt(ckpt: Path, trust: Sequence[str]) -> Any:

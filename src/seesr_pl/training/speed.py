@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from itertools import chain
@@ -11,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.utilities.rank_zero import rank_zero_warn
 from lightning.fabric.utilities.throughput import measure_flops
 from torch import Tensor, nn
 
@@ -120,9 +120,10 @@ class Throughput(Callback):
         self._slow_in_a_row = self._slow_in_a_row + 1 if data_wait > SLOW_DATA_WAIT else 0
         if self._slow_in_a_row >= SLOW_STEPS and not self._warned:
             self._warned = True
-            rank_zero_warn(
+            warnings.warn(
                 f"the run waits for data {data_wait:.0%} of the time: raise data.num_workers, or cut large images up"
-                " by `seesr shards build --tile 1024` (docs/data.md)"
+                " by `seesr shards build --tile 1024` (docs/data.md)",
+                stacklevel=2,
             )
 
     def _clear(self) -> None:
