@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
-from seesr_pl import config, launch, process, runs, sweeps
+from seesr_pl import config, job_names, launch, process, runs, sweeps
 from seesr_pl.evaluation.options import Stage, checkpoints, evaluation_name, method_settings, option_problems
 from seesr_pl.files import Record
 from seesr_pl.progress import track
@@ -31,7 +31,7 @@ finished: list[tuple[DictConfig, str]] = []
 def main(cfg: DictConfig) -> float | None:
     """Check the composed config, run its task, show what came out, return the metric that `optimized_metric` names."""
     with process.one_job(), launch.user_errors():
-        row = " ".join([cfg.method.name, *launch.varied_words(HydraConfig.get().overrides.task)])
+        row = " ".join([cfg.method.name, *job_names.varied_words(HydraConfig.get().overrides.task)])
         launch.enter_run(cfg)
         check(cfg)
         ckpts = checkpoints(cfg.ckpt)
@@ -156,7 +156,7 @@ def device(cfg: DictConfig) -> str:
 
 def dtype(cfg: DictConfig) -> str:
     """Return the precision that `dtype` stands for; `auto` depends on the device."""
-    from seesr_pl.jobs.pool import existing_dtype
+    from seesr_pl.imaging.tensors import existing_dtype
 
     return existing_dtype(cfg.dtype, device(cfg))
 

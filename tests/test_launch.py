@@ -12,7 +12,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from seesr_pl import config, launch
+from seesr_pl import config, job_names, launch
 from seesr_pl.runs import RunFolder
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -88,7 +88,7 @@ def test_several_choices_of_a_group_may_be_combined() -> None:
 
 
 def test_a_sweep_folder_is_named_by_what_varies() -> None:
-    assert launch.sweep_name(["experiment=tiny_dape", "++module.lora_rank=2"]) == "module.lora_rank=2"
+    assert job_names.sweep_name(["experiment=tiny_dape", "++module.lora_rank=2"]) == "module.lora_rank=2"
 
 
 @pytest.mark.skipif(find_spec("submitit") is not None, reason="the launcher is installed")
@@ -173,4 +173,4 @@ def test_an_evaluation_of_a_sweep_is_named_by_what_varies_and_its_run_name_does_
     monkeypatch, given, job, words
 ):
     monkeypatch.setattr("sys.argv", ["evaluate.py", *given])
-    assert launch.varied_words(job) == words
+    assert job_names.varied_words(job) == words

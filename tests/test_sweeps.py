@@ -8,7 +8,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from seesr_pl import launch
+from seesr_pl import job_names, launch
 from seesr_pl.sweeps import SWEEP_VARIABLE, SweepTable, direction, optimized
 
 
@@ -63,15 +63,15 @@ def test_the_table_has_what_varied_the_best_job_first_and_a_failed_one_last(
 
 def test_a_sweeps_folders_are_named_by_what_the_command_gives_several_values(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["-m", "experiment=dape", "seed=1,2", "data.sources=[a,b]", "module.rate=interval(1,2)", "trainer.x=3"]
-    monkeypatch.setenv(launch.SWEPT_VARIABLE, "")
+    monkeypatch.setenv(job_names.SWEPT_VARIABLE, "")
     launch.overrides(words, launch.COMMANDS / "conf", "train")
     job = ["experiment=dape", "seed=1", "++data.sources=[a,b]", "++module.rate=1.5", "++trainer.x=3"]
-    assert launch.sweep_name(job) == "seed=1,module.rate=1.5"
+    assert job_names.sweep_name(job) == "seed=1,module.rate=1.5"
 
 
 def test_a_folder_name_ends_before_the_file_systems_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(launch.SWEPT_VARIABLE, "")
-    first, second = (launch.sweep_name([f"a={'x' * 300}{end}"]) for end in "12")
+    monkeypatch.setenv(job_names.SWEPT_VARIABLE, "")
+    first, second = (job_names.sweep_name([f"a={'x' * 300}{end}"]) for end in "12")
     assert len(first) < 255
     assert first != second
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from seesr_pl import process
 from seesr_pl.config import COMMANDS, ConfigError, folder_name, leaves, nearest, plain, root_keys, unknown
 from seesr_pl.evaluation.options import evaluation_name
-from seesr_pl.files import fingerprint
+from seesr_pl.job_names import SWEPT_VARIABLE, swept_keys
 from seesr_pl.runs import RunFolder
 from seesr_pl.text import shown
 from seesr_pl.training.stops import Stopped
@@ -27,10 +27,8 @@ from seesr_pl.typed import hydra_value
 Resume = Literal["auto", "force", "never"]
 USER_ERRORS = (ValueError, FileNotFoundError, ImportError)
 RUN_VARIABLE = "SEESR_RUN_FOLDER"
-SWEPT_VARIABLE = "SEESR_SWEPT"
 # Groups whose choices are plugins of Hydra: the package that they need, and our extra that installs it.
 _PLUGINS = (("launcher", "submitit", "slurm"), ("sweeper", "optuna", "sweep"))
-_MAX_NAME = 200  # characters; file systems end at 255 bytes
 # Keys that may change when a run is resumed: none of them changes what is learned from which sample.
 FREE_KEYS = (
     "resume", "optimized_metric", "sampler", "module.sampler", "paths", "trainer", "callbacks", "logger",
@@ -71,7 +69,7 @@ def overrides(arguments: Sequence[str], config_dir: Path, config_name: str) -> l
     problems: list[str] = []
     completed = [_completed(argument, roots, config_dir, problems) for argument in arguments]
     if {"-m", "--multirun"} & set(arguments):
-        os.environ[SWEPT_VARIABLE] = " ".join(_swept(arguments))  # for `sweep_name`, wherever a job runs
+        os.environ[SWEPT_VARIABLE] = " ".join(swept_keys(arguments))  # for `sweep_name`, wherever a job runs
     if any(re.fullmatch(r"(\+\+)?trainer\.fast_dev_run=(True|true|[1-9]\d*)|debug=fast", word) for word in completed):
         completed.append("hydra.run.dir=.")  # a trial writes nothing, and Hydra makes the folder that it is given
     if problems:
@@ -160,50 +158,11 @@ def config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterato
             yield f"{name}: {old.get(name)} -> {new.get(name)}"
 
 
-def sweep_name(task_overrides: Sequence[str]) -> str:
-    """Return the folder name of one job of a sweep: what varies, e.g. `module.lora_rank=2`, without name and paths."""
-    words = [word.lstrip("+") for word in task_overrides]
-    swept = os.environ.get(SWEPT_VARIABLE, "").split()
-    varied = [word for word in words if not word.startswith(("experiment=", "run_name=", "paths."))]
-    name = ",".join(word for word in varied if not swept or word.partition("=")[0] in swept).replace("/", "_")
-    return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}-{fingerprint(name)[:8]}"
-
-
-def _swept(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the keys that a sweep gives several values: a list outside of brackets, or a range, interval or choice."""
-    for word in arguments:
-        key, _, value = word.lstrip("+").partition("=")
-        outside = re.sub(r"\[.*\]|\{.*\}|'.*'|\".*\"", "", value)
-        if "," in outside or re.match(r"\w+\(", value):
-            yield key
-
-
 def count_of(devices: Any) -> int:
     """Return the number of devices that `trainer.devices` asks for; "auto" is what a job of one task is given."""
     if isinstance(devices, int | str):
         return int(devices) if str(devices).isdecimal() else 1  # -1, like "auto", is all that a job sees
     return len(devices)
-
-
-def varied_words(task_overrides: Sequence[str]) -> list[str]:
-    """Return what varies in one job of a sweep of evaluations besides method and set, which its run name tells.
-
-    Words that stand on the command line as they are do not vary. With `run_name=` or a name given, method and set are
-    words like others.
-    """
-    given = [argument.lstrip("+") for argument in sys.argv[1:]]
-    words = [word.lstrip("+") for word in task_overrides]
-    named = any(word.startswith(("run_name=", "method.name=", "benchmark.name=")) for word in words)
-    told = () if named else ("method=", "benchmark=", "ckpt=")
-    return [word for word in words if word not in given and not word.startswith(told)]
-
-
-def varied_name(task_overrides: Sequence[str]) -> str:
-    """Return the folder name of one job of a sweep of evaluations below its run name; "." where nothing else varies."""
-    return ",".join(varied_words(task_overrides)).replace("/", "_") or "."
-
-
-OmegaConf.register_new_resolver("varied_name", varied_name, replace=True)
 
 
 def _folder_name(run_name: Any) -> str:
@@ -214,7 +173,6 @@ def _folder_name(run_name: Any) -> str:
 
 
 OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
-OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 OmegaConf.register_new_resolver("evaluation_name", evaluation_name, replace=True)
 OmegaConf.register_new_resolver("count_of", count_of, replace=True)
 

@@ -13,9 +13,8 @@ from seesr_pl.evaluation.options import option_problems
 
 ONE_SCREEN = 25
 NUMBERS = {
-    "module.learning_rate": ("-1", "more than 0"),
-    "module.learning_rate ": ("0", "more than 0"),
-    "module.learning_rate  ": ("nan", "more than 0"),
+    "module.learning_rate": ("-1", "at least 0"),
+    "module.learning_rate  ": ("nan", "at least 0"),
     "module.warmup_steps": ("-1", "at least 0"),
     "module.decay_steps": ("0", "at least 1"),
     "module.prompt_drop_probability": ("1.5", "0 to 1"),

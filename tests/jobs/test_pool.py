@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from seesr_pl.imaging.tensors import existing_dtype
 from seesr_pl.jobs import pool
 
 
@@ -85,8 +86,8 @@ def test_devices_are_named_checked_and_repeated():
 
 
 def test_networks_have_half_precision_on_a_gpu_alone_unless_another_is_named():
-    assert [pool.existing_dtype("auto", device) for device in ("cpu", "cuda", "cuda:1")] == [
+    assert [existing_dtype("auto", device) for device in ("cpu", "cuda", "cuda:1")] == [
         "float32",
         *["float16"] * 2,
     ]
-    assert pool.existing_dtype("bfloat16", "cpu") == "bfloat16"
+    assert existing_dtype("bfloat16", "cpu") == "bfloat16"

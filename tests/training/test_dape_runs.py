@@ -100,7 +100,7 @@ def test_mixed_precision_with_frozen_weights_in_low_precision_stays_near_full_pr
     losses = {}
     for precision, frozen_dtype in (("32-true", "float32"), ("bf16-mixed", "float32"), ("bf16-mixed", "bfloat16")):
         module = DAPEDistillation(tiny_ram(), frozen_dtype=frozen_dtype)
-        run = trainer(tmp_path, max_steps=2, precision=precision)
+        run = trainer(tmp_path, max_steps=2, precision=precision, log_every_n_steps=1)
         run.fit(module, loader([0, 2]), loader([10]))
         losses[precision, frozen_dtype] = run.callback_metrics["train/loss"].item()
     full, mixed, cast = losses.values()

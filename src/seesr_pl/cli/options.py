@@ -74,7 +74,7 @@ def _option(setting: Setting) -> Any:
 
 
 def _from_ckpt(ckpt: Path, dtype: str, trust: Sequence[str], device: str) -> Any:
-    from seesr_pl.jobs.pool import existing_dtype
+    from seesr_pl.imaging.tensors import existing_dtype
     from seesr_pl.runs import load_pipeline
 
     _hide_loading_bars()
@@ -84,7 +84,7 @@ def _from_ckpt(ckpt: Path, dtype: str, trust: Sequence[str], device: str) -> Any
 def _from_official(paths: tuple[Path, Path, Path, Path | None], dtype: str, keep_base_unet: bool, device: str) -> Any:
     import torch
 
-    from seesr_pl.jobs.pool import existing_dtype
+    from seesr_pl.imaging.tensors import existing_dtype
     from seesr_pl.sampling.pipeline import SeeSRPipeline
 
     _hide_loading_bars()

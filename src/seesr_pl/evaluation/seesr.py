@@ -9,6 +9,7 @@ import torch
 from seesr_pl.annotations import Amount, Count, within_limits
 from seesr_pl.checkpoints.published import missing
 from seesr_pl.files import MissingFile
+from seesr_pl.imaging.tensors import existing_dtype
 from seesr_pl.models.prompts import PromptStyle, missing_prompt_model
 from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
 from seesr_pl.types import RGB
@@ -75,11 +76,12 @@ class ReleasedSeeSR(SeeSRMethod):
         name: str = "seesr_released",
         seed: int = 0,
         scale: int = 4,
-        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         device: str = "cpu",
         sampler: Mapping[str, Any] | None = None,
     ) -> None:
-        pipeline = SeeSRPipeline.from_official(base, seesr, ram, dape, torch_dtype=getattr(torch, dtype))
+        precision = getattr(torch, existing_dtype(dtype, device))
+        pipeline = SeeSRPipeline.from_official(base, seesr, ram, dape, torch_dtype=precision)
         pipeline.set_progress_bar_config(disable=True)
         super().__init__(pipeline.to(device), name=name, seed=seed, scale=scale, sampler=sampler)
 

@@ -35,3 +35,10 @@ def resize_bicubic(images: Float[Tensor, "b 3 h w"], size: tuple[int, int]) -> F
     No antialiasing, half-pixel centers (utils_data/make_paired_data.py, F.interpolate).
     """
     return F.interpolate(images, size=size, mode="bicubic", align_corners=False).clamp_(0, 1)
+
+
+def existing_dtype(name: str, device: str) -> str:
+    """Return `name`; for "auto" return the precision of the official script on a GPU, float16, and else "float32"."""
+    if name != "auto":
+        return name
+    return "float16" if torch.device(device).type == "cuda" else "float32"

@@ -77,13 +77,6 @@ def existing_device(name: str) -> str:
     return name
 
 
-def existing_dtype(name: str, device: str) -> str:
-    """Return `name`; for "auto" return the precision of the official script on a GPU, float16, and else "float32"."""
-    if name != "auto":
-        return name
-    return "float16" if torch.device(device).type == "cuda" else "float32"
-
-
 class _Process:
     """State that a process keeps between its jobs."""
 

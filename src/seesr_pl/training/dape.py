@@ -71,7 +71,7 @@ class DAPEDistillation(PartlyFrozen):
         *,
         seed: Amount = 0,
         lora_rank: Count = 8,
-        learning_rate: Positive = 1e-4,
+        learning_rate: NotNegative = 1e-4,
         warmup_steps: Amount = 0,
         milestones: Annotated[Sequence[int], Limits(1)] = (),
         gamma: Positive = 0.5,

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from seesr_pl import keyed
-from seesr_pl.annotations import Amount, Count, Fraction, Positive, within_limits
+from seesr_pl.annotations import Amount, Count, Fraction, NotNegative, within_limits
 from seesr_pl.files import MissingFile
 from seesr_pl.imaging.tensors import resize_bicubic, to_device, to_float
 from seesr_pl.models.denoiser import Condition, embed, encode, latent_shape, predict, tokens
@@ -60,7 +60,7 @@ class SeeSRDiffusion(PartlyFrozen):
         stack: SeeSRStack,
         *,
         seed: Amount = 0,
-        learning_rate: Positive = 5e-5,
+        learning_rate: NotNegative = 5e-5,
         warmup_steps: Amount = 0,
         decay_steps: Count | None = None,
         optimizer: Callable[..., Optimizer] = torch.optim.AdamW,
