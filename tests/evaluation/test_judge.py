@@ -203,7 +203,7 @@ def test_an_evaluation_of_other_references_is_not_compared(benchmark, tmp_path):
     metrics = image_metrics(["psnr_y"])
     judge_method(benchmark, Bicubic, tmp_path / "first", name="a", settings={}, metrics=metrics, stages=NUMBERS)
     reference = benchmark.pairs()[0].hq
-    write_image(reference, np.ascontiguousarray(read_rgb(reference)[:, ::-1]))
+    write_image(reference, read_rgb(reference) // 2)
     with pytest.raises(ValueError, match="first was scored against other reference images"):
         judge_method(
             *(benchmark, Bicubic, tmp_path / "second"),

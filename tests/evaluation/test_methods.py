@@ -54,7 +54,7 @@ def test_images_are_found_by_name_whatever_their_ending(tmp_path, make_image):
 def test_images_that_are_missing_are_listed(tmp_path, make_image):
     write_image(tmp_path / "a.png", make_image(0))
     with pytest.raises(ValueError, match=r"method.dir=.*: 2 of 3 missing: b, c"):
-        Images(str(tmp_path)).require(["a", "b", "c"])
+        Images(str(tmp_path)).require({name: tmp_path / f"{name}.png" for name in "abc"})
 
 
 def test_a_folder_that_does_not_exist_is_a_missing_file(tmp_path):

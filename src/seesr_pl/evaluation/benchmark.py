@@ -3,18 +3,18 @@
 import csv
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from seesr_pl.annotations import Count, within_limits
-from seesr_pl.files import IMAGE_SUFFIXES, LeftOut, MissingFile, find_images
-from seesr_pl.imaging.io import image_size, read_rgb, write_image
+from seesr_pl.evaluation.pairing import ImagesByStem, images_by_stem, reasons, require_fits, require_names
+from seesr_pl.files import MissingFile
+from seesr_pl.imaging.io import read_rgb, write_image
 from seesr_pl.types import RGB, Batch
 
-NUM_NAMED = 5
 Published = Mapping[str, Mapping[str, float | str]]
 """Means printed elsewhere: method -> metric -> value, and the words `source` and `confidence`."""
 SEVERITIES = "severity.csv"
@@ -39,15 +39,8 @@ class MadePair(NamedTuple):
     severity: float
 
 
-class ImagesByStem(NamedTuple):
-    """The images of a folder by name without extension, and what the search left out."""
-
-    paths: dict[str, Path]
-    left_out: list[LeftOut]
-
-
 class FolderBenchmark:
-    """Image pairs in two folders below `root`, matched by file name without extension.
+    """Image pairs in two folders below `root`, or in one, matched by name as `pairing.ImagesByStem` says.
 
     `count` is the published number of images; `digest` identifies the published pixels. `group` is a regular
     expression whose first group names the photograph that an image was cut from; images of one photograph are
@@ -81,26 +74,23 @@ class FolderBenchmark:
         self.published = {method: dict(values) for method, values in (published or {}).items()}
 
     def pairs(self) -> list[Pair]:
-        """Return all pairs in the order of their names, or the first `max_images` of them; check their sizes.
+        """Return all pairs in the order of their names, or the first `max_images` of them.
 
-        Raises ValueError where the folders are not what they must be.
+        Raises ValueError that lists the images without a reference, or those that do not fit theirs.
         """
         lq = self._images(self.lq_folder)
+        if self.hq_folder == self.lq_folder:
+            lq = lq.references(wanted=False)
         if self.count is not None and len(lq.paths) != self.count:
             raise ValueError(
                 f"benchmark.root={self.root}: {self.lq_folder.name} holds {len(lq.paths)} images, {self.name} has "
                 f"{self.count}; complete it from {self.origin}, or accept it with benchmark.count=null"
-                f"{_reasons(lq.left_out)}"
+                f"{reasons(lq.left_out)}"
             )
-        hq: dict[str, Path] = {}
-        if self.hq_folder is not None:
-            references = self._images(self.hq_folder)
-            require_names(lq.paths, references, f"{self.hq_folder} lacks images that {self.lq_folder} has")
-            hq = references.paths
+        hq = self._references(sorted(lq.paths))
         names = sorted(lq.paths)[: self.max_images]
         pairs = [Pair(name, group_of(name, self.group), lq.paths[name], hq.get(name)) for name in names]
-        for pair in pairs:
-            self._check_sizes(pair)
+        require_fits({pair.name: (pair.lq, pair.hq) for pair in pairs}, self.scale, "hq")
         return pairs
 
     def matches_published(self, pairs: Sequence[Pair]) -> bool | None:
@@ -138,6 +128,15 @@ class FolderBenchmark:
         # Below the root itself may lie anything, such as results.
         return images_by_stem(folder, key="benchmark.root", recursive=folder != self.root)
 
+    def _references(self, names: Sequence[str]) -> dict[str, Path]:
+        if self.hq_folder is None:
+            return {}
+        present = self._images(self.hq_folder)
+        if self.hq_folder == self.lq_folder:
+            present = present.references(wanted=True)
+        fix = f"remove them, or accept it with benchmark.count={len(names)}" if self.count is None else ""
+        return require_names(names, present, f"{self.hq_folder} beside {self.lq_folder}", fix=fix)
+
     def severities(self) -> dict[str, float]:
         """Return the severities that `severity.csv` tells, by image; {} without the file."""
         path = self.root / SEVERITIES
@@ -145,16 +144,6 @@ class FolderBenchmark:
             return {}
         with path.open(newline="") as file:
             return {row["name"]: float(row["severity"]) for row in csv.DictReader(file)}
-
-    def _check_sizes(self, pair: Pair) -> None:
-        if pair.hq is None:
-            return
-        lq, hq = image_size(pair.lq), image_size(pair.hq)
-        if hq != (lq[0] * self.scale, lq[1] * self.scale):
-            raise ValueError(
-                f"{pair.name}: lq is {lq[0]}x{lq[1]} and hq {hq[0]}x{hq[1]}; hq must be {self.scale} times lq on each "
-                f"side ({pair.lq}, {pair.hq})"
-            )
 
 
 def write_pairs(folder: str | Path, pairs: Iterable[MadePair]) -> int:
@@ -177,39 +166,6 @@ def group_of(name: str, pattern: re.Pattern[str]) -> str:
     return match.group(1) if match else name
 
 
-def images_by_stem(folder: Path, *, key: str, recursive: bool = True) -> ImagesByStem:
-    """Find the images of `folder` by name without extension; `files.find_images` says which files are meant.
-
-    Args:
-        folder: where to look.
-        key: the config key to name in an error.
-        recursive: look in the folders below it too.
-
-    Raises ValueError if the folder does not exist, holds no image, or holds two images of one name.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{key}: folder {folder} does not exist{_beside(folder)}")
-    images, left_out = find_images(folder, recursive=recursive)
-    found: dict[str, Path] = {}
-    for path, _ in images:
-        if path.stem in found:
-            raise ValueError(f"{key}: {found[path.stem]} and {path} have the same name; keep one of them")
-        found[path.stem] = path
-    if not found:
-        raise ValueError(f"{key}: {folder} holds no image ({' '.join(IMAGE_SUFFIXES)}){_reasons(left_out)}")
-    return ImagesByStem(found, left_out)
-
-
-def require_names(wanted: Collection[str], present: ImagesByStem, what: str) -> None:
-    """Raise ValueError, with `what`, the names and what was left out, if a name of `wanted` is not in `present`."""
-    missing = sorted(set(wanted) - set(present.paths))
-    if missing:
-        more = f" and {len(missing) - NUM_NAMED} more" if len(missing) > NUM_NAMED else ""
-        names = f"{', '.join(missing[:NUM_NAMED])}{more}"
-        reasons = _reasons(present.left_out)
-        raise ValueError(f"{what}: {len(missing)} of {len(wanted)} missing: {names}{reasons}")
-
-
 def pixel_digest(pairs: Sequence[Pair]) -> str:
     """Compute SHA-256 over names and decoded pixels of all pairs: the same for any lossless encoding."""
     digest = hashlib.sha256()
@@ -219,17 +175,3 @@ def pixel_digest(pairs: Sequence[Pair]) -> str:
             if path is not None:
                 digest.update(hashlib.sha256(read_rgb(path).tobytes()).digest())
     return digest.hexdigest()
-
-
-def _beside(folder: Path) -> str:
-    """The folders that lie where `folder` was expected, as the end of an error message."""
-    if not folder.parent.is_dir():
-        return ""
-    names = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
-    return f"; {folder.parent} holds {', '.join(names[:NUM_NAMED]) or 'no folder'}"
-
-
-def _reasons(left_out: Sequence[LeftOut]) -> str:
-    """What a search left out, a line each, as the end of an error message."""
-    more = f"\n  and {len(left_out) - NUM_NAMED} more" if len(left_out) > NUM_NAMED else ""
-    return "".join(f"\n  left out: {path}: {reason}" for path, reason in left_out[:NUM_NAMED]) + more

@@ -159,7 +159,7 @@ def restore(
     if missing:
         method = build()
         if isinstance(method, Images):
-            method.require(pair.name for pair in missing)
+            method.require({pair.name: pair.lq for pair in pairs}, scale=scale)
         for pair in track(missing, "restore"):
             done[pair.name] = _restore_one(method, pair, folder, keys[pair.name], scale)
     return [item for pair in pairs if (item := done[pair.name]) is not None]

@@ -1,13 +1,13 @@
 """Methods to compare SeeSR with that need no weights: interpolations, and images of another program."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 import cv2
 
 from seesr_pl.annotations import Count, NotNegative, Positive, within_limits
-from seesr_pl.evaluation.benchmark import images_by_stem, require_names
+from seesr_pl.evaluation.pairing import images_by_stem, require_fits, require_names
 from seesr_pl.files import MissingFile
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.types import RGB
@@ -61,7 +61,7 @@ class NonLocalMeans:
 
 
 class Images:
-    """Results of another program: image files in `dir`, named as the benchmark's images are.
+    """Results of another program: image files in `dir`, named as the benchmark's images are, up to `_LR4` and its like.
 
     Raises ValueError for a folder that does not exist or holds no image.
     """
@@ -72,12 +72,18 @@ class Images:
         self.found = images_by_stem(self.folder, key="method.dir")
 
     def __call__(self, lq: RGB, *, name: str) -> RGB:
-        self.require([name])
-        return read_rgb(self.found.paths[name])
+        found = self.found.named_for([name])
+        if not found:
+            raise ValueError(f"method.dir={self.folder} holds no image for {name}")
+        return read_rgb(found[name])
 
-    def require(self, names: Iterable[str]) -> None:
-        """Raise ValueError that lists every image of `names` that the folder lacks."""
-        require_names(set(names), self.found, f"method.dir={self.folder}")
+    def require(self, lqs: Mapping[str, Path], *, scale: int = 4) -> None:
+        """Check the images of `lqs`, name -> input, before the first is taken; others in the folder are warned of.
+
+        Raises ValueError that lists every image that the folder lacks, or those that cannot be `scale` times the input.
+        """
+        found = require_names(lqs, self.found, f"method.dir={self.folder}")
+        require_fits({name: (lq, found[name]) for name, lq in lqs.items()}, scale, "the result")
 
     @classmethod
     def missing_files(cls, dir: str | Path) -> list[MissingFile]:

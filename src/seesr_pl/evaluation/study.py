@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from seesr_pl import keyed
-from seesr_pl.evaluation.benchmark import images_by_stem, require_names
+from seesr_pl.evaluation.pairing import images_by_stem, require_names
 from seesr_pl.evaluation.report import data_uri
 from seesr_pl.evaluation.statistics import Interval, mean_interval
 from seesr_pl.files import fingerprint, write_whole
@@ -59,7 +59,7 @@ def make_study(
         count: images of each kind, drawn by `seed`.
         seed: of images, order and sides.
 
-    Raises ValueError for fewer than two methods, for too few images, and for an image that a method lacks.
+    Raises ValueError for fewer than two methods, for too few images, and where a method lacks one of a folder.
     """
     if len(methods) < 2:
         raise ValueError(f"a study compares at least two methods, got {len(methods)}")
@@ -72,12 +72,11 @@ def make_study(
         if len(images) < count:
             raise ValueError(f"{kind}: {path} holds {len(images)} images, the study needs {count}")
         names = sorted(generator.choice(sorted(images), count, replace=False).tolist())
-        for name, found in results.items():
-            require_names(names, found, f"method {name}")
+        matched = {method: require_names(images, found, f"method {method}") for method, found in results.items()}
         for name in names:
             order = generator.permutation(list(methods)).tolist()
             trials.append(Trial(name, kind, order))
-            shown.append((images[name], [read_rgb(results[method].paths[name]) for method in order]))
+            shown.append((images[name], [read_rgb(matched[method][name]) for method in order]))
     _add_checks(trials, shown, generator)
     order = generator.permutation(len(trials)).tolist()
     trials, shown = [trials[index] for index in order], [shown[index] for index in order]
