@@ -40,9 +40,11 @@ def main(cfg: DictConfig) -> float | None:
             print(f"The {count} validation samples of {ckpts[0]}. {PUBLISHED}")
         config.preflight(cfg)
         task = cfg.task if cfg.task != "auto" else "tags" if ckpts and runs.learned_tags(ckpts[0]) else "restoration"
-        {"restoration": evaluate_restoration, "tags": evaluate_tags}[task](cfg)
+        failed = {"restoration": evaluate_restoration, "tags": evaluate_tags}[task](cfg)
         if HydraConfig.get().mode == RunMode.MULTIRUN and task == "restoration" and "score" in cfg.stages:
             finished.append((cfg, row))
+        if failed:
+            raise SystemExit(1) from ValueError(f"{failed} images could not be restored, and count in no mean")
         summary = Record(Path(cfg.paths.run) / "summary.json").read()
         return sweeps.optimized(cfg, {name: each["mean"] for name, each in summary.get("metrics", {}).items()})
 
@@ -69,8 +71,10 @@ def check(cfg: DictConfig) -> None:
         raise config.ConfigError(problems)
 
 
-def evaluate_restoration(cfg: DictConfig) -> None:
-    """Restore, score, report; each stage picks up what an earlier run left and still holds.
+def evaluate_restoration(cfg: DictConfig) -> int:
+    """Restore, score, report, and return how many images of how many methods could not be restored.
+
+    Each stage picks up what an earlier run left and still holds.
 
     Of several checkpoints the first is compared with the others; on a run's validation samples with bicubic too.
     """
@@ -81,15 +85,19 @@ def evaluate_restoration(cfg: DictConfig) -> None:
     common = {"metrics": metrics, "overwrite": cfg.overwrite, "track": track}
     numbers: Sequence[Stage] = [stage for stage in cfg.stages if stage != "report"]
     compare = list(cfg.compare)
+    failed: dict[str, str] = {}
     for other in ckpts[1:] if needs_pipeline(cfg) else ():
         name = evaluation_name(other, cfg.method.name, "")
         build, made = functools.partial(build_method, cfg, other), settings(cfg, other)
         told = runs.about(other)
-        judge_method(benchmark, build, folder / name, name=name, settings=made, stages=numbers, about=told, **common)
+        given = {"name": name, "settings": made, "stages": numbers, "about": told, **common}
+        theirs = judge_method(benchmark, build, folder / name, **given)
+        failed |= {f"{name}, {image}": reason for image, reason in theirs.failed.items()}
         compare.append(folder / name)
     if cfg.benchmark.name == VALIDATION and cfg.method.name != "bicubic":
         beside = folder / "bicubic"
-        judge_method(benchmark, Bicubic, beside, name="bicubic", settings={}, stages=numbers, **common)
+        theirs = judge_method(benchmark, Bicubic, beside, name="bicubic", settings={}, stages=numbers, **common)
+        failed |= {f"bicubic, {image}": reason for image, reason in theirs.failed.items()}
         compare.append(beside)
     ckpt = ckpts[0] if ckpts else None
     shown = judge_method(
@@ -104,17 +112,20 @@ def evaluate_restoration(cfg: DictConfig) -> None:
         about=runs.about(ckpt if needs_pipeline(cfg) else None),
         **common,
     )
-    show(shown)
+    failed |= shown.failed
+    show(shown._replace(failed=failed))
+    return len(failed)
 
 
-def evaluate_tags(cfg: DictConfig) -> None:
-    """Compare what DAPE and plain RAM see on the LQ images with what RAM sees on the HQ ones."""
+def evaluate_tags(cfg: DictConfig) -> int:
+    """Compare what DAPE and plain RAM see on the LQ images with what RAM sees on the HQ ones; return 0."""
     from seesr_pl.evaluation import judge_tags, show
 
     benchmark, ckpts = instantiate(cfg.benchmark, _convert_="all"), checkpoints(cfg.ckpt)
     for ckpt in ckpts:
         folder = Path(cfg.paths.run) / (evaluation_name(ckpt, "", "") if len(ckpts) > 1 else "")
         show(judge_tags(runs.load_ram(ckpt, trust=cfg.trust).to(device(cfg)), benchmark, folder, track=track))
+    return 0
 
 
 def needs_pipeline(cfg: DictConfig) -> bool:

@@ -257,3 +257,18 @@ def test_a_run_without_validation_sources_asks_for_a_benchmark(tmp_path):
 def _train_config(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("train", overrides=list(overrides))
+
+
+@pytest.mark.slow
+def test_an_image_that_cannot_be_restored_ends_the_command_with_a_code_and_all_else_done(folder):
+    path = folder / "lq" / "1.png"
+    path.write_bytes(path.read_bytes()[:60])
+    words = ["method=bicubic,nlm", "benchmark=folder", f"benchmark.root={folder}", "benchmark.hq=null"]
+    words += ["metrics=[niqe]", f"paths.outputs={folder.parent}/outputs", "stages=[restore,score]"]
+    for given in (["method=bicubic", *words[1:]], ["-m", *words]):
+        command = [sys.executable, ROOT / "evaluate.py", *given]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder.parent)
+        assert ended.returncode == 1
+        assert "not restored 1: " in ended.stdout
+        assert "-m" in given or "Traceback" not in ended.stderr
+    assert (folder.parent / "outputs" / "nlm_folder" / "restored" / "0.png").is_file()

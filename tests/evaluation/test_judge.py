@@ -1,6 +1,7 @@
 """An evaluation keeps what still holds, redo what does not, and write what they found."""
 
 import csv
+import errno
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 
 from seesr_pl.evaluation import (
     Bicubic,
+    FolderBenchmark,
     Images,
     Interval,
     Result,
@@ -76,9 +78,59 @@ def test_results_of_another_program_are_taken_again_when_one_of_its_files_change
     assert method.calls == 8
 
 
-def test_a_result_of_the_wrong_size_is_refused(benchmark, tmp_path):
-    with pytest.raises(ValueError, match="bicubic: lake_0 is 32x32, expected 64x64"):
+def test_where_every_result_has_the_wrong_size_none_is_kept(benchmark, tmp_path):
+    with pytest.raises(ValueError, match=r"none of 4 .* lake_0: bicubic: lake_0 is 32x32, expected 64x64"):
         restore(lambda: Bicubic(scale=2), benchmark.pairs(), tmp_path, settings={})
+
+
+class Choosy(Bicubic):
+    """Bicubic that cannot take one image, and gives another one in a wrong size."""
+
+    def __call__(self, lq: RGB, *, name: str) -> RGB:
+        if name == "lake_1":
+            raise RuntimeError("out of memory")
+        return super().__call__(lq[:8] if name == "street_0" else lq, name=name)
+
+
+def test_an_image_that_a_method_cannot_take_is_named_counted_and_left_out(benchmark, tmp_path):
+    given = {"name": "choosy", "settings": {}, "metrics": image_metrics(["psnr_y"])}
+    restore(Bicubic, benchmark.pairs(), tmp_path / "out" / "restored", settings={"of": "an earlier run"})
+    shown = judge_method(benchmark, Choosy, tmp_path / "out", **given)
+    assert list(shown.failed) == ["lake_1", "street_0"]
+    assert shown.failed["lake_1"] == "out of memory"
+    assert "street_0 is 64x32, expected 64x64" in shown.failed["street_0"]
+    assert any(
+        "psnr_y: 2 of 4 images, without lake_1 (not restored: out of memory)" in line for line in shown.sentences
+    )
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["metrics"]["psnr_y"]["n"], summary["not_restored"]) == (2, shown.failed)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "psnr_y: 2 of 4 images, without lake_1" in page
+    assert sorted(path.stem for path in (tmp_path / "out" / "restored").glob("*.png")) == ["lake_0", "street_1"]
+    beside = {**given, "name": "bicubic", "compare": [tmp_path / "out"]}
+    assert judge_method(benchmark, Bicubic, tmp_path / "whole", **beside).failed == {}
+    rows = list(csv.DictReader((tmp_path / "whole" / "comparisons.csv").open()))
+    assert [row["images"] for row in rows] == ["2"]
+    # What is mended is restored, and nothing else.
+    method = Counting()
+    assert judge_method(benchmark, lambda: method, tmp_path / "out", **given).failed == {}
+    assert method.calls == 2
+
+
+def test_an_input_that_cannot_be_read_ends_nothing_where_there_is_no_reference(root, tmp_path):
+    (root / "lq" / "lake_1.png").write_bytes((root / "lq" / "lake_1.png").read_bytes()[:60])
+    for _ in range(2):
+        restored = restore(Bicubic, FolderBenchmark(str(root), hq=None).pairs(), tmp_path, settings={})
+        assert [item.pair.name for item in restored if item.failure] == ["lake_1"]
+
+
+def test_a_full_disk_ends_an_evaluation(benchmark, tmp_path):
+    class Full(Bicubic):
+        def __call__(self, lq: RGB, *, name: str) -> RGB:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        restore(Full, benchmark.pairs(), tmp_path, settings={})
 
 
 def test_missing_images_of_another_program_are_all_listed_before_the_first_is_copied(benchmark, root, tmp_path):

@@ -10,7 +10,7 @@ from seesr_pl.lazy import attributes
 if TYPE_CHECKING:
     from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair
     from seesr_pl.evaluation.combined import Judged, combine
-    from seesr_pl.evaluation.judge import Restored, judge_method, judge_tags, restore, score_all
+    from seesr_pl.evaluation.judge import judge_method, judge_tags, score_all
     from seesr_pl.evaluation.methods import Bicubic, GaussianBlur, Images, Method, NonLocalMeans
     from seesr_pl.evaluation.metrics import (
         FIDELITY,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from seesr_pl.evaluation.networks import LatentDiffusion, SpandrelMethod
     from seesr_pl.evaluation.report import Chart, Section, Table, write_report
+    from seesr_pl.evaluation.restoring import Restored, restore
     from seesr_pl.evaluation.results import Comparison, Result, compare, load_result, write_result
     from seesr_pl.evaluation.rrdbnet import RRDBNetMethod
     from seesr_pl.evaluation.seesr import ReleasedSeeSR, SeeSRMethod
@@ -96,11 +97,12 @@ __all__ = [
 _NAMES = {
     "benchmark": ("FolderBenchmark", "Pair"),
     "combined": ("Judged", "combine"),
-    "judge": ("Restored", "judge_method", "judge_tags", "restore", "score_all"),
+    "judge": ("judge_method", "judge_tags", "score_all"),
     "methods": ("Bicubic", "GaussianBlur", "Images", "Method", "NonLocalMeans"),
     "metrics": ("FIDELITY", "ImageMetric", "Metrics", "image_metrics", "psnr_rgb", "psnr_y", "score", "ssim_y"),
     "networks": ("LatentDiffusion", "SpandrelMethod"),
     "report": ("Chart", "Section", "Table", "write_report"),
+    "restoring": ("Restored", "restore"),
     "results": ("Comparison", "Result", "compare", "load_result", "write_result"),
     "rrdbnet": ("RRDBNetMethod",),
     "seesr": ("ReleasedSeeSR", "SeeSRMethod"),

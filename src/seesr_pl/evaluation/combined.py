@@ -51,6 +51,7 @@ def combine(judged: Sequence[Judged], folder: Path) -> tables.Shown:
     write_whole(folder / "table.tex", "\n".join(f"% {_title(s)}\n{tables.latex(s.table)}" for s in sets))
     write_whole(folder / "table.html", _page(sets))
     sentences = [f"{s.name}: {row.sentence(s.results[0].name)}" for s in sets for row in s.comparisons]
+    sentences += [f"{s.name}, {result.name}: {gap}" for s in sets for result in s.results for gap in result.gaps()]
     files = [folder / f"table.{ending}" for ending in ("html", "md", "tex", "csv")]
     return tables.Shown(_terminal(sets), {}, files, sentences)
 
@@ -90,7 +91,8 @@ def _csv(sets: Sequence[SetTable]) -> str:
         for row in item.table.rows:
             for metric, cell in zip(item.table.metrics, row.cells, strict=True):
                 mean, low, high = _numbers(cell)
-                measured = [item.num_images, seconds.get(row.method), "measured"]
+                counted = cell.interval.n if cell and cell.interval else 0
+                measured = [counted, seconds.get(row.method), "measured"]
                 told = ["", "", row.source or tables.PUBLISHED] if row.published else measured
                 writer.writerow([item.name, row.method, metric.name, mean, low, high, *told])
     return content.getvalue()
@@ -104,7 +106,7 @@ def _numbers(cell: tables.Cell | None) -> Iterator[float | str]:
 
 
 def _seconds(result: Result) -> float:
-    return sum(result.seconds.values()) / len(result.seconds)
+    return sum(result.seconds.values()) / max(len(result.seconds), 1)
 
 
 def _page(sets: Sequence[SetTable]) -> str:

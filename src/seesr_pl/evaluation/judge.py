@@ -4,46 +4,29 @@ Each step keeps what an earlier run left, where it still holds.
 """
 
 import json
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from seesr_pl.evaluation import tables
 from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair, pixel_digest
-from seesr_pl.evaluation.methods import Images, Method
+from seesr_pl.evaluation.methods import Method
 from seesr_pl.evaluation.metrics import ImageMetric, Metrics, score
 from seesr_pl.evaluation.options import STAGES, Stage
+from seesr_pl.evaluation.restoring import Restored, Track, restore, silently
 from seesr_pl.evaluation.results import Result, load_result, write_result
 from seesr_pl.evaluation.results import compare as compared_with
 from seesr_pl.evaluation.severity import by_severity, write_by_severity
 from seesr_pl.evaluation.statistics import metric_intervals
-from seesr_pl.files import Record, fingerprint, write_whole
-from seesr_pl.imaging.io import read_rgb, write_image
+from seesr_pl.files import fingerprint, write_whole
+from seesr_pl.imaging.io import read_rgb
 from seesr_pl.limits import read_file
 
 if TYPE_CHECKING:
     from seesr_pl.models.ram import RAM
-
-T = TypeVar("T")
-Track = Callable[[Sequence[T], str], Iterable[T]]
-"""A function that goes through items and shows under a description how many are done."""
-
-
-class Restored(NamedTuple):
-    """A restored image on disk and the seconds that it took to make it."""
-
-    pair: Pair
-    path: Path
-    seconds: float
-
-
-def silently(items: Sequence[T], description: str) -> Iterable[T]:
-    """Go through `items` without showing progress."""
-    return items
 
 
 def judge_method(
@@ -82,10 +65,11 @@ def judge_method(
     pairs, images = benchmark.pairs(), folder / "restored"
     make = build if "restore" in stages else _refused(stages, folder)
     restored = restore(make, pairs, images, settings=settings, scale=benchmark.scale, overwrite=overwrite, track=track)
+    failed = {item.pair.name: item.failure for item in restored if item.failure}
     if "score" not in stages:
-        return tables.Shown(None, {}, [images])
+        return tables.Shown(None, {}, [images], failed=failed)
     result = score_all(name, restored, metrics.available, folder / "scores.jsonl", track=track)
-    facts = {**_facts(benchmark, pairs, result, settings, metrics.skipped), **about}
+    facts = {**_facts(benchmark, pairs, result, settings, metrics.skipped), "not_restored": failed, **about}
     pixels = facts["reference_pixels"]
     results = [result, *(load_result(other, result.groups, pixels=pixels) for other in compare)]
     published = benchmark.published_for(pairs)
@@ -101,8 +85,9 @@ def judge_method(
         write_report(
             folder / "report.html",
             title=f"{name} on {benchmark.name}",
-            pairs=pairs,
+            pairs=[pair for pair in pairs if pair.name not in failed],
             results=results,
+            notes=result.gaps(),
             comparisons=comparisons,
             metrics=metrics.available,
             facts=_in_words(facts, benchmark.root, command),
@@ -113,7 +98,7 @@ def judge_method(
     title = f"{benchmark.name}, {len(pairs)} images"
     shown, words = tables.terminal(table, title=title), [comparison.sentence(name) for comparison in comparisons]
     words += result.gaps()
-    return tables.Shown(shown, metrics.skipped, [file for file in files if file.exists()], words)
+    return tables.Shown(shown, metrics.skipped, [file for file in files if file.exists()], words, failed)
 
 
 def judge_tags(ram: "RAM", benchmark: FolderBenchmark, folder: Path, *, track: Track[Any] = silently) -> tables.Shown:
@@ -128,41 +113,6 @@ def judge_tags(ram: "RAM", benchmark: FolderBenchmark, folder: Path, *, track: T
     found = compare_tags(ram, batches, group=benchmark.group.pattern)
     write_tags(found, folder)
     return tables.Shown(tables.tags(found.rows), {}, [folder / "tags.csv"])
-
-
-def restore(
-    build: Callable[[], Method],
-    pairs: Sequence[Pair],
-    folder: Path,
-    *,
-    settings: Mapping[str, Any],
-    scale: int = 4,
-    overwrite: bool = False,
-    track: Track[Pair] = silently,
-) -> list[Restored]:
-    """Restore every pair's `lq` into `folder`/<name>.png; keep what was made of the same lq with the same settings.
-
-    Args:
-        build: makes the method; called only if an image is missing.
-        pairs: images to restore.
-        folder: where images and their records go.
-        settings: all that the method's results depend on; a `Path` counts by the files there.
-        scale: size of a result over that of its lq.
-        overwrite: restore again what is there.
-        track: shows progress.
-
-    Raises ValueError for a result of the wrong size.
-    """
-    keys = {pair.name: fingerprint(settings, read_file(pair.lq)) for pair in pairs}
-    done = {} if overwrite else {pair.name: _kept(pair, folder, keys[pair.name]) for pair in pairs}
-    missing = [pair for pair in pairs if done.get(pair.name) is None]
-    if missing:
-        method = build()
-        if isinstance(method, Images):
-            method.require({pair.name: pair.lq for pair in pairs}, scale=scale)
-        for pair in track(missing, "restore"):
-            done[pair.name] = _restore_one(method, pair, folder, keys[pair.name], scale)
-    return [item for pair in pairs if (item := done[pair.name]) is not None]
 
 
 def score_all(
@@ -192,43 +142,19 @@ def score_all(
         name,
         values,
         metric_intervals(values, groups),
-        {item.pair.name: item.path for item in restored},
+        {item.pair.name: item.path for item in restored if not item.failure},
         groups,
-        {item.pair.name: item.seconds for item in restored},
+        {item.pair.name: item.seconds for item in restored if not item.failure},
         unscored,
     )
-
-
-def _kept(pair: Pair, folder: Path, key: str) -> Restored | None:
-    path = folder / f"{pair.name}.png"
-    record = Record.beside(path)
-    return Restored(pair, path, record.read()["seconds"]) if path.is_file() and record.holds(key) else None
-
-
-def _restore_one(method: Method, pair: Pair, folder: Path, key: str, scale: int) -> Restored:
-    path = folder / f"{pair.name}.png"
-    record = Record.beside(path)
-    lq = read_rgb(pair.lq)
-    start = time.perf_counter()
-    image = method(lq, name=pair.name)
-    seconds = time.perf_counter() - start
-    expected = (lq.shape[0] * scale, lq.shape[1] * scale, 3)
-    if image.shape != expected:
-        raise ValueError(
-            f"{method.name}: {pair.name} is {image.shape[1]}x{image.shape[0]}, expected {expected[1]}x{expected[0]} "
-            f"({scale} times {pair.lq})"
-        )
-    # The record goes first and comes last: whenever the process dies, no record speaks for another image.
-    record.path.unlink(missing_ok=True)
-    write_image(path, image)
-    record.write(key, seconds=seconds)
-    return Restored(pair, path, seconds)
 
 
 def _scores_of(
     item: Restored, metrics: Sequence[ImageMetric], known: dict[str, float], keep: Callable[[str], Any]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Return the finite values of an image by metric, and why the other metrics have none."""
+    if item.failure:
+        return {}, {metric.name: f"not restored: {item.failure}" for metric in metrics}
     pixels = fingerprint(*(read_file(path) for path in (item.path, item.pair.hq) if path is not None))
     keys = {metric.name: f"{metric.name}/{metric.version}/{pixels}" for metric in metrics}
     reasons: dict[str, str] = {}
@@ -281,7 +207,7 @@ def _facts(
         "published_pixels": benchmark.matches_published(pairs),
         "reference_pixels": pixel_digest([pair._replace(lq=pair.hq) for pair in pairs if pair.hq]),
         "skipped": skipped,
-        "seconds_per_image": sum(result.seconds.values()) / len(pairs),
+        "seconds_per_image": sum(result.seconds.values()) / len(result.seconds),
         "settings": settings,
     }
 

@@ -134,7 +134,9 @@ def _views(pair: Pair, results: Sequence[Result]) -> dict[str, str]:
     views = {LQ: data_uri(lq, lossless=True)}
     if BICUBIC not in [result.name for result in results]:
         views[BICUBIC] = data_uri(Bicubic()(lq, name=pair.name))
-    views |= {result.name: data_uri(read_rgb(result.paths[pair.name])) for result in results}
+    for result in results:
+        if pair.name in result.paths:
+            views[result.name] = data_uri(read_rgb(result.paths[pair.name]))
     if pair.hq is not None:
         views[HQ] = data_uri(read_rgb(pair.hq))
     return views

@@ -23,6 +23,7 @@ from seesr_pl.files import write_whole
 class Result(NamedTuple):
     """A method's scores `values[image][metric]`, their means, and for each image its file, photograph and seconds.
 
+    An image that was not restored has neither file nor seconds.
     `unscored[metric][image]` says why an image has no finite value and does not count in the mean.
     """
 
@@ -93,7 +94,7 @@ def write_result(
     writer.writerow(["image", *names, "seconds"])
     for image, scores in result.values.items():
         cells = [f"{scores[name]:.6f}" if name in scores else "" for name in names]
-        writer.writerow([image, *cells, f"{result.seconds[image]:.6f}"])
+        writer.writerow([image, *cells, f"{result.seconds[image]:.6f}" if image in result.seconds else ""])
     write_whole(Path(folder) / "scores.csv", content.getvalue())
     finite = {name: [finite_or_none(value) for value in each[:3]] for name, each in result.intervals.items()}
     metrics = {
@@ -123,14 +124,20 @@ def load_result(folder: str | Path, groups: Mapping[str, str], *, pixels: str | 
     missing = sorted(set(groups) - set(rows))
     if missing:
         raise ValueError(f"compare: {path} lacks {len(missing)} of {len(groups)} images: {', '.join(missing[:5])}")
-    seconds = {image: float(rows[image].pop("seconds")) for image in groups}
+    taken = {image: rows[image].pop("seconds") for image in groups}
+    seconds = {image: float(text) for image, text in taken.items() if text}
     values = {image: {name: float(text) for name, text in rows[image].items() if text} for image in groups}
-    paths = {image: path / "restored" / f"{image}.png" for image in groups}
+    paths = {image: path / "restored" / f"{image}.png" for image in seconds}
     summary = json.loads((path / "summary.json").read_text())
     theirs = summary.get("reference_pixels")
     if pixels and theirs and len(rows) == len(groups) and pixels != theirs:
         raise ValueError(f"compare: {path} was scored against other reference images than these; run it again")
-    return Result(summary["method"], values, metric_intervals(values, groups), paths, dict(groups), seconds)
+    unscored = {
+        metric: {image: reason for image, reason in reasons.items() if image in groups}
+        for metric, reasons in summary.get("unscored", {}).items()
+    }
+    gaps = {metric: reasons for metric, reasons in unscored.items() if reasons}
+    return Result(summary["method"], values, metric_intervals(values, groups), paths, dict(groups), seconds, gaps)
 
 
 def compare(result: Result, references: Sequence[Result]) -> list[Comparison]:

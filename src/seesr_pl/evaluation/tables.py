@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import rich
@@ -52,12 +53,16 @@ class ScoreTable(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a command shows at its end: a table if there is one, metrics skipped with the reason, files, sentences."""
+    """What a command shows at its end: a table if there is one, metrics skipped with the reason, files, sentences.
+
+    `failed`: why an image was not restored.
+    """
 
     table: rich.table.Table | None
     skipped: Mapping[str, str]
     files: Sequence[Path]
     sentences: Sequence[str] = ()
+    failed: Mapping[str, str] = MappingProxyType({})
 
 
 def show(result: Shown) -> None:
@@ -68,6 +73,8 @@ def show(result: Shown) -> None:
         say(sentence)
     for name, reason in result.skipped.items():
         say(f"{name}: {reason}", label="skipped")
+    for name, reason in result.failed.items():
+        say(f"{name}: {reason}", label="not restored", style="red")
     for path in result.files:
         print(shown(path))
 

@@ -1,0 +1,117 @@
+"""Restore the images of a benchmark by a method: what still holds is kept, and one that fails ends nothing."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import cv2
+
+from seesr_pl.evaluation.benchmark import Pair
+from seesr_pl.evaluation.methods import Images, Method
+from seesr_pl.files import Record, fingerprint, meets_all
+from seesr_pl.imaging.io import read_rgb, write_image
+from seesr_pl.limits import read_file
+
+T = TypeVar("T")
+Track = Callable[[Sequence[T], str], Iterable[T]]
+"""A function that goes through items and shows under a description how many are done."""
+
+
+class Restored(NamedTuple):
+    """A restored image on disk and the seconds that it took to make it; there is none where `failure` says why."""
+
+    pair: Pair
+    path: Path
+    seconds: float
+    failure: str = ""
+
+
+def silently(items: Sequence[T], description: str) -> Iterable[T]:
+    """Go through `items` without showing progress."""
+    return items
+
+
+def restore(
+    build: Callable[[], Method],
+    pairs: Sequence[Pair],
+    folder: Path,
+    *,
+    settings: Mapping[str, Any],
+    scale: int = 4,
+    overwrite: bool = False,
+    track: Track[Pair] = silently,
+) -> list[Restored]:
+    """Restore every pair's `lq` into `folder`/<name>.png; keep what was made of the same lq with the same settings.
+
+    Args:
+        build: makes the method; called only if an image is missing.
+        pairs: images to restore.
+        folder: where images and their records go.
+        settings: all that the method's results depend on; a `Path` counts by the files there.
+        scale: size of a result over that of its lq.
+        overwrite: restore again what is there.
+        track: shows progress.
+
+    An image that the method cannot take, or gives in a wrong size, has a `failure` and ends nothing. Raises ValueError
+    where no image at all could be restored, OSError where the disk is full.
+    """
+    done = {} if overwrite else {pair.name: _kept(pair, folder, settings) for pair in pairs}
+    missing = [pair for pair in pairs if done.get(pair.name) is None]
+    if missing:
+        method = build()
+        if isinstance(method, Images):
+            method.require({pair.name: pair.lq for pair in pairs}, scale=scale)
+        for pair in track(missing, "restore"):
+            done[pair.name] = _restored_or_failed(method, pair, folder, settings, scale)
+    failed = [item for item in done.values() if item and item.failure]
+    if failed and len(failed) == len(pairs):
+        raise ValueError(f"none of {len(pairs)} images could be restored; {failed[0].pair.name}: {failed[0].failure}")
+    return [item for pair in pairs if (item := done[pair.name]) is not None]
+
+
+def _made_by(settings: Mapping[str, Any], pair: Pair) -> str:
+    return fingerprint(settings, read_file(pair.lq))
+
+
+def _kept(pair: Pair, folder: Path, settings: Mapping[str, Any]) -> Restored | None:
+    path = folder / f"{pair.name}.png"
+    record = Record.beside(path)
+    try:
+        holds = path.is_file() and record.holds(_made_by(settings, pair))
+    except (OSError, ValueError):
+        return None  # it is read once more by the restoring, which says what is wrong
+    return Restored(pair, path, record.read()["seconds"]) if holds else None
+
+
+def _restored_or_failed(method: Method, pair: Pair, folder: Path, settings: Mapping[str, Any], scale: int) -> Restored:
+    try:
+        return _restore_one(method, pair, folder, _made_by(settings, pair), scale)
+    # OpenCV has an error of its own; torch raises RuntimeError where it has no memory or no method for a shape.
+    except (OSError, ValueError, ArithmeticError, MemoryError, RuntimeError, cv2.error) as error:
+        if meets_all(error):
+            raise
+        path = folder / f"{pair.name}.png"
+        for stale in (Record.beside(path).path, path):
+            stale.unlink(missing_ok=True)
+        return Restored(pair, path, 0.0, str(error).strip() or type(error).__name__)
+
+
+def _restore_one(method: Method, pair: Pair, folder: Path, key: str, scale: int) -> Restored:
+    path = folder / f"{pair.name}.png"
+    record = Record.beside(path)
+    lq = read_rgb(pair.lq)
+    start = time.perf_counter()
+    image = method(lq, name=pair.name)
+    seconds = time.perf_counter() - start
+    expected = (lq.shape[0] * scale, lq.shape[1] * scale, 3)
+    if image.shape != expected:
+        raise ValueError(
+            f"{method.name}: {pair.name} is {image.shape[1]}x{image.shape[0]}, expected {expected[1]}x{expected[0]} "
+            f"({scale} times {pair.lq})"
+        )
+    # The record goes first and comes last: whenever the process dies, no record speaks for another image.
+    record.path.unlink(missing_ok=True)
+    write_image(path, image)
+    record.write(key, seconds=seconds)
+    return Restored(pair, path, seconds)
