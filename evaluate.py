@@ -20,7 +20,7 @@ from seesr_pl.files import Record
 from seesr_pl.progress import track
 
 VALIDATION = "validation"
-PUBLISHED = "For the published tables: benchmark=realsr (drealsr, div2k, reallr200) benchmark.root=DIR"
+PUBLISHED = "For the published tables: benchmark=realsr (drealsr, div2k_val, reallr200) benchmark.root=DIR"
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 finished: list[tuple[DictConfig, str]] = []
 """The jobs of a sweep that this process has done, with their rows' names."""

@@ -16,6 +16,7 @@ from PIL import Image
 from stacks import small_stack
 
 from seesr_pl import config, launch, runs
+from seesr_pl.cli import convert
 from seesr_pl.data import ShardWriter
 from seesr_pl.runs import RunFolder
 from seesr_pl.sampling import OFFICIAL
@@ -49,6 +50,10 @@ def save_run(path, *overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides=[*SMALL, *overrides])
     module = instantiate(cfg.module, _convert_="all")
+    return save(module, cfg, path)
+
+
+def save(module, cfg, path):
     module.hash_frozen()
     checkpoint = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(checkpoint)
@@ -216,6 +221,15 @@ def test_a_run_that_names_its_parts_as_earlier_versions_did_goes_on(tmp_path):
     run.last_checkpoint.parent.mkdir()
     torch.save({"global_step": 1, "optimizer_states": [{"state": {}}]}, run.last_checkpoint)
     assert launch.checkpoint_to_resume(cfg) == run.last_checkpoint
+
+
+def test_the_networks_of_seesr_are_not_asked_of_a_run_of_dape(tmp_path):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=["experiment=tiny_dape", f"paths.run={tmp_path}"])
+    save(instantiate(cfg.module, _convert_="all"), cfg, tmp_path)
+    with pytest.raises(ValueError, match="is a run of DAPEDistillation; give one of experiment=seesr"):
+        convert.seesr(tmp_path, tmp_path / "networks")
+    assert not (tmp_path / "networks").exists()
 
 
 @pytest.mark.parametrize("target", sorted(runs._MOVED.values()))

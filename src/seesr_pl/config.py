@@ -13,6 +13,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -122,9 +123,15 @@ def missing_files(cfg: DictConfig, *, quick: bool = False) -> list[MissingFile]:
 
 
 def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose "train" or "evaluate" as its command does, outside of it; `overrides` as `launch.overrides` returns."""
+    """Compose "train" or "evaluate" as its command does, outside of it; `overrides` as `launch.overrides` returns.
+
+    Raises ConfigError for what Hydra cannot read or compose, e.g. a word without `=`.
+    """
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(config_name, overrides=list(overrides))
+        try:
+            return compose(config_name, overrides=list(overrides))
+        except HydraException as error:
+            raise ConfigError(["; ".join(str(error).splitlines()[:2])]) from error
 
 
 def root_keys(primary: Path) -> list[str]:

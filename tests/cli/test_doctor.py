@@ -74,3 +74,14 @@ def test_shards_are_counted_and_their_reading_and_the_pipeline_are_measured(tmp_
     assert result.exit_code == 0
     assert "3 samples in 1 shards, read at" in line(result, "mine")
     assert "images/s a core" in line(result, "input pipeline")
+
+
+def test_a_narrow_terminal_cuts_nothing_off(tmp_path):
+    result = CliRunner().invoke(commands, ["doctor", "--weights", str(tmp_path)], env={"COLUMNS": "80"})
+    assert "\u2026" not in result.output
+
+
+def test_a_word_that_is_no_override_is_told_in_one_message():
+    result = doctor("weights", "tiny_dape")
+    assert isinstance(result.exception, ValueError)
+    assert "Error parsing override 'tiny_dape'; missing EQUAL" in str(result.exception)

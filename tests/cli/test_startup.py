@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
+
+from seesr_pl.cli import commands
 
 PROGRAM = """
 import sys
@@ -32,3 +35,10 @@ def test_a_quick_answer_imports_nothing_heavy(arguments, said, tmp_path):
     assert said in done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "loaded: "
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [[], ["restore"], ["tag"], ["shards"], ["shards", "build"], ["convert"], ["study"]])
+def test_help_on_eighty_columns_cuts_nothing_off(command):
+    said = CliRunner().invoke(commands, [*command, "--help"], terminal_width=80, env={"COLUMNS": "80"}).output
+    assert max(map(len, said.splitlines())) <= 80
+    assert not [line for line in said.splitlines()[1:] if "\u2026" in line or line.endswith("...")]

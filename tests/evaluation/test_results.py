@@ -55,6 +55,7 @@ def test_one_metric_alone_needs_no_adjustment():
     ("low", "high", "num_groups", "p_value", "words"),
     [
         (0.1, 0.3, 5, 0.0625, "5 independent photographs are too few to tell ours from bicubic"),
+        (0.1, 0.3, 1, 1.0, "1 independent photograph is too few to tell ours from bicubic"),
         (-0.1, 0.3, 6, 0.03, "no difference between ours and bicubic is shown; the interval holds 0"),
         (float("nan"), float("nan"), 6, 0.03, "no difference between ours and bicubic is shown"),
         (0.1, 0.3, 6, 0.2, "of several comparisons one does so by chance (adjusted p = 0.2)"),

@@ -7,6 +7,8 @@ from rich.console import Console
 
 from seesr_pl.evaluation import Interval, Result, format_number, latex, markdown, score_table, terminal
 from seesr_pl.evaluation.metrics import ImageMetric
+from seesr_pl.evaluation.semantics import TagRow
+from seesr_pl.evaluation.tables import tags
 
 METRICS = [
     ImageMetric("psnr_y", lambda sr, hr: 0.0, True, True, "1"),
@@ -73,3 +75,23 @@ def test_numbers_are_printed_as_tables_print_them():
         "3",
         "text",
     ]
+
+
+def test_the_mean_of_one_photograph_stands_without_an_interval():
+    result = Result("ours", {}, {"psnr_y": Interval(20.0, float("nan"), float("nan"), 4)}, {}, {}, {})
+    assert "20.0000 (no interval)" in _printed(terminal(score_table([result], METRICS), title="set"))
+
+
+def test_each_range_of_severity_has_its_heading_in_the_table_of_tags():
+    rows = [TagRow(name, *of, 2, 0.1, 0.2, 0.1, 0.05, 0.15) for of in ((0, 1), (0, 0.5)) for name in ("f1", "map")]
+    lines = [line.split() for line in _printed(tags(rows)).splitlines()]
+    found = [line[0] for line in lines if line and line[0] in ("severity", "f1", "map")]
+    assert found == ["severity", "f1", "map"] * 2
+    assert ["severity", "0.00", "to", "0.50"] in lines
+
+
+def _printed(table) -> str:
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()

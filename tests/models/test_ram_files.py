@@ -107,6 +107,7 @@ def test_a_truncated_file_is_told_as_one(weights):
         (b"<!DOCTYPE html><html>Sign in</html>", "a web page instead of the weights"),
         (b"", "0 bytes, not a readable weights file"),
         (b"\x00" * 100, "100 bytes, not a readable weights file"),
+        (b"hello not weights", r"17 bytes, not a readable weights file \(\w+: "),
     ],
 )
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])

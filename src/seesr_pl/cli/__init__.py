@@ -17,7 +17,9 @@ from seesr_pl.cli.weights import weights
 from seesr_pl.text import shown
 from seesr_pl.tiny.command import photos
 
-commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+commands = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 commands.add_typer(shards.app, name="shards")
 commands.add_typer(convert.app, name="convert")
 commands.add_typer(study.app, name="study")

@@ -19,7 +19,7 @@ def ram(
     target: Annotated[Path, typer.Argument(help="TARGET.safetensors (0.85 GB), or TARGET.pth for the official code")],
     trust: Annotated[bool, typer.Option(help=_TRUST)] = False,
 ) -> None:
-    """Keep the tensors of RAM that tagging uses; leave out optimizer state and unused networks."""
+    """Keep the tensors of RAM that tagging uses. Leave out optimizer state and unused networks."""
     from seesr_pl.checkpoints.convert import convert_ram
 
     _report(len(convert_ram(source, target, trust=trust)), target)
@@ -49,18 +49,21 @@ def seesr(
     base: Annotated[Path | None, typer.Option(help="Stable Diffusion folder; needed if SOURCE is a small form")] = None,
     trust: Trust = None,
 ) -> None:
-    """Write SeeSR's networks as folders that the official code reads, or in the small form."""
+    """Write SeeSR's networks for the official code. Or, with --small, in the small form."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     from seesr_pl.checkpoints.seesr import Networks, export_official, export_small, load_seesr
     from seesr_pl.runs import load_module
+    from seesr_pl.training import SeeSRDiffusion
 
     if (source / "controlnet").is_dir():
         base_unet = UNet2DConditionModel.from_pretrained(base / "unet") if base else None
         networks = load_seesr(source, base_unet=base_unet)
     else:
-        stack = load_module(source, trust=trust or ()).stack
-        networks = Networks(stack.unet, stack.controlnet)
+        module = load_module(source, trust=trust or ())
+        if not isinstance(module, SeeSRDiffusion):
+            raise ValueError(f"{source} is a run of {type(module).__name__}; give one of experiment=seesr")
+        networks = Networks(module.stack.unet, module.stack.controlnet)
     (export_small if small else export_official)(networks, target)
     _report_folder(target)
 

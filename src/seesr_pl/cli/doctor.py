@@ -51,7 +51,7 @@ def doctor(
     weights: Annotated[Path, typer.Option(help="folder of the published weights")] = Path("weights"),
     outputs: Annotated[Path, typer.Option(help="folder that runs write to")] = Path("outputs"),
 ) -> None:
-    """Report versions, devices, extras, weights, disk and W&B, and what a run needs; exit code 1 if a line is red."""
+    """Report what this machine has, and what a run needs. Exit code 1 if a line is red."""
     from rich.console import Console
     from rich.table import Table
 
@@ -62,7 +62,9 @@ def doctor(
         findings += examine(words)
     else:
         findings += [*_weights(weights), _disk(outputs)]
-    table = Table("what", "found", "fix", title="seesr doctor")
+    table = Table(title="seesr doctor")
+    for head in ("what", "found", "fix"):
+        table.add_column(head, overflow="fold")
     for finding in findings:
         row = (finding.name, finding.found, finding.fix)
         # The name of an extra is in brackets, as Rich's markup is.
@@ -135,10 +137,10 @@ def _extras() -> list[Finding]:
 def _weights(folder: Path) -> Iterator[Finding]:
     from seesr_pl.checkpoints.published import PUBLISHED
 
-    for file in PUBLISHED.values():
+    for name, file in PUBLISHED.items():
         path = folder / file.name
         if file.missing(path):
-            yield Finding(str(path), "not there", f"if you need it: seesr weights; {file.origin}")
+            yield Finding(str(path), "not there", f"if you need it: seesr weights {name}; {file.origin}")
         else:
             yield weights_at(file, path)
 

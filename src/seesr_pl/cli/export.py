@@ -47,7 +47,7 @@ def export(
     ] = None,
     private: Annotated[bool, typer.Option(help="with --push: make a new repository private")] = False,
 ) -> None:
-    """Write a run as a pipeline folder (of a DAPE: a RAM folder) with a model card; with --push, upload it."""
+    """Write a run as a pipeline folder with a model card. Of a DAPE: a RAM folder. With --push, upload it."""
     metrics = {str(path): _summary(path) for path in evaluation or ()}  # raises before anything is loaded
     from rich.console import Console
 

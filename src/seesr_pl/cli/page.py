@@ -29,7 +29,7 @@ def demo(
     port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 7860,
     trust: Trust = None,
 ) -> None:
-    """Serve a page: upload, see and edit the tags, restore, compare before and after. Needs the extra \\[demo]."""
+    """Serve a page that restores images. Upload, see and edit the tags, compare; needs the extra [demo]."""
     try:
         import gradio  # noqa: F401  # a missing extra is reported before weights are loaded
     except ImportError as error:

@@ -16,7 +16,7 @@ def replay(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     trust: Trust = None,
 ) -> None:
-    """Rebuild the batch, noise and timesteps of a step, print the loss of each sample, save the images as a sheet."""
+    """Rebuild the batch of a step with its noise. Print the loss of each sample, save the images as a sheet."""
     from seesr_pl.config import plain
     from seesr_pl.runs import RunFolder, build_module
     from seesr_pl.trust import build

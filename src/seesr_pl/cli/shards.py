@@ -68,7 +68,7 @@ def build(
 
 @app.command()
 def index(urls: Urls) -> None:
-    """Index webdataset tars: write URL.idx beside each, and list the images that belong to no sample."""
+    """Index webdataset tars. Write URL.idx beside each, and list the images that belong to no sample."""
     from seesr_pl.data.catalog import ShardSource, index_shard
 
     source = ShardSource(urls)
@@ -89,7 +89,7 @@ def index(urls: Urls) -> None:
 
 @app.command()
 def verify(urls: Urls) -> None:
-    """Check the checksum of every sample and decode it; list damaged samples. Exit code 1 if there are any."""
+    """Check and decode every sample. List damaged ones. Exit code 1 if there are any."""
     from seesr_pl.data.catalog import Damage, ShardSource, read_index, verify_shard
 
     source = ShardSource(urls)
@@ -121,7 +121,7 @@ def show(
     degradation: Annotated[Path | None, typer.Option(help="e.g. conf/degradation/pasd.yaml; default: SeeSR's")] = None,
     trust: Trust = None,
 ) -> None:
-    """Write a contact sheet of the hq/lq pairs that training on these shards with this seed gets."""
+    """Write a contact sheet of training pairs. They are those that training on these shards with this seed gets."""
     from seesr_pl.data import ShardDataset, ShardSource
     from seesr_pl.imaging.io import write_image
     from seesr_pl.imaging.sheet import CaptionedPair, contact_sheet

@@ -17,7 +17,7 @@ def make(
     count: Annotated[int, typer.Option(min=1, help="Images of each kind.")] = 16,
     seed: Annotated[int, typer.Option(help="Of images, order and sides.")] = 0,
 ) -> None:
-    """Write a page that shows each LQ image with the results of all methods, unnamed, and asks for the best."""
+    """Write the page of a blind study. It shows each LQ image with unnamed results and asks for the best."""
     from seesr_pl.evaluation import make_study
 
     inputs = {kind: path for kind, path in (("synthetic", synthetic), ("real", real)) if path is not None}
@@ -35,7 +35,7 @@ def tally(
     key: Annotated[Path, typer.Argument(help="key.json of the study.")],
     votes: Annotated[list[Path], typer.Argument(help="The raters' files.")],
 ) -> None:
-    """Print each method's share of the votes with its 95 % interval, and how far raters agree."""
+    """Print each method's share of the votes. With its 95 % interval, and how far raters agree."""
     import rich
     from rich.table import Table
 

@@ -31,7 +31,7 @@ def weights(
         bool, typer.Option(help="also write RAM and DAPE as safetensors, without what is never used (0.85 GB of 5.6)")
     ] = False,
 ) -> None:
-    """Fetch published weights that are missing; the same command again continues. Offline, list where they are."""
+    """Fetch published weights that are missing. The same command again continues. Offline, list where they are."""
     from huggingface_hub import is_offline_mode
 
     from seesr_pl.checkpoints import download

@@ -61,8 +61,9 @@ class Comparison(NamedTuple):
         """Say in words what the comparison of the method `name` shows."""
         _, low, high, _ = self.difference
         if 2 ** (1 - self.num_groups) > SIGNIFICANCE:
+            few = "photograph is" if self.num_groups == 1 else "photographs are"
             return (
-                f"{self.metric}: {self.num_groups} independent photographs are too few to tell {name} from "
+                f"{self.metric}: {self.num_groups} independent {few} too few to tell {name} from "
                 f"{self.reference}; no test of so few can reach p < {SIGNIFICANCE}."
             )
         if not (low > 0 or high < 0):

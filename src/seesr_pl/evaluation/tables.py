@@ -155,6 +155,9 @@ def tags(rows: Sequence["TagRow"]) -> rich.table.Table:
     for name in ("metric", "n", "RAM", "DAPE", "DAPE-RAM", "95 % interval"):
         laid.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
     for row in rows:
+        if row.metric == rows[0].metric:
+            laid.add_section()
+            laid.add_row(f"severity {row.severity_from:.2f} to {row.severity_to:.2f}")
         interval = "-" if isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
         numbers = (f"{row.ram:.4f}", f"{row.dape:.4f}", f"{row.difference:+.4f}")
         laid.add_row(row.metric, str(row.n), *numbers, interval)
@@ -171,6 +174,8 @@ def _measured(interval: Interval | None, ranked: Sequence[float]) -> Cell | None
 def _in_terminal(cell: Cell | None) -> str:
     if cell is None or cell.interval is None:
         return format_number(None if cell is None else cell.mean)
+    if isnan(cell.interval.low):  # of one photograph
+        return f"{cell.mean:.4f} [dim](no interval)[/]"
     low, high = format_number(cell.interval.low), format_number(cell.interval.high)
     return f"{cell.mean:.4f} [dim]({low} to {high})[/]"
 

@@ -99,8 +99,8 @@ def _read(path: Path, *, trust: bool) -> Mapping[str, Any]:
         # Files older than torch 1.6 are no zip archives and cannot be memory-mapped.
         content = torch.load(path, map_location="cpu", weights_only=not trust, mmap=zipfile.is_zipfile(path))
     except (RuntimeError, ValueError, KeyError, EOFError, OSError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path}: {_unreadable(path)}; {reason}") from error
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: {_unreadable(path)} ({type(error).__name__}: {reason})") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     return content

@@ -17,7 +17,7 @@ def photos(
     crop_size: Annotated[int, typer.Option(help="Side of the benchmark's HQ crops, a multiple of 4.")] = 256,
     crops: Annotated[int, typer.Option(help="Crops of each held-out photograph.")] = 4,
 ) -> None:
-    """Write the photographs of installed packages, with a fixed split, and a benchmark of held-out crops."""
+    """Write the photographs of installed packages. With a fixed split, and a benchmark of held-out crops."""
 
     from seesr_pl.evaluation.benchmark import write_pairs
     from seesr_pl.imaging.io import write_image

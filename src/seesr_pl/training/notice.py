@@ -82,12 +82,13 @@ def closing(trainer: Trainer, module: LightningModule, *, run: str) -> str:
 def _next_commands(module: LightningModule, run: str) -> list[str]:
     if isinstance(module, SeeSRDiffusion):
         return [
-            f"python evaluate.py ckpt={run} benchmark=folder benchmark.root=DIR      (DIR/lq and DIR/hq)",
+            f"python evaluate.py ckpt={run}",
             f"seesr restore PHOTO.jpg --out restored --ckpt {run}",
         ]
     if isinstance(module, DAPEDistillation):
         return [
-            f"python evaluate.py task=tags ckpt={run} benchmark=folder benchmark.root=DIR      (DIR/lq and DIR/hq)",
+            f"python evaluate.py ckpt={run}",
+            f"seesr tag PHOTO.jpg --out tags --ckpt {run}",
             f"python train.py experiment=seesr module.stack.dape={run}",
         ]
     return [f"open {run}/metrics.csv"]
