@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1_000)
     trials = parser.parse_args().trials
-    print("| scores | photographs | percentile | BCa | studentized |\n| --- | ---: | ---: | ---: | ---: |")
+    print("| scores | photographs | percentile | BCa | ours |\n| --- | ---: | ---: | ---: | ---: |")
     for shape, draw in SHAPES.items():
         for n in (3, 5, 10, 20, 50, 100):
             print(f"| {shape} | {n} | " + " | ".join(f"{found:.3f}" for found in coverage(draw, n, trials)) + " |")
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def coverage(draw: Draw, n: int, trials: int) -> tuple[float, ...]:
-    """Return the share of trials whose interval holds 0: percentile, BCa, studentized."""
+    """Return the share of trials whose interval holds 0: percentile, BCa, ours."""
     generator, held = np.random.default_rng(n), []
     for _ in range(trials):
         values = draw(generator, n)

@@ -164,3 +164,11 @@ def test_holm_is_the_textbook_example():
 def test_values_that_do_not_belong_together_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_interval_of_a_few_photographs_is_students():
+    values, groups = [1.0, 1.1, 2.0, 2.2, 4.0, 4.4, 7.0, 7.7], [0, 0, 1, 1, 2, 2, 3, 3]
+    means = [np.mean(values[start : start + 2]) for start in range(0, 8, 2)]
+    theirs = stats.ttest_1samp(means, 0).confidence_interval()
+    found = mean_interval(values, groups)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))

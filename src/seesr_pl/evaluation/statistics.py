@@ -17,6 +17,8 @@ NUM_RANKINGS = 1_000
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 CHUNK = 1_000
+MIN_GROUPS = 10
+"""With fewer, resamples of nearly equal values would stretch a studentized interval without bound."""
 MAX_EXACT_GROUPS = 13
 """The most groups of which all sign patterns are counted, 8,192."""
 
@@ -58,7 +60,7 @@ def mean_intervals(
     """Compute `mean_interval` of each column of `values`, with one draw of groups for all columns.
 
     The interval is the studentized bootstrap's (Efron & Tibshirani, 1993, section 12.5), with the standard error of a
-    ratio: groups differ in size. Where so few values differ that a bound would be infinite, it is Student's.
+    ratio: groups differ in size. For fewer than 10 groups, and where a bound would be infinite, it is Student's.
     """
     positions = _positions(list(range(len(values))) if groups is None else groups, len(values))
     counts = np.bincount(positions).astype(np.float64)
@@ -229,8 +231,13 @@ def _studentized(
     sums: np.ndarray, counts: np.ndarray, *, num_resamples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the bounds of the means of `sums` (groups, metrics), each of which is 0, over `counts` values a group."""
-    columns = np.concatenate([sums, sums**2, sums * counts[:, None], counts[:, None], counts[:, None] ** 2], axis=1)
     num_metrics, num_groups = sums.shape[1], len(counts)
+    tail = 50 * (1 - CONFIDENCE)
+    error = np.sqrt(num_groups / (num_groups - 1) * np.sum(sums**2, axis=0)) / counts.sum()
+    student = stats.t.ppf(1 - tail / 100, num_groups - 1)
+    if num_groups < MIN_GROUPS:
+        return -student * error, student * error
+    columns = np.concatenate([sums, sums**2, sums * counts[:, None], counts[:, None], counts[:, None] ** 2], axis=1)
     ratios = []
     for drawn in _draws(num_groups, num_resamples=num_resamples, seed=seed):
         total = drawn.astype(np.float64) @ columns
@@ -241,14 +248,11 @@ def _studentized(
         spread[spread < 1e-10 * squares] = 0  # equal values but for rounding
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios.append(np.where(mean == 0, 0.0, mean * count / np.sqrt(spread)))
-    error = np.sqrt(num_groups / (num_groups - 1) * np.sum(sums**2, axis=0)) / counts.sum()
     # The same factor num_groups / (num_groups - 1) is in both standard errors.
     ratio = np.concatenate(ratios) / np.sqrt(num_groups / (num_groups - 1))
-    tail = 50 * (1 - CONFIDENCE)
     # method="lower"/"higher": between infinite values nothing can be interpolated.
     below = np.percentile(ratio, tail, axis=0, method="lower")
     above = np.percentile(ratio, 100 - tail, axis=0, method="higher")
-    student = stats.t.ppf(1 - tail / 100, num_groups - 1)
     below, above = (np.where(np.isfinite(bound), bound, sign * student) for bound, sign in ((below, -1), (above, 1)))
     return -above * error, -below * error
 
