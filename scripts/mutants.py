@@ -185,7 +185,8 @@ class Workshop:
         self.count += 1
         folder = self.folder / f"{self.count:04d}"
         shutil.copytree(ROOT / "src", folder / "src")
-        (folder / "conf").symlink_to(ROOT / "conf")  # the check of configs looks for it beside `src`
+        for name in ("conf", "train.py", "evaluate.py"):  # the check of configs looks for them beside `src`
+            (folder / name).symlink_to(ROOT / name)
         if trial.file is not None:
             (folder / "src" / trial.file).write_text(trial.text)
         process = multiprocessing.get_context("fork").Process(target=_child, args=(folder, trial.tests))
