@@ -82,8 +82,9 @@ def main() -> None:
     """Run every stage, then write the report and say what was done."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the training: it runs, but learns nothing")
-    parser.add_argument("--out", type=Path, default=Path("outputs/demo"), help="folder of everything that is made")
+    parser.add_argument("--out", type=Path, help="folder of everything: outputs/demo, or outputs/demo_quick")
     arguments = parser.parse_args()
+    arguments.out = arguments.out or Path("outputs/demo_quick" if arguments.quick else "outputs/demo")
     console = Console(highlight=False)
     start = time.perf_counter()
     run_all(stages(arguments.out, QUICK if arguments.quick else FULL), arguments.out, console)
