@@ -4,6 +4,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -173,5 +174,12 @@ def pixel_digest(pairs: Sequence[Pair]) -> str:
         for path in (pair.lq, pair.hq):
             digest.update(pair.name.encode())
             if path is not None:
-                digest.update(hashlib.sha256(read_rgb(path).tobytes()).digest())
+                facts = path.stat()
+                digest.update(_pixel_hash(path, facts.st_size, facts.st_mtime_ns))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1 << 16)
+def _pixel_hash(path: Path, size: int, time: int) -> bytes:
+    """Hash the decoded pixels of a file; with its size and time, so that a file that has changed is read again."""
+    return hashlib.sha256(read_rgb(path).tobytes()).digest()
