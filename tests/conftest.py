@@ -32,3 +32,15 @@ def _folder(variable: str, default: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} does not exist; set {variable} to the folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A pipeline folder of the small stack, which tests read and do not change."""
+    from stacks import small_stack  # here, because most tests need no network
+
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+
+    folder = tmp_path_factory.mktemp("pipeline")
+    SeeSRPipeline(*small_stack()).save_pretrained(folder)
+    return folder

@@ -6,22 +6,13 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
-from stacks import small_stack
 from typer.testing import CliRunner
 
 from seesr_pl.cli.restore import restore
 from seesr_pl.imaging.io import read_about, read_rgb
-from seesr_pl.sampling.pipeline import SeeSRPipeline
 
 app = typer.Typer()
 app.command()(restore)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pipeline")
-    SeeSRPipeline(*small_stack()).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stacks import small_stack
 from typer.testing import CliRunner
 
 import seesr_pl.tiny
@@ -17,7 +16,6 @@ from seesr_pl.cli import commands
 from seesr_pl.data.catalog import ShardSource, index_shard, read_index, verify_shard
 from seesr_pl.data.shards import Member, SampleEntry, ShardIndex
 from seesr_pl.files import find_images
-from seesr_pl.sampling.pipeline import SeeSRPipeline
 
 RAM = Path(seesr_pl.tiny.__file__).parent / "assets" / "tiny_ram"
 
@@ -29,13 +27,6 @@ def save(path, size=(20, 16), seed=0):
 
 def run(*words):
     return CliRunner().invoke(commands, [str(word) for word in words], env={"COLUMNS": "300"})
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pipeline")
-    SeeSRPipeline(*small_stack()).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
