@@ -179,5 +179,6 @@ if __name__ == "__main__":
         main()
     finally:
         if len(finished) > 1:
+            sweeps.SweepTable.only_failed = True
             with launch.user_errors():
                 show_all()

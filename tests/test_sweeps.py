@@ -1,5 +1,6 @@
 """What a sweep returns to its sweeper, and what it shows at its end."""
 
+import atexit
 import json
 from pathlib import Path
 from typing import Any
@@ -48,17 +49,23 @@ def test_the_table_has_what_varied_the_best_job_first_and_a_failed_one_last(
     earlier, table = SweepTable(), SweepTable()
     run_job(earlier, tmp_path / "earlier", ["++rate=9", "seed=1"], 0.0, JobStatus.COMPLETED)
     table.on_multirun_start(config)
+    atexit.unregister(table.print)
     for name, rate, value in (("a", 1, 2.0), ("b", 2, 1.5)):
         run_job(table, tmp_path / name, [f"++rate={rate}", "seed=1"], value, JobStatus.COMPLETED)
-    run_job(table, tmp_path / "c", ["++rate=3", "seed=1"], ValueError("too fast\nmore"), JobStatus.FAILED)
-    table.on_multirun_end(config)
+    run_job(table, tmp_path / "c", ["++rate=3", "seed=1"], ValueError("[too] fast"), JobStatus.FAILED)
+    table.print(config)
     shown = capsys.readouterr().out
     folders = [line.split(str(tmp_path))[1][1] for line in shown.splitlines() if str(tmp_path) in line]
     assert folders == order
-    assert "too fast" in shown
+    assert "3 jobs, 1 failed" in shown
+    assert "[too] fast" in shown
     assert "rate" in shown
     assert "seed" not in shown
-    assert json.loads((tmp_path / "c" / "job.json").read_text())["failed"] == "too fast"
+    assert json.loads((tmp_path / "c" / "job.json").read_text())["failed"] == "[too] fast"
+    monkeypatch.setattr(SweepTable, "only_failed", True)
+    table.print(config)
+    shown = capsys.readouterr().out
+    assert [word in shown for word in ("[too] fast", "rate", str(tmp_path / "a"))] == [True, True, False]
 
 
 def test_a_sweeps_folders_are_named_by_what_the_command_gives_several_values(monkeypatch: pytest.MonkeyPatch) -> None:

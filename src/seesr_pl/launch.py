@@ -169,7 +169,7 @@ def _folder_name(run_name: Any) -> str:
     try:
         return folder_name(run_name)
     except ValueError as error:
-        _stop(str(error))  # Hydra, which asks for it before it makes the folder, would print a traceback
+        _stop(error)  # Hydra, which asks for it before it makes the folder, would print a traceback
 
 
 OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
@@ -200,14 +200,14 @@ def _short_errors() -> Iterator[None]:
         # Hydra wraps what a constructor raised; only the errors of USER_ERRORS are for the user to fix.
         if not isinstance(error.__cause__, USER_ERRORS) or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        _stop(f"{error.__cause__}\n  at {str(error).rpartition('full_key: ')[2]}")
+        _stop(ValueError(f"{error.__cause__}\n  at {str(error).rpartition('full_key: ')[2]}"))
     except Stopped as stop:
         # Lightning kills the first rank as soon as another one ends with a code; that of the first is what counts.
-        _stop(str(stop), 0 if is_launched() else stop.exit_code)
+        _stop(stop, 0 if is_launched() else stop.exit_code)
     except USER_ERRORS as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        _stop(str(error))
+        _stop(error)
 
 
 def _remove_empty_folder() -> None:
@@ -224,10 +224,10 @@ def _remove_empty_folder() -> None:
             path.rmdir()
 
 
-def _stop(message: str, code: int = 2) -> NoReturn:
+def _stop(error: Exception, code: int = 2) -> NoReturn:
     if code:
-        print(f"\n{'error: ' if code != Stopped.exit_code else ''}{shown(message, lines=True)}\n", file=sys.stderr)
-    sys.exit(code)
+        print(f"\n{'error: ' if code != Stopped.exit_code else ''}{shown(error, lines=True)}\n", file=sys.stderr)
+    raise SystemExit(code) from error
 
 
 def _names_experiment(arguments: Sequence[str]) -> bool:

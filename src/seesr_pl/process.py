@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 
 from seesr_pl.training.stops import Stopped
@@ -24,8 +25,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _held: list[IO[str]] = []
 
 
-class JobFailed(Exception):
-    """A job of a sweep that failed, with its reason; the jobs after it run all the same."""
+class JobFailed(CompactHydraException):
+    """A job of a sweep that failed, with its reason; the jobs after it run. Hydra prints it without a traceback."""
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def one_job() -> Iterator[None]:
         if cause is error:
             traceback.print_exc()
         reason = f"ended by sys.exit({error.code!r})" if isinstance(error, SystemExit) else type(error).__name__
-        reason = str(cause).partition("\n")[0] if cause is not None and str(cause) else reason
+        reason = "; ".join(line.strip() for line in str(cause or "").splitlines() if line.strip()) or reason
         print(f"job {HydraConfig.get().runtime.output_dir} failed; the sweep goes on", file=sys.stderr)
         # The frames of a failed job hold its networks; the sweeper keeps the error until its end.
         traceback.clear_frames(error.__traceback__)

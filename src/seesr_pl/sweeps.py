@@ -4,11 +4,12 @@ import atexit
 import json
 import math
 import os
+import textwrap
 import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
@@ -17,10 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from seesr_pl.files import write_whole
+from seesr_pl.text import rich_text
 
 SWEEP_VARIABLE = "SEESR_SWEEP"
 _LOWER = ("loss", "error", "cross_entropy", "lpips", "dists", "niqe", "fid", "grad_norm", "seconds", "memory")
 _JOB = "job.json"
+_MAX_REASON = 300  # characters of a reason in the table; `job.json` has it whole
 
 
 def optimized(cfg: DictConfig, values: Mapping[str, Any]) -> float | None:
@@ -48,15 +51,19 @@ OmegaConf.register_new_resolver("direction_of", direction, replace=True)
 class SweepTable(Callback):
     """Record each job of a sweep in its folder, wherever it runs, and print a table of all of them at the end."""
 
+    only_failed: ClassVar[bool] = False
+    """Whether another table shows the jobs that are done, as that of an evaluation does."""
+
     def __init__(self) -> None:
+        self._sweep = ""
         self._refused: list[tuple[Path, dict[str, Any]]] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Name the sweep, for its jobs on this and other machines, and make its folder, where a study is kept."""
         Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
-        # Where a job failed, Hydra raises at the end of the sweep, and does not call `on_multirun_end`.
-        atexit.register(self._show, config)
-        os.environ[SWEEP_VARIABLE] = uuid.uuid4().hex
+        self._sweep = os.environ[SWEEP_VARIABLE] = uuid.uuid4().hex
+        # At the exit, because Hydra raises where a job failed, and then does not call `on_multirun_end`.
+        atexit.register(self.print, config)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Note the time."""
@@ -71,40 +78,43 @@ class SweepTable(Callback):
             "sweep": os.environ[SWEEP_VARIABLE],
             "overrides": [word.lstrip("+") for word in job_return.overrides or ()],
             "metric": job_return._return_value if done else None,
-            "failed": "" if done else str(job_return._return_value).partition("\n")[0],
+            "failed": "" if done else str(job_return._return_value),
             "seconds": round(time.time() - self._job_begin, 1),
         }
         folder = Path(config.hydra.runtime.output_dir)
-        if folder.is_dir():
+        if folder.is_dir() or not self._sweep:
             write_whole(folder / _JOB, json.dumps(facts, indent=2) + "\n")
         else:  # refused before it began: it leaves nothing behind
             self._refused.append((folder, facts))
 
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+    def print(self, config: DictConfig) -> None:
         """Print the table, best job first."""
-        atexit.unregister(self._show)
-        self._show(config)
-
-    def _show(self, config: DictConfig) -> None:
         folder, name = Path(config.hydra.sweep.dir), config.get("optimized_metric")
         found = [(path.parent, json.loads(path.read_text())) for path in folder.rglob(_JOB)]
-        jobs = [job for job in found if job[1]["sweep"] == os.environ[SWEEP_VARIABLE]]
-        show([*jobs, *self._refused], name)
+        jobs = [job for job in found if job[1]["sweep"] == self._sweep]
+        show([*jobs, *self._refused], name, only_failed=self.only_failed)
 
 
-def show(jobs: list[tuple[Path, dict[str, Any]]], name: str | None) -> None:
+def show(jobs: list[tuple[Path, dict[str, Any]]], name: str | None, *, only_failed: bool = False) -> None:
     """Print what varied in each job, its metric `name`, its time and its folder; the best job comes first."""
     varied = _words(jobs)
-    table = Table(title=f"{len(jobs)} jobs" + (f", by {name}" if name else ""))
-    outcome = [name or "outcome"] if name or any(facts["failed"] for _, facts in jobs) else []
+    failed = sum(bool(facts["failed"]) for _, facts in jobs)
+    if only_failed and not failed:
+        return
+    counted = f"{len(jobs)} job{'s' * (len(jobs) != 1)}" + (f", {failed} failed" if failed else "")
+    table = Table(title=counted + (f", by {name}" if name else ""))
+    outcome = [name or "outcome"] if name or failed else []
     for head in (*varied, *outcome, "s", "folder"):
         table.add_column(head, overflow="fold")
-    for folder, facts in sorted(jobs, key=lambda job: _rank(job[1]["metric"], name)):
-        values = dict(word.split("=", 1) for word in facts["overrides"])
+    shown = [job for job in jobs if job[1]["failed"] or not only_failed]
+    for folder, facts in sorted(shown, key=lambda job: _rank(job[1]["metric"], name)):
+        values = {key: value for key, _, value in (word.partition("=") for word in facts["overrides"])}
         metric = "" if facts["metric"] is None else f"{facts['metric']:.6g}"
-        metric = f"failed: {facts['failed']}" if facts["failed"] else metric
+        metric = f"failed: {textwrap.shorten(facts['failed'], _MAX_REASON)}" if facts["failed"] else metric
         row = [*(values.get(word, "") for word in varied), *([metric] if outcome else []), f"{facts['seconds']:.0f}"]
-        table.add_row(*row, str(folder), style="red" if facts["failed"] else None)
+        place = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+        cells = [rich_text(cell) for cell in (*row, place)]
+        table.add_row(*cells, style="red" if facts["failed"] else None)
     Console().print(table)
 
 

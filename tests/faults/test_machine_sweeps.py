@@ -9,9 +9,13 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from hydra.errors import CompactHydraException, InstantiationException
+from hydra.types import RunMode
 from machine_runs import finished, global_step, shards, start, words
+from omegaconf import OmegaConf
 
 from seesr_pl import launch, process
+from seesr_pl.config import ConfigError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -100,6 +104,43 @@ def test_the_processes_of_submitit_are_the_ranks(monkeypatch):
     with mock.patch.dict(os.environ):  # what the function sets would make a second rank of all later tests
         process.submitted_ranks(2)
         assert (os.environ["LOCAL_RANK"], os.environ["WORLD_SIZE"]) == ("1", "2")
+
+
+@pytest.fixture
+def _job_of_a_sweep(tmp_path):
+    from hydra import compose, initialize_config_dir
+    from hydra.core.hydra_config import HydraConfig
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=["experiment=dape", f"paths.outputs={tmp_path}"], return_hydra_config=True)
+    OmegaConf.set_readonly(cfg, value=False)
+    cfg.hydra.mode, cfg.hydra.runtime.output_dir = RunMode.MULTIRUN, str(tmp_path / "dape")
+    HydraConfig.instance().set_config(cfg)
+    yield
+    HydraConfig.instance().cfg = None
+
+
+@pytest.mark.usefixtures("_job_of_a_sweep")
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (ConfigError(["seed = -1: must be at least 0"]), "config: 1 problem, .*; seed = -1: must be at least 0"),
+        (InstantiationException("Error in call to target\nfull_key: data"), "lies elsewhere; at data"),
+        (RuntimeError("deep"), "deep"),
+        (SystemExit(7), r"ended by sys.exit\(7\)"),
+    ],
+)
+def test_a_failed_job_tells_the_whole_problem_on_one_line_without_hydras_traceback(fault, reason, capsys):
+    if isinstance(fault, InstantiationException):
+        fault.__cause__ = ValueError("a shard\nlies elsewhere")
+    with (
+        pytest.raises(process.JobFailed, match=f"^.*{reason}$") as failed,
+        process.one_job(),
+        launch.user_errors(),
+    ):
+        raise fault
+    assert isinstance(failed.value, CompactHydraException)  # which Hydra prints without a traceback
+    assert ("Traceback" in capsys.readouterr().err) == isinstance(fault, RuntimeError)
 
 
 SWEEP = ("-m", "seed=1,2", "hydra.sweep.subdir='seed=${seed}'")  # the line of a test is longer than a folder's name
