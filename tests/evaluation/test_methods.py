@@ -10,8 +10,8 @@ from PIL import Image
 from stacks import small_stack
 
 from seesr_pl import keyed
-from seesr_pl.evaluation import Bicubic, GaussianBlur, Images, NonLocalMeans, SeeSRMethod
-from seesr_pl.imaging.io import write_image
+from seesr_pl.evaluation import Bicubic, GaussianBlur, Images, NonLocalMeans, Pair, SeeSRMethod, restore
+from seesr_pl.imaging.io import read_rgb, write_image
 from seesr_pl.sampling import OFFICIAL
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 
@@ -81,6 +81,23 @@ def test_the_noise_of_seesr_depends_on_seed_and_name_and_not_on_the_order(pipeli
     np.testing.assert_array_equal(first(lq, name="a"), second(lq, name="a"))
     assert (first(lq, name="a") != first(lq, name="b")).any()
     assert (first(lq, name="a") != other(lq, name="a")).any()
+
+
+def test_images_of_a_benchmark_are_restored_together_as_alone(pipeline, make_image, tmp_path):
+    for name, side in (("a", 16), ("b", 12), ("c", 16)):
+        write_image(tmp_path / "lq" / f"{name}.png", make_image(ord(name), side))
+    (tmp_path / "lq" / "broken.png").write_bytes(b"no image")
+    pairs = [Pair(name, name, tmp_path / "lq" / f"{name}.png", None) for name in ("a", "b", "broken", "c")]
+    calls, found = [], {}
+    handle = pipeline.unet.register_forward_pre_hook(lambda unet, arguments: calls.append(len(arguments[0])))
+    for size in (1, 2):
+        method = SeeSRMethod(pipeline, seed=1, sampler=QUICK | {"batch_size": size})
+        results = restore(lambda method=method: method, pairs, tmp_path / str(size), settings={})
+        found[size] = {item.pair.name: read_rgb(item.path).astype(int) for item in results if not item.failure}
+    handle.remove()
+    assert sorted(calls) == [1] * 8 + [2] * 2
+    assert list(found[1]) == list(found[2]) == ["a", "b", "c"]
+    assert all(np.abs(found[1][name] - found[2][name]).max() <= 1 for name in found[1])
 
 
 def test_what_seesr_is_not_told_is_the_pipelines_own_setting(pipeline):

@@ -5,7 +5,8 @@ import pytest
 import torch
 from stacks import small_stack
 
-from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
+from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.sampling.restoring import restore
 
 QUICK = {"num_inference_steps": 1, "guidance_scale": 1.0, "process_size": 16}
 

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from stacks import small_stack
 
-from seesr_pl.jobs.restore import Job, Restorer, RestorerSettings
+from seesr_pl.imaging.io import read_rgb
+from seesr_pl.jobs.restore import Job, Restorer, RestorerSettings, batches
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 
 SETTINGS = {"num_inference_steps": 1, "guidance_scale": 1.0, "process_size": 64, "prompt": ""}
@@ -28,7 +29,7 @@ def state(pipeline, tmp_path):
     def state(*, sample=0, target="restored.png", seed=0, settings=None, **arguments):
         told = RestorerSettings(lambda device: pipeline, None, SETTINGS | (settings or {}), seed, **arguments)
         restorer = Restorer(pipeline, told)
-        outcome = restorer(Job(tmp_path / "lq.png", tmp_path / target, sample), lambda amount: None)
+        [outcome] = restorer([Job(tmp_path / "lq.png", tmp_path / target, sample)], lambda amount: None)
         pipeline.describe_by("own")
         return outcome.state
 
@@ -99,3 +100,69 @@ def test_a_prompter_says_the_tags(state, tmp_path):
     assert '"tags": ""' not in (tmp_path / "restored.json").read_text()
     assert state(prompter="none") == "restored"
     assert '"tags": ""' in (tmp_path / "restored.json").read_text()
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """Three images of equal size, each with tags of its own or none, and the second sample of the first of them."""
+    for number in range(3):
+        levels = np.random.default_rng(number).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(levels).save(tmp_path / f"{number}.png")
+    told = [(0, 0, None), (1, 0, "old, stone"), (2, 0, None), (0, 1, None)]
+
+    def jobs(folder):
+        return [
+            Job(tmp_path / f"{number}.png", tmp_path / folder / f"{number}_{sample}.png", sample, tags)
+            for number, sample, tags in told
+        ]
+
+    return jobs
+
+
+def restored(pipeline, jobs, advance=lambda amount: None):
+    """The outcomes' states by the target's name, each group of `jobs` together, and the results."""
+    restorer = Restorer(pipeline, RestorerSettings(lambda device: pipeline, None, SETTINGS | {"batch_size": 4}))
+    outcomes = [one for group in jobs for one in restorer(group, advance)]
+    found = {one.job.target.stem: one.state for one in outcomes}
+    return found, {
+        one.job.target.stem: read_rgb(one.job.target).astype(int) for one in outcomes if one.state == "restored"
+    }
+
+
+def test_images_restored_together_are_those_restored_alone_with_their_own_noise_and_tags(pipeline, jobs, tmp_path):
+    told = []
+    [group] = batches(jobs("together"), 4)
+    together, alone = restored(pipeline, [group], told.append), restored(pipeline, batches(jobs("alone"), 1))
+    assert together[0] == alone[0] == dict.fromkeys(["0_0", "1_0", "2_0", "0_1"], "restored")
+    assert all(np.abs(together[1][name] - alone[1][name]).max() <= 1 for name in alone[1])
+    assert (alone[1]["0_0"] != alone[1]["0_1"]).any()
+    assert '"tags": "old, stone"' in (tmp_path / "together" / "1_0.json").read_text()
+    assert sum(told) == 4
+
+
+def test_an_image_that_cannot_be_read_fails_alone(pipeline, jobs, tmp_path):
+    (tmp_path / "1.png").write_bytes(b"no image")
+    told = []
+    found, _ = restored(pipeline, [jobs("out")], told.append)
+    assert found == {"0_0": "restored", "1_0": "failed", "2_0": "restored", "0_1": "restored"}
+    assert sum(told) == 4
+
+
+def test_images_that_fail_together_are_restored_alone(pipeline, jobs):
+    def refuse(network, arguments):
+        if len(arguments[0]) > 1:
+            raise torch.OutOfMemoryError("too large")
+
+    told, handle = [], pipeline.unet.register_forward_pre_hook(refuse)
+    try:
+        found, _ = restored(pipeline, [jobs("out")], told.append)
+    finally:
+        handle.remove()
+    assert set(found.values()) == {"restored"}
+    assert sum(told) == pytest.approx(4)
+
+
+def test_groups_hold_images_of_equal_size(jobs, tmp_path):
+    Image.new("RGB", (20, 12)).save(tmp_path / "2.png")
+    groups = batches(jobs("out"), 2)
+    assert [[job.target.stem for job in group] for group in groups] == [["0_0", "1_0"], ["0_1"], ["2_0"]]

@@ -80,7 +80,7 @@ def _restore(pipeline: "SeeSRPipeline") -> Any:
     from PIL import Image
 
     from seesr_pl.sampling.images import as_rgb
-    from seesr_pl.sampling.pipeline import restore as restore_one
+    from seesr_pl.sampling.restoring import restore as restore_one
     from seesr_pl.sampling.settings import SAMPLERS
 
     def restore(
@@ -101,7 +101,7 @@ def _restore(pipeline: "SeeSRPipeline") -> Any:
             sampling=sampling,
             tags=tags,
             prompt=prompt,
-            on_step=lambda: progress((next(done), sampling.num_inference_steps), unit="steps"),
+            on_step=lambda _: progress((next(done), sampling.num_inference_steps), unit="steps"),
         ).rgb
         before = image.resize((result.shape[1], result.shape[0]), Image.Resampling.BICUBIC)
         return np.asarray(before), result

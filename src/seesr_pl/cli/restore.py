@@ -1,5 +1,6 @@
 """`seesr restore`: restore image files."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -65,7 +66,7 @@ def restore(
         ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=sampler == "turbo", trust=trust or ()
     )
     from seesr_pl.jobs import pool
-    from seesr_pl.jobs.restore import RestorerSettings, plan
+    from seesr_pl.jobs.restore import RestorerSettings, batches, plan
 
     chosen = sampling.sampler(**changes)  # raises where a value is out of its limits, before anything is loaded
     places = pool.devices_for(devices)
@@ -75,10 +76,10 @@ def restore(
     planned = plan(inputs, out, ending=f".{ending}", samples=samples, tags=tags)
     settings = RestorerSettings(build, sampler, chosen, seed, prompter, prompter_model, overwrite, compile)
     settings = settings._replace(fidelity=_checked(fidelity), metadata=metadata)
-    _run(planned.jobs, planned.left_out, settings, places)
+    _run(batches(planned.jobs, chosen.get("batch_size", 1)), planned.left_out, settings, places)
 
 
-def _run(jobs: Sequence[Any], left_out: Sequence[Any], settings: Any, devices: list[str]) -> None:
+def _run(batches: Sequence[Any], left_out: Sequence[Any], settings: Any, devices: list[str]) -> None:
 
     from seesr_pl.jobs import pool
     from seesr_pl.progress import bar
@@ -86,8 +87,9 @@ def _run(jobs: Sequence[Any], left_out: Sequence[Any], settings: Any, devices: l
     say_left_out(left_out, error=True)
     counts = {"restored": 0, "kept": 0, "failed": 0}
     try:
-        with bar("restoring", len(jobs), unit="images") as progress:
-            for outcome in pool.run(jobs, settings.restorer, devices=devices, advance=progress.advance):
+        with bar("restoring", sum(map(len, batches)), unit="images") as progress:
+            done = pool.run(batches, settings.restorer, devices=devices, advance=progress.advance)
+            for outcome in itertools.chain.from_iterable(done):
                 counts[outcome.state] += 1
                 if outcome.state == "failed":
                     say(f"{outcome.job.source}: {outcome.message}", label="skipped", style="red", error=True)

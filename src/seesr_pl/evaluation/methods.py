@@ -1,8 +1,8 @@
 """Methods to compare SeeSR with that need no weights: interpolations, and images of another program."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 
@@ -20,6 +20,20 @@ class Method(Protocol):
 
     def __call__(self, lq: RGB, *, name: str) -> RGB:
         """Restore `lq`, uint8 RGB HxWx3, to `scale` times its size."""
+        ...
+
+
+@runtime_checkable
+class BatchMethod(Method, Protocol):
+    """A method that can restore several images together; each result is that of the image alone, to float error."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many images it is to be given together."""
+        ...
+
+    def restore_all(self, lqs: Sequence[RGB], *, names: Sequence[str]) -> list[RGB]:
+        """Restore images of any sizes, best of equal size; one result an image."""
         ...
 
 

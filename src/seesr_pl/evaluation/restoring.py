@@ -8,12 +8,15 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 
 from seesr_pl.evaluation.benchmark import Pair
-from seesr_pl.evaluation.methods import Images, Method
+from seesr_pl.evaluation.methods import BatchMethod, Images, Method
 from seesr_pl.files import Record, fingerprint, meets_all
-from seesr_pl.imaging.io import read_rgb, write_image
+from seesr_pl.imaging.io import files_of_equal_size, read_rgb, write_image
 from seesr_pl.limits import read_file
+from seesr_pl.types import RGB
 
 T = TypeVar("T")
+# OpenCV has an error of its own; torch raises RuntimeError where it has no memory or no method for a shape.
+_FAULTS = (OSError, ValueError, ArithmeticError, MemoryError, RuntimeError, cv2.error)
 Track = Callable[[Sequence[T], str], Iterable[T]]
 """A function that goes through items and shows under a description how many are done."""
 
@@ -62,8 +65,10 @@ def restore(
         method = build()
         if isinstance(method, Images):
             method.require({pair.name: pair.lq for pair in pairs}, scale=scale)
-        for pair in track(missing, "restore"):
-            done[pair.name] = _restored_or_failed(method, pair, folder, settings, scale)
+        batches = _batches(missing, method)
+        for pair in track([pair for batch in batches.values() for pair in batch], "restore"):
+            batch = batches.get(pair.name, [])  # with its last image
+            done |= {item.pair.name: item for item in _restored(method, batch, folder, settings, scale)}
     failed = [item for item in done.values() if item and item.failure]
     if failed and len(failed) == len(pairs):
         raise ValueError(f"none of {len(pairs)} images could be restored; {failed[0].pair.name}: {failed[0].failure}")
@@ -84,11 +89,30 @@ def _kept(pair: Pair, folder: Path, settings: Mapping[str, Any]) -> Restored | N
     return Restored(pair, path, record.read()["seconds"]) if holds else None
 
 
+def _batches(pairs: Sequence[Pair], method: Method) -> dict[str, list[Pair]]:
+    """Return the pairs to restore together, by the name of the last of them."""
+    size = method.batch_size if isinstance(method, BatchMethod) else 1
+    batches = [[pairs[row] for row in rows] for rows in files_of_equal_size([pair.lq for pair in pairs], size)]
+    return {batch[-1].name: batch for batch in batches}
+
+
+def _restored(
+    method: Method, pairs: Sequence[Pair], folder: Path, settings: Mapping[str, Any], scale: int
+) -> list[Restored]:
+    """Restore images together, and each alone where they are one or where that fails."""
+    if len(pairs) > 1:
+        try:
+            return _restore(method, pairs, folder, settings, scale)
+        except _FAULTS as error:
+            if meets_all(error):
+                raise
+    return [_restored_or_failed(method, pair, folder, settings, scale) for pair in pairs]
+
+
 def _restored_or_failed(method: Method, pair: Pair, folder: Path, settings: Mapping[str, Any], scale: int) -> Restored:
     try:
-        return _restore_one(method, pair, folder, _made_by(settings, pair), scale)
-    # OpenCV has an error of its own; torch raises RuntimeError where it has no memory or no method for a shape.
-    except (OSError, ValueError, ArithmeticError, MemoryError, RuntimeError, cv2.error) as error:
+        return _restore(method, [pair], folder, settings, scale)[0]
+    except _FAULTS as error:
         if meets_all(error):
             raise
         path = folder / f"{pair.name}.png"
@@ -97,19 +121,34 @@ def _restored_or_failed(method: Method, pair: Pair, folder: Path, settings: Mapp
         return Restored(pair, path, 0.0, str(error).strip() or type(error).__name__)
 
 
-def _restore_one(method: Method, pair: Pair, folder: Path, key: str, scale: int) -> Restored:
-    path = folder / f"{pair.name}.png"
-    record = Record.beside(path)
-    lq = read_rgb(pair.lq)
+def _restore(
+    method: Method, pairs: Sequence[Pair], folder: Path, settings: Mapping[str, Any], scale: int
+) -> list[Restored]:
+    keys = [_made_by(settings, pair) for pair in pairs]
+    lqs = [read_rgb(pair.lq) for pair in pairs]
     start = time.perf_counter()
-    image = method(lq, name=pair.name)
-    seconds = time.perf_counter() - start
+    if len(pairs) > 1 and isinstance(method, BatchMethod):
+        images = method.restore_all(lqs, names=[pair.name for pair in pairs])
+    else:
+        images = [method(lq, name=pair.name) for lq, pair in zip(lqs, pairs, strict=True)]
+    seconds = (time.perf_counter() - start) / len(pairs)
+    for lq, pair, image in zip(lqs, pairs, images, strict=True):
+        _check(method, pair, image, lq, scale)
+    return [_write(pair, folder, image, key, seconds) for pair, image, key in zip(pairs, images, keys, strict=True)]
+
+
+def _check(method: Method, pair: Pair, image: RGB, lq: RGB, scale: int) -> None:
     expected = (lq.shape[0] * scale, lq.shape[1] * scale, 3)
     if image.shape != expected:
         raise ValueError(
             f"{method.name}: {pair.name} is {image.shape[1]}x{image.shape[0]}, expected {expected[1]}x{expected[0]} "
             f"({scale} times {pair.lq})"
         )
+
+
+def _write(pair: Pair, folder: Path, image: RGB, key: str, seconds: float) -> Restored:
+    path = folder / f"{pair.name}.png"
+    record = Record.beside(path)
     # The record goes first and comes last: whenever the process dies, no record speaks for another image.
     record.path.unlink(missing_ok=True)
     write_image(path, image)

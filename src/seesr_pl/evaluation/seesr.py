@@ -1,6 +1,6 @@
 """SeeSR as a method to judge, with the settings of one published or tried result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,8 @@ from seesr_pl.checkpoints.published import missing
 from seesr_pl.files import MissingFile
 from seesr_pl.imaging.tensors import existing_dtype
 from seesr_pl.models.prompts import PromptStyle, missing_prompt_model
-from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
+from seesr_pl.sampling.pipeline import SeeSRPipeline
+from seesr_pl.sampling.restoring import restore, restore_all
 from seesr_pl.types import RGB
 
 
@@ -28,7 +29,8 @@ class SeeSRMethod:
         prompter: what describes the image to the networks, a style of `models.prompts`; `own` leaves it to the
             pipeline, whose text is DAPE's tags as in the official evaluation, or what a run was trained for.
         prompter_model: of `classification` and `caption`: a folder, or a name on the Hugging Face hub.
-        sampler: changes of the pipeline's own `Sampling`, by name.
+        sampler: changes of the pipeline's own `Sampling`, by name; `batch_size` images of equal size are restored
+            together.
 
     Raises ValueError for a setting or a prompter that does not exist.
     """
@@ -53,6 +55,17 @@ class SeeSRMethod:
     def __call__(self, lq: RGB, *, name: str) -> RGB:
         """Restore `lq`, uint8 RGB HxWx3, with the noise of `name`."""
         return restore(self.pipeline, lq, seed=self.seed, key=name, sampling=self.sampling).rgb
+
+    @property
+    def batch_size(self) -> int:
+        """How many images are restored together."""
+        return self.sampling.batch_size
+
+    def restore_all(self, lqs: Sequence[RGB], *, names: Sequence[str]) -> list[RGB]:
+        """Restore several images, each with the noise of its name."""
+        tags = [None] * len(lqs)
+        found = restore_all(self.pipeline, lqs, seed=self.seed, keys=names, sampling=self.sampling, tags=tags)
+        return [one.rgb for one in found]
 
     @classmethod
     def missing_files(

@@ -1,7 +1,7 @@
 """Read image files of any format as 8-bit RGB, and write them: the one decoder of every command."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -75,6 +75,24 @@ def image_size(source: str | Path | bytes) -> tuple[int, int]:
         return image.size[::-1] if orientation(image) >= 5 else image.size
 
 
+def groups_of_equal_size(sizes: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:
+    """Yield positions of equal values in `sizes`, at most `batch_size` together."""
+    by_size: dict[Hashable, list[int]] = {}
+    for row, size in enumerate(sizes):
+        by_size.setdefault(size, []).append(row)
+    for rows in by_size.values():
+        for start in range(0, len(rows), batch_size):
+            yield rows[start : start + batch_size]
+
+
+def files_of_equal_size(paths: Sequence[Path], batch_size: int) -> Iterator[list[int]]:
+    """Yield positions of image files of equal size, at most `batch_size` together; those that cannot be read too."""
+    if batch_size == 1:
+        return ([row] for row in range(len(paths)))  # without a look at the files
+    sizes = {path: _size_or_none(path) for path in paths}
+    return groups_of_equal_size([sizes[path] for path in paths], batch_size)
+
+
 def write_image(path: str | Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     """Write 8-bit RGB, whole or not at all, in the format of the ending (.png, .jpg, .jpeg, .webp).
 
@@ -122,6 +140,13 @@ def check_fits(path: str | Path, width: int, height: int) -> None:
     form = FORMATS[ending]
     if max(width, height) > MAX_SIDES.get(form, max(width, height)):
         raise ValueError(f"{path}: {width}x{height} pixels; {form} holds {MAX_SIDES[form]} a side at most, use png")
+
+
+def _size_or_none(path: Path) -> tuple[int, int] | None:
+    try:
+        return image_size(path)
+    except (OSError, ValueError):
+        return None  # whoever reads the image says what is wrong
 
 
 @contextmanager

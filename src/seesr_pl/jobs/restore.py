@@ -1,10 +1,11 @@
 """Restore image files: plan the results, skip those that exist already, write each with a record beside it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,14 +13,18 @@ from PIL import Image
 
 from seesr_pl.data.shards import tag_text
 from seesr_pl.files import IMAGE_SUFFIXES, ImageFile, LeftOut, Record, find_images, fingerprint, meets_all
-from seesr_pl.imaging.io import DecodedImage, check_fits, read_decoded, write_decoded
+from seesr_pl.imaging.io import DecodedImage, check_fits, files_of_equal_size, read_decoded, write_decoded
 from seesr_pl.jobs.pool import Advance
 from seesr_pl.limits import read_file
 from seesr_pl.models.stack import frozen_hash
-from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
+from seesr_pl.sampling.pipeline import Restored, SeeSRPipeline
+from seesr_pl.sampling.restoring import restore_all
 from seesr_pl.sampling.settings import SAMPLERS, at_fidelity
 
+T = TypeVar("T")
 _LIBRARIES = ("seesr-pl", "torch", "diffusers", "transformers")
+# torch raises RuntimeError where it has no memory or no method for an image of this shape.
+_FAULTS = (OSError, ValueError, MemoryError, RuntimeError)
 
 
 class Job(NamedTuple):
@@ -37,6 +42,14 @@ class Outcome(NamedTuple):
     job: Job
     state: str
     message: str = ""
+
+
+class Ready(NamedTuple):
+    """An image to restore, and the fingerprint of its result."""
+
+    job: Job
+    image: DecodedImage
+    made_by: str
 
 
 class Plan(NamedTuple):
@@ -79,7 +92,10 @@ class RestorerSettings(NamedTuple):
 
 
 class Restorer:
-    """Does jobs with one pipeline; a result depends on the file, the settings, seed and sample alone."""
+    """Does jobs with one pipeline; a result depends on the file, the settings, seed and sample alone.
+
+    Images of equal size are restored together, `batch_size` at a time; their results are equal to float error.
+    """
 
     def __init__(self, pipeline: SeeSRPipeline, settings: RestorerSettings) -> None:
         self.pipeline, self.seed, self.overwrite = pipeline, settings.seed, settings.overwrite
@@ -101,47 +117,61 @@ class Restorer:
             "weights": weights_hashes(pipeline),
         }
 
-    def __call__(self, job: Job, advance: Advance) -> Outcome:
-        """Restore one file, advancing by 1 in all; where the file cannot be restored, return the reason.
+    def __call__(self, jobs: Sequence[Job], advance: Advance) -> list[Outcome]:
+        """Restore files, advancing by their number in all; where one cannot be restored, its outcome has the reason.
 
         A result made from the same file with the same settings and weights is kept, unless `overwrite`. Raises OSError
         where no result can be written any more: the disk is full.
         """
-        try:
-            content = read_file(job.source)
-            made_by = self._fingerprint(job, content)
-            if not self.overwrite and job.target.is_file() and Record.beside(job.target).holds(made_by):
-                outcome = Outcome(job, "kept")
-            else:
-                self._restore(job, content, made_by, advance)
-                return Outcome(job, "restored")
-        # torch raises RuntimeError where it has no memory or no method for an image of this shape.
-        except (OSError, ValueError, MemoryError, RuntimeError) as error:
-            if meets_all(error):
-                raise
-            outcome = Outcome(job, "failed", str(error))
-        advance(1)
-        return outcome
+        progress = _Progress(len(jobs), advance)
+        begun = [_tried(job, functools.partial(self._read, job)) for job in jobs]
+        ready = [one for one in begun if isinstance(one, Ready)]
+        progress(len(jobs) - len(ready))
+        ends = self._restored(ready, progress) if ready else []
+        outcomes = [
+            end if isinstance(end, Outcome) else _tried(one.job, functools.partial(self._write, one, end))
+            for one, end in zip(ready, ends, strict=True)
+        ]
+        progress(progress.left)
+        return [one for one in begun if isinstance(one, Outcome)] + outcomes
 
-    def _restore(self, job: Job, content: bytes, made_by: str, advance: Advance) -> None:
+    def _read(self, job: Job) -> Ready | Outcome:
+        content = read_file(job.source)
+        made_by = self._fingerprint(job, content)
+        if not self.overwrite and job.target.is_file() and Record.beside(job.target).holds(made_by):
+            return Outcome(job, "kept")
         image = read_decoded(content, name=job.source.name)
         height, width = (round(side * self.sampling.upscale) for side in image.rgb.shape[:2])
         check_fits(job.target, width, height)
-        restored = restore(
-            self.pipeline,
-            image.rgb,
-            seed=self.seed,
-            key=job.sample,
-            sampling=self.sampling,
-            tags=job.tags,
-            on_step=lambda: advance(1 / self.sampling.num_inference_steps),
+        return Ready(job, image, made_by)
+
+    def _restored(self, ready: Sequence[Ready], progress: "_Progress") -> list[Restored | Outcome]:
+        """Restore images together, or each alone where that fails."""
+        together = _tried(
+            ready[0].job,
+            lambda: restore_all(
+                self.pipeline,
+                [one.image.rgb for one in ready],
+                seed=self.seed,
+                keys=[one.job.sample for one in ready],
+                sampling=self.sampling,
+                tags=[one.job.tags for one in ready],
+                on_step=lambda num_images: progress(num_images / self.sampling.num_inference_steps),
+            ),
         )
+        if not isinstance(together, Outcome):
+            return list(together)
+        return [together] if len(ready) == 1 else [end for one in ready for end in self._restored([one], progress)]
+
+    def _write(self, ready: Ready, restored: Restored) -> Outcome:
+        job, image, made_by = ready
         alpha = None if image.alpha is None else _enlarged(image.alpha, restored.rgb.shape[:2])
         versions = {library: version(library) for library in _LIBRARIES}
         facts = {"seed": self.seed, "sample": job.sample, "tags": restored.tags, **self.facts, "versions": versions}
         about = {"source": job.source.name, **facts} if self.metadata else None
         write_decoded(job.target, DecodedImage(restored.rgb, alpha, image.icc_profile, about))
         Record.beside(job.target).write(made_by, source=str(job.source), **facts)
+        return Outcome(job, "restored")
 
     def _fingerprint(self, job: Job, content: bytes) -> str:
         # The name is included since results in two formats share one record, which describes the one written last.
@@ -173,10 +203,36 @@ def plan(inputs: Sequence[str], out: Path, *, ending: str, samples: int, tags: P
     return Plan(list(jobs.values()), left_out)
 
 
+def batches(jobs: Sequence[Job], batch_size: int) -> list[list[Job]]:
+    """Return `jobs` in groups of images of equal size, at most `batch_size` each."""
+    return [[jobs[row] for row in rows] for rows in files_of_equal_size([job.source for job in jobs], batch_size)]
+
+
 def weights_hashes(pipeline: SeeSRPipeline) -> dict[str, str]:
     """Return a hash of each network's weights, by the name of the network."""
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     return {name: frozen_hash(network.requires_grad_(False)) for name, network in networks.items()}
+
+
+class _Progress:
+    """Hands on what is advanced, up to `left` in all: what is done twice counts once."""
+
+    def __init__(self, amount: float, advance: Advance) -> None:
+        self.left, self.advance = amount, advance
+
+    def __call__(self, amount: float) -> None:
+        amount = min(amount, self.left)
+        self.left -= amount
+        self.advance(amount)
+
+
+def _tried(job: Job, work: Callable[[], T]) -> T | Outcome:
+    try:
+        return work()
+    except _FAULTS as error:
+        if meets_all(error):
+            raise
+        return Outcome(job, "failed", str(error))
 
 
 def _found(name: str, out: Path) -> tuple[list[ImageFile], list[LeftOut]]:

@@ -6,7 +6,8 @@ from seesr_pl.lazy import attributes
 
 if TYPE_CHECKING:
     from seesr_pl.sampling.denoising import denoise, start_latents
-    from seesr_pl.sampling.pipeline import SeeSRPipeline, restore
+    from seesr_pl.sampling.pipeline import SeeSRPipeline
+    from seesr_pl.sampling.restoring import restore, restore_all
     from seesr_pl.sampling.settings import DPMPP20, OFFICIAL, SAMPLERS, TURBO, UNIPC20, Sampling, sampler
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "SeeSRPipeline",
     "denoise",
     "restore",
+    "restore_all",
     "sampler",
     "start_latents",
 ]
@@ -27,7 +29,8 @@ __getattr__ = attributes(
     __name__,
     {
         "SeeSRPipeline": "pipeline",
-        "restore": "pipeline",
+        "restore": "restoring",
+        "restore_all": "restoring",
         "denoise": "denoising",
         "start_latents": "denoising",
         **dict.fromkeys(_SETTINGS, "settings"),

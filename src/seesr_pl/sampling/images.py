@@ -1,7 +1,7 @@
 """An input image as RGB, as the enlarged image that the networks work on, and as the result of the wanted size."""
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from seesr_pl.imaging.tensors import to_uint8
 MAX_PIXELS = 2**27
 """Largest number of pixels of the enlarged image that the networks work on."""
 
+T = TypeVar("T", str, str | None)
 RGB = UInt8[np.ndarray, "h w 3"]
 """An RGB image as data and files hold it."""
 AnyImage = Image.Image | np.ndarray | Tensor
@@ -94,9 +95,9 @@ def as_rgb(image: AnyImage) -> RGB:
     return rgb if rgb.flags.writeable else rgb.copy()  # torch warns of arrays that it could not write to
 
 
-def one_each(texts: str | Sequence[str], count: int, *, name: str) -> list[str]:
-    """Return a text for each of `count` images; raises ValueError where a list has another length."""
-    if isinstance(texts, str):
+def one_each(texts: T | Sequence[T], count: int, *, name: str) -> list[T]:
+    """Return a text, or None, for each of `count` images; raises ValueError where a list has another length."""
+    if texts is None or isinstance(texts, str):
         return [texts] * count
     if len(texts) != count:
         raise ValueError(f"{name} has {len(texts)} entries for {count} images; give one text, or one an image")
@@ -123,16 +124,6 @@ def generators_for(
     state = generator.get_state()
     copies = [torch.Generator(generator.device) for _ in range(count - 1)]
     return [generator, *(copy.set_state(state) for copy in copies)]
-
-
-def groups_of_equal_size(works: Sequence[Work], batch_size: int) -> Iterator[list[int]]:
-    """Yield positions of images to work on together: equal in size, at most `batch_size`."""
-    by_size: dict[tuple[int, ...], list[int]] = {}
-    for row, work in enumerate(works):
-        by_size.setdefault(work.image.shape, []).append(row)
-    for rows in by_size.values():
-        for start in range(0, len(rows), batch_size):
-            yield rows[start : start + batch_size]
 
 
 def _resized(rgb: RGB, size: tuple[int, int]) -> RGB:

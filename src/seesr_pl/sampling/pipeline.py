@@ -14,8 +14,8 @@ from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from seesr_pl import keyed
 from seesr_pl.checkpoints.stack import load_stack
+from seesr_pl.imaging.io import groups_of_equal_size
 from seesr_pl.imaging.tensors import to_float, to_uint8
 from seesr_pl.models.denoiser import decode, downscale_factor, embed
 from seesr_pl.models.prompts import Prompter, PromptStyle, tag_texts
@@ -145,7 +145,7 @@ class SeeSRPipeline(DiffusionPipeline):
         image: AnyImage | Sequence[AnyImage],
         prompt: str | Sequence[str] | None = None,
         *,
-        tags: str | Sequence[str] | None = None,
+        tags: str | Sequence[str | None] | None = None,
         generator: Generators | None = None,
         callback_on_step_end: OnStepEnd | None = None,
         sampling: Sampling | None = None,
@@ -156,7 +156,7 @@ class SeeSRPipeline(DiffusionPipeline):
         Args:
             image: PIL, uint8 RGB arrays (h, w, 3) or float tensors (3, h, w) in [0, 1].
             prompt: words after the tags, one text for all images or one for each; None takes the setting's.
-            tags: joined by ", ", one text for all images or one for each, in place of those that are found.
+            tags: joined by ", ", one text for all images or one for each, in place of those that are found; None finds.
             generator: a single one starts from the same state for every image, so a result depends on (seed, image)
                 alone; a list holds one for each image. Under `recipe="official"` a single one serves all images in
                 turn, and the noise of the VAE's posterior comes from torch's global generator.
@@ -171,14 +171,14 @@ class SeeSRPipeline(DiffusionPipeline):
         rgbs = [images.as_rgb(one) for one in given]
         works = [self._work(rgb, settings) for rgb in rgbs]
         prompts = images.one_each(settings.prompt if prompt is None else prompt, len(works), name="prompt")
-        told = None if tags is None else images.one_each(tags, len(works), name="tags")
+        told = images.one_each(tags, len(works), name="tags")
         own = images.generators_for(generator, len(works), recipe=settings.recipe)
-        groups = list(images.groups_of_equal_size(works, settings.batch_size))
+        groups = list(groups_of_equal_size([work.image.shape for work in works], settings.batch_size))
         progress = self.progress_bar(total=len(groups) * settings.num_inference_steps)
         results: dict[int, Restored] = {}
         for rows in groups:
             representation, seen = self.look([rgbs[row] for row in rows])
-            texts = seen if told is None else [told[row] for row in rows]
+            texts = [_first(told[row], found) for row, found in zip(rows, seen, strict=True)]
             restored = self._restore(
                 [works[row] for row in rows],
                 [
@@ -271,33 +271,5 @@ class SeeSRPipeline(DiffusionPipeline):
         return on_step
 
 
-def restore(
-    pipeline: SeeSRPipeline,
-    rgb: RGB,
-    *,
-    seed: int,
-    key: int | str,
-    sampling: Sampling | None = None,
-    tags: str | None = None,
-    prompt: str | None = None,
-    on_step: Callable[[], object] | None = None,
-) -> Restored:
-    """Restore one image; the result depends only on the image, the pipeline, the settings and (seed, key).
-
-    `rgb` is uint8 (h, w, 3). `key` names the image, so that images of one seed have noise of their own. `tags`,
-    `prompt` and `sampling` are as in the pipeline's call. `on_step` is called after each step.
-    """
-
-    def step(pipe: Any, index: int, timestep: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        if on_step is not None:
-            on_step()
-        return values
-
-    generator = keyed.torch_generator(seed, "restore", key)
-    official = (sampling or pipeline.sampling).recipe == "official"
-    # The official recipe draws from torch's global generator too.
-    with torch.random.fork_rng(enabled=official):
-        if official:
-            torch.manual_seed(keyed.key(seed, "official", key))
-        output = pipeline(rgb, prompt, tags=tags, generator=generator, sampling=sampling, callback_on_step_end=step)
-    return Restored(np.asarray(output.images[0]), output.tags[0])
+def _first(told: str | None, found: str) -> str:
+    return found if told is None else told
