@@ -124,7 +124,8 @@ def evaluate_tags(cfg: DictConfig) -> int:
     benchmark, ckpts = instantiate(cfg.benchmark, _convert_="all"), checkpoints(cfg.ckpt)
     for ckpt in ckpts:
         folder = Path(cfg.paths.run) / (evaluation_name(ckpt, "", "") if len(ckpts) > 1 else "")
-        show(judge_tags(runs.load_ram(ckpt, trust=cfg.trust).to(device(cfg)), benchmark, folder, track=track))
+        ram, command = runs.load_ram(ckpt, trust=cfg.trust).to(device(cfg)), shlex.join(["python", *sys.argv])
+        show(judge_tags(ram, benchmark, folder, track=track, command=command))
     return 0
 
 

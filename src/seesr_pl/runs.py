@@ -2,7 +2,7 @@
 
 import hashlib
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
@@ -16,6 +16,8 @@ from seesr_pl.trust import build
 if TYPE_CHECKING:
     import torch
 
+    from seesr_pl.data import ShardDataset
+    from seesr_pl.evaluation.benchmark import MadePair
     from seesr_pl.models import RAM
     from seesr_pl.sampling import SeeSRPipeline
 
@@ -32,7 +34,8 @@ _MOVED = {
 }
 """Targets recorded by earlier versions, and their current names."""
 
-
+_PAIRS = 2
+"""What `write_validation` writes; another number writes all samples again."""
 _NAMED = ("seesr-pl", "torch", "diffusers", "transformers", "peft", "numpy", "opencv-python-headless")
 
 
@@ -163,21 +166,30 @@ def write_validation(ckpt: str | Path, folder: Path, *, trust: Collection[str] =
 
     `trust` is that of `load_module`. Raises ValueError for a pipeline folder, and for a run without validation sources.
     """
-    from seesr_pl.evaluation.benchmark import MadePair, write_pairs
+    from seesr_pl.evaluation.benchmark import write_pairs
 
     run = None if is_pipeline(ckpt) else RunFolder.of(ckpt)
     node = plain(run.recorded())["data"] if run else {}
     if run is None or not node.get("validation_sources"):
         raise ValueError(f"{ckpt} has no validation sources; name a set: benchmark=realsr benchmark.root=DIR, ...")
     datasets = build(node, key="data", origin=run.config, trust=trust).validation_datasets
-    record, now = Record.beside(folder), fingerprint(node, [dataset.fingerprint() for dataset in datasets])
+    record, now = Record.beside(folder), fingerprint(_PAIRS, node, [dataset.fingerprint() for dataset in datasets])
     if not record.holds(now):
-        samples = ((part, dataset[i]) for part, dataset in enumerate(datasets) for i in range(len(dataset)))
-        count = write_pairs(
-            folder, (MadePair(f"{part}_{s.key.replace('/', '_')}", s.hq, s.lq, s.severity) for part, s in samples)
-        )
+        count = write_pairs(folder, (pair for part, dataset in enumerate(datasets) for pair in _pairs(part, dataset)))
         record.write(now, count=count)
     return int(record.read()["count"])
+
+
+def _pairs(part: int, dataset: "ShardDataset") -> Iterator["MadePair"]:
+    """Yield the samples of the validation source number `part`, with how each was degraded."""
+    from seesr_pl.degradation import recorded
+    from seesr_pl.evaluation.benchmark import MadePair
+
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        name, params = f"{part}_{sample.key.replace('/', '_')}", dataset.params_of(sample)
+        told = ("", None) if params is None else (getattr(params, "kind", ""), recorded(dataset.degradation, params))
+        yield MadePair(name, sample.hq, sample.lq, sample.severity, *told)
 
 
 def about(ckpt: str | Path | None) -> dict[str, Any]:

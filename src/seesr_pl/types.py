@@ -1,6 +1,6 @@
 """Types that several packages share."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,7 +14,8 @@ class Batch(TypedDict):
     """A batch from a data loader, on the CPU.
 
     `hq` and `lq` are uint8 RGB, channel last, (b, h, w, 3); a side of `lq` is the degradation's scale smaller.
-    `sample_id` and `epoch` are int64 (b,) and key all random draws; `severity` is float32 (b,) in [0, 1].
+    `sample_id` and `epoch` are int64 (b,) and key all random draws; `severity` is float32 (b,) in [0, 1]; `kind` names
+    what degraded an image most, "" where that is not known.
     """
 
     hq: Tensor
@@ -23,4 +24,5 @@ class Batch(TypedDict):
     sample_id: Tensor
     epoch: Tensor
     severity: Tensor
+    kind: NotRequired[list[str]]
     tags: list[str]

@@ -42,5 +42,19 @@ def test_severity_is_the_logarithm_of_the_error_that_each_part_adds(first, secon
     assert severity(first, second) == pytest.approx(math.log10(1 + raised))
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "kind"),
+    [
+        ({}, {"noise_strength": 25.5, "jpeg_quality": 40}, "noise"),
+        ({"kernel": WIDE}, {"noise_strength": 1.0}, "blur"),
+        ({"kernel": WIDE}, {"scale": 0.5}, "resolution"),
+        ({}, {"jpeg_quality": 40, "noise_strength": 5.0}, "compression"),
+    ],
+)
+def test_the_kind_is_the_part_that_adds_most(first, second, kind):
+    stages = [NOTHING._replace(**changes) for changes in (first, second)]
+    assert DegradationParams(*stages, None, "area", True).kind == kind
+
+
 def test_severity_ends_at_one():
     assert severity({}, {"noise_strength": 255.0}) == 1.0

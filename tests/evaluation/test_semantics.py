@@ -1,6 +1,7 @@
 """What DAPE sees is judged by the definitions of the metrics, by severity, and image by image."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -13,9 +14,8 @@ from seesr_pl.evaluation.semantics import (
     TagExample,
     compare_tags,
     precision_recall_f1,
-    tag_sheet,
-    write_tags,
 )
+from seesr_pl.evaluation.tag_report import tag_sheet, tags_section, write_tags
 from seesr_pl.imaging.tensors import resize_bicubic, to_float
 from seesr_pl.models.ram import BICUBIC, RAM
 
@@ -130,6 +130,21 @@ def test_the_table_is_written_as_csv_and_each_example_as_a_sheet(ram, tmp_path):
     assert [path.name for path in sorted(tmp_path.glob("*.png"))] == [f"example_{index}.png" for index in range(4)]
     assert [row["metric"] for row in rows] == [row.metric for row in result.rows]
     assert [float(row["ram"]) for row in rows] == pytest.approx([row.ram for row in result.rows], nan_ok=True)
+    summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=lambda text: pytest.fail(text))
+    assert summary["metrics"]["dape/map"]["n"] == 4
+    assert [row["metric"] for row in summary["by_degradation"]] == [row.metric for row in result.rows[7:]]
+
+
+def test_the_images_of_each_kind_of_degradation_have_rows_of_their_own(ram):
+    kinds = ["noise", "blur", "noise"]
+    given = [batch | {"kind": [kind, "noise"]} for batch, kind in zip(batches(6), kinds, strict=True)]
+    result = compare_tags(ram, given)
+    counted = [(row.kind, row.n) for row in result.rows if row.metric == "map"]
+    assert counted == [("", 6), ("", 2), ("", 2), ("", 2), ("noise", 5), ("blur", 1)]
+    assert [table.header[0] for table in tags_section(result).tables[-2:]] == [
+        "mostly noise, severity 0.00 to 0.83",
+        "mostly blur, severity 0.33 to 0.33",
+    ]
 
 
 def test_a_ram_without_lora_is_refused():

@@ -3,7 +3,7 @@
 import csv
 
 from seesr_pl.evaluation import Interval, Result
-from seesr_pl.evaluation.severity import by_severity, write_by_severity
+from seesr_pl.evaluation.severity import by_kind, by_severity, write_by_severity
 
 IMAGES = "abcdef"
 RESULT = Result("m", {i: {"psnr_y": float(n)} for n, i in enumerate(IMAGES)}, {}, {}, {i: i for i in IMAGES}, {})
@@ -26,3 +26,12 @@ def test_a_set_without_severities_or_with_one_alone_has_no_ranges(tmp_path):
     assert by_severity([RESULT], dict.fromkeys(IMAGES, 0.0)) == []
     write_by_severity(tmp_path / "by_severity.csv", [])
     assert not (tmp_path / "by_severity.csv").exists()
+
+
+def test_kinds_come_most_frequent_first_with_the_means_of_their_images(tmp_path):
+    kinds = {"a": "blur", "b": "noise", "c": "noise", "d": "noise", "e": "blur", "not scored": "blur"}
+    rows = by_kind([RESULT, RESULT._replace(name="n")], {**SEVERITIES, "not scored": 1.0}, kinds)
+    found = [(row.method, row.part, row.severity_from, row.severity_to) for row in rows]
+    assert found[::2] == [("m", "mostly noise", 0.1, 0.8), ("m", "mostly blur", 0.4, 0.9)]
+    assert [row.intervals["psnr_y"].mean for row in rows] == [2.0, 2.0, 2.0, 2.0]
+    assert by_kind([RESULT], SEVERITIES, dict.fromkeys(IMAGES, "noise")) == []

@@ -129,6 +129,13 @@ class ShardDataset(Dataset[StreamSample]):
         hq, lq = self.degradation.apply(hq, params)
         return StreamSample(hq, lq, raw.key, raw.sample_id, raw.epoch, float(params.severity), raw.tags)
 
+    def params_of(self, sample: StreamSample) -> Any | None:
+        """Return the parameters of the degradation of `sample`; None for a stored pair, which was not degraded here."""
+        shard, _ = self.catalog.find(sample.sample_id % len(self.catalog))
+        if self.catalog.sources[shard.source].pairs == "stored":
+            return None
+        return self.degradation.sample(self.seed, sample.epoch, sample.sample_id)
+
     def raw(self, position: int) -> RawSample:
         """Read the stored bytes at a position and verify their checksum."""
         return self._first_sound(position, lambda image, lq: None)[0]

@@ -3,6 +3,7 @@
 from seesr_pl.degradation.kernels import Kernel
 from seesr_pl.degradation.noise import build_banks
 from seesr_pl.degradation.real_esrgan import BicubicDegradation, FixedParams, NoDegradation, RealESRGANDegradation
+from seesr_pl.degradation.record import degrade_again, recorded
 from seesr_pl.degradation.stage import DegradationParams, Stage, StageParams
 
 __all__ = [
@@ -15,4 +16,6 @@ __all__ = [
     "Stage",
     "StageParams",
     "build_banks",
+    "degrade_again",
+    "recorded",
 ]

@@ -118,6 +118,7 @@ class FixedParams(NamedTuple):
     """The parameters of a degradation that draws nothing."""
 
     severity: float = 0.0
+    kind: str = "downscaling"
 
 
 class BicubicDegradation:

@@ -160,15 +160,26 @@ class DegradationParams(NamedTuple):
         of downscaling alone. Within one image its rank correlation with PSNR is about -0.75; it cannot know how much
         detail an image has to lose.
         """
+        return min(math.log10(sum(self._errors().values(), start=1.0)), 1.0)
+
+    @property
+    def kind(self) -> str:
+        """What raises that error most: noise, blur, resolution (lost before the final size) or compression."""
+        errors = self._errors()
+        return max(errors, key=errors.__getitem__)
+
+    def _errors(self) -> dict[str, float]:
+        """Estimate what each kind adds to the squared error, in units of that of downscaling alone."""
         first, second = self.first, self.second
         density = 4 * first.scale  # pixels of the first order to one of the low-quality image, along a side
         averaged = max(density / second.scale, 1.0) if second.resize_mode == "area" else 1.0
         reach = 1 / (averaged**2 * (1 + 2 * second.blur_power))
-        noise = 150 * (second.noise_power + 0.5 * reach * first.noise_power)
-        blur = 0.5 * (first.blur_power / 16 + second.blur_power / density**2)
-        lost = max(1 / density - 1, 0) + max(1 / second.scale - 1, 0)
-        compression = 0.5 * ((1 - first.jpeg_quality / 100) / density + (1 - second.jpeg_quality / 100))
-        return min(math.log10(1 + noise + blur + lost + compression), 1.0)
+        return {
+            "noise": 150 * (second.noise_power + 0.5 * reach * first.noise_power),
+            "blur": 0.5 * (first.blur_power / 16 + second.blur_power / density**2),
+            "resolution": max(1 / density - 1, 0) + max(1 / second.scale - 1, 0),
+            "compression": 0.5 * ((1 - first.jpeg_quality / 100) / density + (1 - second.jpeg_quality / 100)),
+        }
 
 
 def sample_resize_mode(generator: np.random.Generator) -> ResizeMode:

@@ -2,24 +2,29 @@
 
 import csv
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from seesr_pl.annotations import Count, within_limits
 from seesr_pl.evaluation.pairing import ImagesByStem, images_by_stem, reasons, require_fits, require_names
-from seesr_pl.files import MissingFile
+from seesr_pl.files import MissingFile, write_whole
 from seesr_pl.imaging.io import read_rgb, write_image
 from seesr_pl.types import RGB, Batch
 
 Published = Mapping[str, Mapping[str, float | str]]
 """Means printed elsewhere: method -> metric -> value, and the words `source` and `confidence`."""
 SEVERITIES = "severity.csv"
-"""Beside the folders of a benchmark: how badly each of its images was degraded, `name,severity` a line, in [0, 1]."""
+"""Beside the folders of a benchmark: how badly each of its images was degraded, in [0, 1], and what did most of it.
+
+A line is `name,severity,kind`; the last may be absent."""
+DEGRADATIONS = "degradations.json"
+"""Beside the folders of a benchmark: how each of its images was degraded, name -> `degradation.recorded`."""
 
 
 class Pair(NamedTuple):
@@ -32,12 +37,17 @@ class Pair(NamedTuple):
 
 
 class MadePair(NamedTuple):
-    """A pair that was made here: `hq` uint8 (h, w, 3), `lq` a quarter of it on each side, severity in [0, 1]."""
+    """A pair that was made here: `hq` uint8 (h, w, 3), `lq` a quarter of it on each side, severity in [0, 1].
+
+    `kind` is that of the degradation, "" where it is not known, and `record` that of `degradation.recorded`.
+    """
 
     name: str
     hq: RGB
     lq: RGB
     severity: float
+    kind: str = ""
+    record: Mapping[str, Any] | None = None
 
 
 class FolderBenchmark:
@@ -109,14 +119,15 @@ class FolderBenchmark:
 
         Raises ValueError for a set without reference.
         """
-        severities = self.severities()
+        severities, kinds = self.severities(), self.kinds()
         for index, pair in enumerate(pairs):
             if pair.hq is None:
                 raise ValueError(f"{self.name} has no reference images (benchmark.hq=null); tags need them")
             hq, lq = (torch.from_numpy(read_rgb(path).copy())[None] for path in (pair.hq, pair.lq))
             ids = {"sample_id": torch.tensor([index]), "epoch": torch.tensor([0])}
             severity = torch.tensor([severities.get(pair.name, 0.0)])
-            yield Batch(hq=hq, lq=lq, key=[pair.name], tags=[""], severity=severity, **ids)  # type: ignore[typeddict-item]
+            kind = [kinds.get(pair.name, "")]
+            yield Batch(hq=hq, lq=lq, key=[pair.name], tags=[""], severity=severity, kind=kind, **ids)  # type: ignore[typeddict-item]
 
     @classmethod
     def missing_files(cls, root: str, *, name: str = "folder", origin: str = "your own images") -> list[MissingFile]:
@@ -140,24 +151,39 @@ class FolderBenchmark:
 
     def severities(self) -> dict[str, float]:
         """Return the severities that `severity.csv` tells, by image; {} without the file."""
+        return {row["name"]: float(row["severity"]) for row in self._severity_rows()}
+
+    def kinds(self) -> dict[str, str]:
+        """Return what degraded each image most, of those images of which `severity.csv` tells it."""
+        return {row["name"]: row["kind"] for row in self._severity_rows() if row.get("kind")}
+
+    def degradations(self) -> dict[str, Mapping[str, Any]]:
+        """Return how each image was degraded, for `degradation.degrade_again`; {} where no file tells it."""
+        path = self.root / DEGRADATIONS
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def _severity_rows(self) -> list[dict[str, str]]:
         path = self.root / SEVERITIES
         if not path.is_file():
-            return {}
+            return []
         with path.open(newline="") as file:
-            return {row["name"]: float(row["severity"]) for row in csv.DictReader(file)}
+            return list(csv.DictReader(file))
 
 
 def write_pairs(folder: str | Path, pairs: Iterable[MadePair]) -> int:
-    """Write `pairs` as `FolderBenchmark` reads them, PNG in `lq` and `hq`, and severities; return their number."""
-    severities = {}
+    """Write `pairs` as `FolderBenchmark` reads them, PNG in `lq` and `hq`, and how they were degraded; count them."""
+    severities, records = [], {}
     for pair in pairs:
         for kind, image in (("hq", pair.hq), ("lq", pair.lq)):
             path = Path(folder) / kind / f"{pair.name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_image(path, image)
-        severities[pair.name] = pair.severity
+        severities.append((pair.name, pair.severity, pair.kind))
+        if pair.record is not None:
+            records[pair.name] = pair.record
     with (Path(folder) / SEVERITIES).open("w", newline="") as file:
-        csv.writer(file).writerows([("name", "severity"), *severities.items()])
+        csv.writer(file).writerows([("name", "severity", "kind"), *severities])
+    write_whole(Path(folder) / DEGRADATIONS, json.dumps(records) + "\n")
     return len(severities)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import rich.table
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
@@ -52,8 +51,9 @@ def combine(judged: Sequence[Judged], folder: Path) -> tables.Shown:
     write_whole(folder / "table.html", _page(sets))
     sentences = [f"{s.name}: {row.sentence(s.results[0].name)}" for s in sets for row in s.comparisons]
     sentences += [f"{s.name}, {result.name}: {gap}" for s in sets for result in s.results for gap in result.gaps()]
+    shown = tables.stacked([tables.terminal(s.table, title=_title(s)) for s in sets])
     files = [folder / f"table.{ending}" for ending in ("html", "md", "tex", "csv")]
-    return tables.Shown(_terminal(sets), {}, files, sentences)
+    return tables.Shown(shown, {}, files, sentences)
 
 
 def _set_table(judged: Sequence[Judged]) -> SetTable:
@@ -73,13 +73,6 @@ def _title(item: SetTable) -> str:
 def _markdown(item: SetTable) -> str:
     words = "".join(f"- {row.sentence(item.results[0].name)}\n" for row in item.comparisons)
     return f"{_title(item)}\n\n{tables.markdown(item.table)}\n{words}"
-
-
-def _terminal(sets: Sequence[SetTable]) -> rich.table.Table:
-    shown = rich.table.Table.grid(padding=(0, 0, 1, 0))
-    for item in sets:
-        shown.add_row(tables.terminal(item.table, title=_title(item)))
-    return shown
 
 
 def _csv(sets: Sequence[SetTable]) -> str:

@@ -19,7 +19,7 @@ from seesr_pl.evaluation.options import STAGES, Stage
 from seesr_pl.evaluation.restoring import Restored, Track, restore, silently
 from seesr_pl.evaluation.results import Result, load_result, write_result
 from seesr_pl.evaluation.results import compare as compared_with
-from seesr_pl.evaluation.severity import by_severity, write_by_severity
+from seesr_pl.evaluation.severity import by_kind, by_severity, in_lines, write_by_severity
 from seesr_pl.evaluation.statistics import metric_intervals
 from seesr_pl.files import fingerprint, write_whole
 from seesr_pl.imaging.io import read_rgb
@@ -75,12 +75,16 @@ def judge_method(
     published = benchmark.published_for(pairs)
     table = tables.score_table(results, metrics.available, published)
     comparisons = compared_with(result, results[1:])
-    write_result(folder, result, facts, comparisons)
-    write_by_severity(folder / "by_severity.csv", by_severity(results, benchmark.severities()))
+    ranges = by_severity(results, benchmark.severities())
+    kinds = by_kind(results, benchmark.severities(), benchmark.kinds())
+    write_result(folder, result, {**facts, "by_degradation": in_lines([*ranges, *kinds])}, comparisons)
+    write_by_severity(folder / "by_severity.csv", ranges)
+    write_by_severity(folder / "by_kind.csv", kinds)
     write_whole(folder / "table.md", tables.markdown(table))
     write_whole(folder / "table.tex", tables.latex(table))
     if "report" in stages:
-        from seesr_pl.evaluation.report import write_report  # here, because it imports matplotlib
+        # Here, because it imports matplotlib.
+        from seesr_pl.evaluation.report import degradation_section, write_report
 
         write_report(
             folder / "report.html",
@@ -92,27 +96,41 @@ def judge_method(
             metrics=metrics.available,
             facts=_in_words(facts, benchmark.root, command),
             published=published,
+            sections=[degradation_section([*ranges, *kinds], metrics.available)] if ranges or kinds else [],
         )
-    names = "report.html table.md summary.json scores.csv comparisons.csv by_severity.csv restored"
+    names = "report.html table.md summary.json scores.csv comparisons.csv by_severity.csv by_kind.csv restored"
     files = [folder / file for file in names.split()]
     title = f"{benchmark.name}, {len(pairs)} images"
     shown, words = tables.terminal(table, title=title), [comparison.sentence(name) for comparison in comparisons]
     words += result.gaps()
+    if ranges or kinds:
+        shown = tables.stacked([shown, tables.by_degradation([*ranges, *kinds], metrics.available)])
     return tables.Shown(shown, metrics.skipped, [file for file in files if file.exists()], words, failed)
 
 
-def judge_tags(ram: "RAM", benchmark: FolderBenchmark, folder: Path, *, track: Track[Any] = silently) -> tables.Shown:
+def judge_tags(
+    ram: "RAM", benchmark: FolderBenchmark, folder: Path, *, track: Track[Any] = silently, command: str = ""
+) -> tables.Shown:
     """Compare what DAPE and plain RAM see on the LQ images with what RAM sees on the HQ ones, as `semantics` does.
 
-    Writes `tags.csv` and `example_<i>.png` into `folder`. Raises ValueError if `ram` has no LoRA or the benchmark has
-    no reference images.
+    Writes `tags.csv`, `summary.json`, `report.html` and `example_<i>.png` into `folder`. Raises ValueError if `ram` has
+    no LoRA or the benchmark has no reference images.
     """
-    from seesr_pl.evaluation.semantics import compare_tags, write_tags  # here, because it imports the networks
+    # Here, because they import the networks and matplotlib.
+    from seesr_pl.evaluation.report import write_report
+    from seesr_pl.evaluation.semantics import compare_tags
+    from seesr_pl.evaluation.tag_report import tags_section, write_tags
 
-    batches = benchmark.batches(track(benchmark.pairs(), "tags"))
-    found = compare_tags(ram, batches, group=benchmark.group.pattern)
+    pairs = benchmark.pairs()
+    found = compare_tags(ram, benchmark.batches(track(pairs, "tags")), group=benchmark.group.pattern)
     write_tags(found, folder)
-    return tables.Shown(tables.tags(found.rows), {}, [folder / "tags.csv"])
+    title, facts = f"Tags of LQ images, {benchmark.name}", {"images": str(benchmark.root), "command": command}
+    write_report(
+        folder / "report.html", title=title, pairs=pairs, results=[], metrics=[], facts=facts,
+        sections=[tags_section(found)],
+    )  # fmt: skip
+    files = [folder / name for name in ("report.html", "summary.json", "tags.csv")]
+    return tables.Shown(tables.tags(found.rows), {}, files)
 
 
 def score_all(

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +17,9 @@ from seesr_pl.evaluation.charts import line_chart, strip_chart
 from seesr_pl.evaluation.methods import Bicubic
 from seesr_pl.evaluation.metrics import ImageMetric
 from seesr_pl.evaluation.results import Comparison, Result
+from seesr_pl.evaluation.severity import SeverityRow
 from seesr_pl.evaluation.statistics import finite_or_none
-from seesr_pl.evaluation.tables import format_number, score_table
+from seesr_pl.evaluation.tables import format_number, interval_text, score_table
 from seesr_pl.files import write_whole
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.text import shown as shown_text
@@ -76,10 +77,12 @@ def write_report(
 ) -> None:
     """Write the page. `results[0]` is the method that is judged, `comparisons` those of it with others.
 
+    Without `results` the page has its sections alone.
+
     Images are embedded worst first (by the first metric) until `max_megabytes` are full; the page says how many.
     """
-    scored = [metric for metric in metrics if metric.name in results[0].intervals]
-    shown = _embedded(pairs, results, metrics, budget=max_megabytes * 1e6)
+    scored = [metric for metric in metrics if metric.name in results[0].intervals] if results else []
+    shown = _embedded(pairs, results, metrics, budget=max_megabytes * 1e6) if results else {}
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=_as_text)
     environment.filters["number"] = format_number
     page = environment.get_template("report.html.jinja").render(
@@ -89,7 +92,7 @@ def write_report(
         facts=facts or {},
         notes=notes,
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        judged=results[0],
+        judged=results[0] if results else None,
         table=score_table(results, scored, published),
         comparisons={
             reference: [row for row in comparisons if row.reference == reference]
@@ -97,12 +100,48 @@ def write_report(
         },
         charts=_distributions(results, metrics),
         sections=[_rendered(section) for section in sections],
-        examples=_examples(shown, results[0], metrics),
+        examples=_examples(shown, results[0], metrics) if shown else [],
         num_images=len(pairs),
         num_shown=len(shown),
-        data=Markup(json.dumps(_gallery(shown, results, metrics)).replace("<", "\\u003c")),
+        data=Markup(json.dumps(_gallery(shown, results, metrics) if shown else {}).replace("<", "\\u003c")),
     )
     write_whole(path, page)
+
+
+def degradation_section(rows: Sequence[SeverityRow], metrics: Sequence[ImageMetric]) -> Section:
+    """Return the means by severity and by kind of degradation, with a chart of the first metric by severity."""
+    named = [metric for metric in metrics if any(metric.name in row.intervals for row in rows)]
+    header = ["images degraded", "method", *(f"{metric.name} (95 % interval)" for metric in named)]
+    ranges, kinds = [row for row in rows if not row.kind], [row for row in rows if row.kind]
+    charts = [
+        Chart(
+            f"{metric.name} by severity",
+            {
+                name: [(_middle(row), row.intervals[metric.name].mean) for row in ranges if row.method == name]
+                for name in dict.fromkeys(row.method for row in ranges)
+            },
+            x_label="severity, middle of a range",
+            y_label=metric.name,
+        )
+        for metric in named[:2]
+        if all(metric.name in row.intervals for row in ranges)
+    ]
+    return Section(
+        "By degradation",
+        "Ranges of severity hold equally many images; a kind is what raises an image's error most.",
+        [Table(header, [[row.part, row.method, *_in_words(row, named)] for row in part]) for part in (ranges, kinds)],
+        charts if ranges else [],
+    )
+
+
+def _middle(row: SeverityRow) -> float:
+    return (row.severity_from + row.severity_to) / 2
+
+
+def _in_words(row: SeverityRow, metrics: Sequence[ImageMetric]) -> Iterator[str]:
+    for metric in metrics:
+        found = row.intervals.get(metric.name)
+        yield "-" if found is None else interval_text(found)
 
 
 def data_uri(image: RGB, *, lossless: bool = False) -> str:
@@ -155,7 +194,7 @@ def _examples(
 ) -> list[dict[str, Any]]:
     """Return the best, the middle and the worst of the embedded images by the first metric, in few views."""
     usable = [metric for metric in metrics if metric.name in result.intervals]
-    if not usable or not shown:
+    if not usable:
         return []
     names = list(shown)
     chosen = {"best": names[-1], "typical": names[len(names) // 2], "worst": names[0]}

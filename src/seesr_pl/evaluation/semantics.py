@@ -1,31 +1,23 @@
 """Whether DAPE sees on the LQ image what RAM sees on the HQ one, beside plain RAM on the same LQ image."""
 
-import csv
-import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics.functional.classification import multilabel_average_precision
 
 from seesr_pl.evaluation.benchmark import group_of
 from seesr_pl.evaluation.statistics import paired_interval, precision_difference
-from seesr_pl.files import write_whole
-from seesr_pl.imaging import sheet
-from seesr_pl.imaging.io import write_image
 from seesr_pl.imaging.tensors import resize_bicubic, to_float
 from seesr_pl.models.ram import BILINEAR, RAM, RAMOutput, Resize
-from seesr_pl.types import RGB, Batch
+from seesr_pl.types import Batch
 
-_MARGIN, _TEXT_SIZE = 8, 12
-_MISSED, _WRONG = (150, 150, 150), (190, 40, 40)
 IMAGE_METRICS = ("representation_error", "cross_entropy", "logit_error", "precision", "recall", "f1")
 
 
@@ -44,7 +36,8 @@ class TagExample(NamedTuple):
 class TagRow(NamedTuple):
     """One metric over the images of a range of severity: plain RAM, DAPE, and DAPE minus RAM with its 95 % interval.
 
-    `n` counts the images for which the metric is defined for both. Images of one photograph are resampled together.
+    With a `kind`, over the images that this kind of degradation hurt most. `n` counts the images for which the metric
+    is defined for both. Images of one photograph are resampled together.
     """
 
     metric: str
@@ -56,18 +49,29 @@ class TagRow(NamedTuple):
     difference: float
     low: float
     high: float
+    kind: str = ""
+
+    @property
+    def part(self) -> str:
+        """The images in words."""
+        kind = f"mostly {self.kind}, " if self.kind else ""
+        return f"{kind}severity {self.severity_from:.2f} to {self.severity_to:.2f}"
 
 
 class TagResult(NamedTuple):
-    """`rows`: every metric over all images first, then by severity, mildest first; `examples` to look at."""
+    """`rows`: every metric over all images, then by severity, mildest first, then by kind; `examples` to look at."""
 
     rows: list[TagRow]
     examples: list[TagExample]
 
+    @property
+    def overall(self) -> list[TagRow]:
+        """The rows over all images."""
+        return self.rows[: len(IMAGE_METRICS) + 1]
+
     def scalars(self) -> dict[str, float]:
         """Return the metrics over all images, as `dape/f1` and `ram/f1`."""
-        overall = self.rows[: len(IMAGE_METRICS) + 1]
-        return {f"{name}/{row.metric}": getattr(row, name) for row in overall for name in ("dape", "ram")}
+        return {f"{name}/{row.metric}": getattr(row, name) for row in self.overall for name in ("dape", "ram")}
 
 
 class Seen(NamedTuple):
@@ -138,6 +142,10 @@ class TagComparison:
         bins = np.array_split(np.arange(len(ordered)), min(self.severity_bins, num_severities))
         ranges = [ordered] + ([[ordered[index] for index in indices] for indices in bins] if len(bins) > 1 else [])
         rows = [row for images in ranges for row in _rows(images, self._photographs(images))]
+        kinds = Counter(image["kind"] for image in ordered if image["kind"]).most_common()
+        for kind, _ in kinds if len(kinds) > 1 else ():
+            images = [image for image in ordered if image["kind"] == kind]
+            rows += [row._replace(kind=kind) for row in _rows(images, self._photographs(images))]
         return TagResult(rows, self.seen.examples)
 
     def _photographs(self, images: Sequence[dict[str, Any]]) -> list[str]:
@@ -156,7 +164,7 @@ class TagComparison:
         scores = {view: self._scores(views[view], views["teacher"], wanted) for view in ("ram", "dape")}
         for i, key in enumerate(batch["key"]):
             image: dict[str, Any] = {"key": key, "id": int(batch["sample_id"][i]), "wanted": wanted[i].cpu()}
-            image["severity"] = float(batch["severity"][i])
+            image |= {"severity": float(batch["severity"][i]), "kind": batch["kind"][i] if "kind" in batch else ""}
             for view, values in scores.items():
                 image[view] = {name: value[i] for name, value in values.items()}
             self.seen.images.append(image)
@@ -227,45 +235,6 @@ def mean_average_precision(logits: Float[Tensor, "b k"], wanted: Bool[Tensor, "b
     return float(multilabel_average_precision(scores, targets, num_labels=targets.shape[1], validate_args=False))
 
 
-def write_tags(result: TagResult, folder: str | Path) -> None:
-    """Write `tags.csv`, the rows of `result`, and `example_<i>.png`, a sheet for each example, into `folder`."""
-    content = io.StringIO()
-    writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(TagRow._fields)
-    writer.writerows(result.rows)
-    write_whole(Path(folder) / "tags.csv", content.getvalue())
-    for index, example in enumerate(result.examples):
-        write_image(Path(folder) / f"example_{index}.png", tag_sheet(example))
-
-
-def tag_sheet(example: TagExample, *, side: int = 384) -> RGB:
-    """Draw LQ and HQ side by side, each enlarged to `side` pixels, above the tags that RAM and DAPE see.
-
-    In the lists of the LQ, tags that the teacher sees too are black, others red, and what is missed is gray.
-    """
-    images = [Image.fromarray(pixels).resize((side, side)) for pixels in (example.lq, example.hq)]
-    margins = (_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)
-    pair = np.pad(sheet.row(*map(np.asarray, images), gap=_MARGIN), margins, constant_values=255)
-    width = pair.shape[1]
-    lists = {
-        f"{example.key}, severity {example.severity:.2f} - RAM on the HQ: ": _judged(example.teacher, example.teacher),
-        "RAM on the LQ: ": _judged(example.ram, example.teacher),
-        "DAPE on the LQ: ": _judged(example.dape, example.teacher),
-    }
-    lines = [
-        line
-        for title, words in lists.items()
-        for line in sheet.wrapped(title, words, width=width - 2 * _MARGIN, size=_TEXT_SIZE)
-    ]
-    below = sheet.text(lines, width=width, size=_TEXT_SIZE, left=_MARGIN, top=0, ground=sheet.WHITE)
-    return np.concatenate([pair, below, np.full((_MARGIN, width, 3), 255, np.uint8)])
-
-
-def _judged(tags: Sequence[str], teacher: Sequence[str]) -> list[sheet.Word]:
-    seen = [(tag, sheet.INK if tag in teacher else _WRONG) for tag in tags]
-    return [*seen, *((tag, _MISSED) for tag in teacher if tag not in tags)]
-
-
 def _rows(images: Sequence[dict[str, Any]], photographs: Sequence[str]) -> list[TagRow]:
     severities = images[0]["severity"], images[-1]["severity"]
     rows = [_paired(images, photographs, metric, severities) for metric in IMAGE_METRICS]
@@ -278,7 +247,8 @@ def _paired(
     pairs = np.array([[float(image[view][metric]) for view in ("ram", "dape")] for image in images])
     defined = np.flatnonzero(np.isfinite(pairs).all(axis=1)).tolist()
     if not defined:
-        return TagRow(metric, *severities, 0, *[float("nan")] * 5)
+        nan = float("nan")
+        return TagRow(metric, *severities, 0, nan, nan, nan, nan, nan)
     ram, dape = pairs[defined].T.tolist()
     difference = paired_interval(dape, ram, [photographs[index] for index in defined])
     means = float(np.mean(ram)), float(np.mean(dape))

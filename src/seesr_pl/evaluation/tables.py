@@ -14,6 +14,7 @@ from rich.text import Text
 from seesr_pl.evaluation.benchmark import Published
 from seesr_pl.evaluation.metrics import ImageMetric
 from seesr_pl.evaluation.results import Result
+from seesr_pl.evaluation.severity import SeverityRow
 from seesr_pl.evaluation.statistics import Interval
 from seesr_pl.text import in_latex, in_markdown, rich_text, say, shown
 
@@ -107,6 +108,12 @@ def format_number(value: float | str | None) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
+def interval_text(interval: Interval) -> str:
+    """Write a mean with its interval, and how many images it is of."""
+    bounds = "" if isnan(interval.low) else f" ({format_number(interval.low)} to {format_number(interval.high)})"
+    return f"{format_number(interval.mean)}{bounds}, {interval.n} images"
+
+
 def terminal(table: ScoreTable, *, title: str) -> rich.table.Table:
     """Lay the table out for a terminal, with intervals."""
     laid = rich.table.Table("method", title=rich_text(title, style="bold"), title_justify="left")
@@ -144,8 +151,31 @@ def latex(table: ScoreTable) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
+def by_degradation(rows: Sequence[SeverityRow], metrics: Sequence[ImageMetric]) -> rich.table.Table:
+    """Lay the means by severity and kind out for a terminal; `images` counts the most that a metric has a value of."""
+    laid = rich.table.Table("images degraded", "method", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("images", *(metric.name for metric in metrics)):
+        laid.add_column(name, justify="right")
+    for before, row in zip([None, *rows], rows, strict=False):
+        is_first = before is None or before.part != row.part
+        if is_first and before is not None and before.kind != row.kind and not before.kind:
+            laid.add_section()
+        means = [format_number(row.intervals[m.name].mean) if m.name in row.intervals else "-" for m in metrics]
+        count = max((interval.n for interval in row.intervals.values()), default=0)
+        laid.add_row(*map(rich_text, (row.part if is_first else "", row.method)), str(count), *means)
+    return laid
+
+
+def stacked(parts: Sequence[rich.table.Table]) -> rich.table.Table:
+    """Lay tables out one below the other."""
+    laid = rich.table.Table.grid(padding=(0, 0, 1, 0))
+    for part in parts:
+        laid.add_row(part)
+    return laid
+
+
 def tags(rows: Sequence["TagRow"]) -> rich.table.Table:
-    """Lay the comparison of DAPE with plain RAM out for a terminal, a line for each metric and range of severity."""
+    """Lay the comparison of DAPE with plain RAM out for a terminal, a line for each metric and part of the images."""
     laid = rich.table.Table(
         title="tags on the LQ image, judged by RAM's on the HQ image",
         box=SIMPLE_HEAD,
@@ -157,7 +187,7 @@ def tags(rows: Sequence["TagRow"]) -> rich.table.Table:
     for row in rows:
         if row.metric == rows[0].metric:
             laid.add_section()
-            laid.add_row(f"severity {row.severity_from:.2f} to {row.severity_to:.2f}")
+            laid.add_row(rich_text(row.part))
         interval = "-" if isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}"
         numbers = (f"{row.ram:.4f}", f"{row.dape:.4f}", f"{row.difference:+.4f}")
         laid.add_row(row.metric, str(row.n), *numbers, interval)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from seesr_pl import keyed
-from seesr_pl.degradation import RealESRGANDegradation
+from seesr_pl.degradation import RealESRGANDegradation, recorded
 from seesr_pl.evaluation.benchmark import MadePair
 from seesr_pl.tiny.photographs import Photograph
 
@@ -36,7 +36,7 @@ def photo_pairs(
             crop = np.ascontiguousarray(image[top : top + crop_size, left : left + crop_size])
             params = chain.sample(keyed.key(seed, _PURPOSE), 0, keyed.key(photo.name, number))
             hq, lq = chain.apply(crop, params)
-            yield MadePair(f"{photo.name}_{number}", hq, lq, params.severity)
+            yield MadePair(f"{photo.name}_{number}", hq, lq, params.severity, params.kind, recorded(chain, params))
 
 
 def _at_least(image: np.ndarray, side: int) -> np.ndarray:

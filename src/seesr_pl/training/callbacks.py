@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from seesr_pl.annotations import Count, within_limits
-from seesr_pl.evaluation.semantics import TagResult, TagRow, tag_sheet, write_tags
+from seesr_pl.evaluation.semantics import TagResult, TagRow
+from seesr_pl.evaluation.tag_report import tag_sheet, write_tags
 from seesr_pl.training.dape import DAPEDistillation
 from seesr_pl.training.frozen import PartlyFrozen, is_logged_step
 
