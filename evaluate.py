@@ -140,7 +140,10 @@ def build_method(cfg: DictConfig, ckpt: str | None) -> Any:
     loading = {"device": device(cfg), "dtype": dtype(cfg), "trust": cfg.trust}
     given = [runs.load_pipeline(ckpt, **loading)] if ckpt and needs_pipeline(cfg) else []
     takes_device = "device" in inspect.signature(get_object(cfg.method._target_)).parameters
-    return instantiate(cfg.method, *given, **({"device": device(cfg)} if takes_device else {}), _convert_="all")
+    method = instantiate(cfg.method, *given, **({"device": device(cfg)} if takes_device else {}), _convert_="all")
+    for pipeline in given:
+        pipeline.merge_lora()  # once the method has chosen its prompter
+    return method
 
 
 def settings(cfg: DictConfig, ckpt: str | None) -> dict[str, Any]:

@@ -9,11 +9,24 @@ import torch
 from official import TAGGER
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from seesr_pl.models.ram import RAM, Resize, ram_pixel_values
 from seesr_pl.models.ram_official import load_dape, load_ram
 
 ATOL = 5e-5
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations of torch."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.count += 1
+        return function(*arguments, **(keywords or {}))
+
+
 TINY = dataclasses.replace(TAGGER, depths=(2, 2, 4, 2))
 
 
@@ -139,6 +152,22 @@ def test_disabling_the_adapter_may_be_nested(dape):
             pass
         assert torch.equal(dape.representation(pixel_values), plain)
     assert not torch.equal(dape.representation(pixel_values), plain)
+
+
+def test_a_merged_lora_is_seen_with_the_operations_of_plain_ram(dape, tmp_path):
+    image = torch.rand(2, 3, 40, 24)
+    with torch.no_grad(), Operations() as before:
+        expected = dape.see(image)
+    with torch.no_grad(), Operations() as plain:
+        assert not torch.allclose(dape.see(image, adapter=False).logits, expected.logits)
+    dape.merge_lora()
+    with torch.no_grad(), Operations() as after:
+        found = dape.see(image)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert after.count <= plain.count < before.count
+    for use in (lambda: dape.see(image, adapter=False), lambda: dape.save_pretrained(tmp_path)):
+        with pytest.raises(ValueError, match="plain RAM is gone"):
+            use()
 
 
 def test_a_saved_folder_gives_the_same_network_back(dape, tmp_path):

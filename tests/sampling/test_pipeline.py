@@ -72,6 +72,19 @@ def test_a_picture_is_restored_alike_alone_among_others_and_in_a_batch(pipeline)
         assert np.abs(batched[index].astype(int) - alone).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("asks", "merges"), [({}, True), ({"prompter": "ram"}, False), ({"representation": "ram"}, False)]
+)
+def test_the_lora_is_merged_where_nothing_asks_for_plain_ram(asks, merges):
+    pipe = SeeSRPipeline(*small_stack(), **asks)
+    pipe.set_progress_bar_config(disable=True)
+    before = pixels(pipe(picture(16, 16), generator=generator(), **QUICK))[0].astype(int)
+    pipe.merge_lora()
+    after = pixels(pipe(picture(16, 16), generator=generator(), **QUICK))[0]
+    assert np.abs(before - after).max() <= 1
+    assert pipe.ram.is_merged == merges
+
+
 def test_another_seed_gives_another_picture(pipeline):
     first, second = (pixels(pipeline(picture(16, 16), generator=generator(seed), **QUICK)) for seed in (0, 1))
     assert (first[0] != second[0]).any()

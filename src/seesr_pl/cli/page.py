@@ -37,7 +37,9 @@ def demo(
     from seesr_pl.jobs.pool import existing_device
 
     build = pipeline_builder(ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=turbo, trust=trust or ())
-    page(build(existing_device(device))).queue().launch(server_name=host, server_port=port)
+    pipeline = build(existing_device(device))
+    pipeline.merge_lora()
+    page(pipeline).queue().launch(server_name=host, server_port=port)
 
 
 def page(pipeline: "SeeSRPipeline") -> "gradio.Blocks":

@@ -96,6 +96,7 @@ class ReleasedSeeSR(SeeSRMethod):
         precision = getattr(torch, existing_dtype(dtype, device))
         pipeline = SeeSRPipeline.from_official(base, seesr, ram, dape, torch_dtype=precision)
         pipeline.set_progress_bar_config(disable=True)
+        pipeline.merge_lora()
         super().__init__(pipeline.to(device), name=name, seed=seed, scale=scale, sampler=sampler)
 
     @classmethod

@@ -88,7 +88,9 @@ class RestorerSettings(NamedTuple):
 
     def restorer(self, device: str) -> "Restorer":
         """Build the pipeline on `device` and return its restorer."""
-        return Restorer(self.build(device), self)
+        restorer = Restorer(self.build(device), self)
+        restorer.pipeline.merge_lora()  # after its weights are hashed
+        return restorer
 
 
 class Restorer:

@@ -71,7 +71,9 @@ class TaggerSettings(NamedTuple):
 
     def worker(self, device: str) -> Callable[[Job, Advance], list[LeftOut]]:
         """Load the networks to `device`; return a function that does a job and returns what it could not do."""
-        tagger = Tagger(self.build().to(device), representation=self.representation)
+        ram = self.build().to(device)
+        ram.merge_lora()
+        tagger = Tagger(ram, representation=self.representation)
         return functools.partial(_do, tagger, self.batch_size)
 
 

@@ -64,6 +64,7 @@ class RAM(nn.Module):
         self.thresholds = torch.tensor(list(thresholds), dtype=torch.float32, device="cpu")
         self._statistics = torch.tensor([MEAN, STD], dtype=torch.float32, device="cpu").view(2, 3, 1, 1)
         self.lora_rank: int | None = None
+        self.is_merged = False
         self.visual_encoder = visual_encoder(config)
         self.image_proj = nn.Linear(self.visual_encoder.num_features, config.representation_dim)
         self.label_embed = nn.Parameter(torch.zeros(len(tags), config.representation_dim))
@@ -110,6 +111,7 @@ class RAM(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, the tag and threshold lists and model.safetensors (LoRA included) into `folder`."""
+        self._require_unmerged()
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = dataclasses.asdict(self.config) | {"lora_rank": self.lora_rank}
@@ -196,9 +198,25 @@ class RAM(nn.Module):
         inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=1, target_modules=targets), self)
         self.lora_rank = rank
 
+    def merge_lora(self) -> None:
+        """Add the LoRA, if there is one, to the weights: equal to float error, and as few operations as plain RAM.
+
+        For inference with DAPE alone: plain RAM is gone, so that `adapter=False` and `save_pretrained` are errors.
+        """
+        for parent in list(self.modules()):
+            for name, layer in list(parent.named_children()):
+                if isinstance(layer, BaseTunerLayer):
+                    layer.merge()
+                    setattr(parent, name, layer.get_base_layer())
+                    self.is_merged = True
+
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Switch the LoRA off within the context (plain RAM, the teacher); `requires_grad` is restored afterwards."""
+        """Switch the LoRA off within the context (plain RAM, the teacher); `requires_grad` is restored afterwards.
+
+        Raises ValueError where it is merged.
+        """
+        self._require_unmerged()
         layers = [module for module in self.modules() if isinstance(module, BaseTunerLayer)]
         active = [layer for layer in layers if not layer.disable_adapters]
         # peft switches requires_grad along with the adapter, which would thaw a frozen DAPE.
@@ -212,6 +230,10 @@ class RAM(nn.Module):
                 layer.enable_adapters(True)
             for parameter, flag in trainable.items():
                 parameter.requires_grad_(flag)
+
+    def _require_unmerged(self) -> None:
+        if self.is_merged:
+            raise ValueError("this RAM's LoRA is merged into its weights, plain RAM is gone; load it again")
 
     def _pixel_values(self, images: Images, resize: Resize) -> Float[Tensor, "b 3 s s"]:
         batches = [images] if isinstance(images, Tensor) else images

@@ -139,6 +139,11 @@ class SeeSRPipeline(DiffusionPipeline):
             None if prompter == "own" else make_prompter(cast(PromptStyle, prompter), ram=self.ram, model=model)
         )
 
+    def merge_lora(self) -> None:
+        """Merge DAPE's LoRA into RAM unless plain RAM is asked for; the pipeline then only restores (`RAM`)."""
+        if "ram" not in (self.config["representation"], self.config["prompter"]):
+            self.ram.merge_lora()
+
     @torch.no_grad()
     def __call__(
         self,
