@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from PIL import Image
 from stacks import small_stack
 
-from seesr_pl import config, launch, runs
+from seesr_pl import config, runs
 from seesr_pl.cli import convert
 from seesr_pl.data import ShardWriter
 from seesr_pl.runs import RunFolder
@@ -199,30 +199,6 @@ def test_a_run_is_loaded_without_a_warning(run, caplog, monkeypatch):
     assert caplog.messages == []
 
 
-def test_a_run_that_names_its_parts_as_earlier_versions_did_restores_the_same(run, picture):
-    folder = run("~module.sampler")
-    expected, expected_tags = restored(load_pipeline(folder), picture)
-    text, now = (folder / "config.yaml").read_text(), "seesr_pl.training.SeeSRDiffusion"
-    assert now in text
-    (folder / "config.yaml").write_text(text.replace(now, "seesr_pl.training.tiny.TinySeeSR"))
-    found, tags = restored(load_pipeline(folder), picture)
-    np.testing.assert_array_equal(found, expected)
-    assert tags == expected_tags
-
-
-def test_a_run_that_names_its_parts_as_earlier_versions_did_goes_on(tmp_path):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", overrides=["experiment=dape", f"paths.run={tmp_path}"])
-    run = RunFolder(tmp_path)
-    earlier = cfg.copy()
-    earlier.module._target_ = "seesr_pl.training.dape.DAPEDistillation"
-    earlier.module.ram._target_ = "seesr_pl.checkpoints.official.official_ram"
-    run.record(earlier)
-    run.last_checkpoint.parent.mkdir()
-    torch.save({"global_step": 1, "optimizer_states": [{"state": {}}]}, run.last_checkpoint)
-    assert launch.checkpoint_to_resume(cfg) == run.last_checkpoint
-
-
 def test_the_networks_of_seesr_are_not_asked_of_a_run_of_dape(tmp_path):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides=["experiment=tiny_dape", f"paths.run={tmp_path}"])
@@ -230,11 +206,6 @@ def test_the_networks_of_seesr_are_not_asked_of_a_run_of_dape(tmp_path):
     with pytest.raises(ValueError, match="is a run of DAPEDistillation; give one of experiment=seesr"):
         convert.seesr(tmp_path, tmp_path / "networks")
     assert not (tmp_path / "networks").exists()
-
-
-@pytest.mark.parametrize("target", sorted(runs._MOVED.values()))
-def test_what_earlier_versions_recorded_has_a_successor(target):
-    assert callable(get_object(target))
 
 
 def test_a_run_restores_with_its_own_sampler(run):

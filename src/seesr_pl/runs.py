@@ -21,19 +21,6 @@ if TYPE_CHECKING:
     from seesr_pl.models import RAM
     from seesr_pl.sampling import SeeSRPipeline
 
-_MOVED = {
-    "seesr_pl.checkpoints.official.official_ram": "seesr_pl.checkpoints.official_ram",
-    "seesr_pl.data.photo_leaves.leaf_shards": "seesr_pl.tiny.leaf_shards",
-    "seesr_pl.data.photo_tiles.photo_shards": "seesr_pl.tiny.photo_shards",
-    "seesr_pl.models.tiny.tiny_ram": "seesr_pl.tiny.tiny_ram",
-    "seesr_pl.models.tiny.tiny_stack": "seesr_pl.tiny.tiny_stack",
-    "seesr_pl.training.dape.DAPEDistillation": "seesr_pl.training.DAPEDistillation",
-    "seesr_pl.training.tiny.TinyPrior": "seesr_pl.tiny.TinyPrior",
-    "seesr_pl.training.tiny.TinySeeSR": "seesr_pl.training.SeeSRDiffusion",
-    "seesr_pl.training.tiny.TinyTagging": "seesr_pl.tiny.TinyTagging",
-}
-"""Targets recorded by earlier versions, and their current names."""
-
 _PAIRS = 2
 """What `write_validation` writes; another number writes all samples again."""
 _NAMED = ("seesr-pl", "torch", "diffusers", "transformers", "peft", "numpy", "opencv-python-headless")
@@ -89,9 +76,8 @@ class RunFolder(NamedTuple):
         return self.chosen or self.last_checkpoint
 
     def recorded(self) -> DictConfig:
-        """Read the recorded config, with targets of earlier versions replaced by their current names."""
-        content = OmegaConf.to_container(OmegaConf.load(self.config))
-        return cast(DictConfig, OmegaConf.create(_renamed(content)))
+        """Read the recorded config."""
+        return cast(DictConfig, OmegaConf.load(self.config))
 
     def record(self, cfg: DictConfig) -> None:
         """Write the config of the run, whole or not at all; call it when a checkpoint to go on from is accepted."""
@@ -237,14 +223,6 @@ def checkpoint_file(ckpt: str | Path) -> str:
 def recorded_sampler(ckpt: str | Path) -> dict[str, Any]:
     """Return the sampling settings that a run changes; {} for a pipeline folder, which holds its own."""
     return {} if is_pipeline(ckpt) else plain(RunFolder.of(ckpt).recorded()).get("sampler", {})
-
-
-def _renamed(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_renamed(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    return {key: _MOVED.get(value, value) if key == "_target_" else _renamed(value) for key, value in node.items()}
 
 
 def _run_pipeline(ckpt: str | Path, dtype: "torch.dtype", trust: Collection[str]) -> "SeeSRPipeline":

@@ -14,9 +14,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from seesr_pl.models.ram import RAM
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
 
-# Modules that pipelines saved by earlier versions name, and where their classes are now.
-_MOVED = {f"seesr_pl.models.tiny_{name}": f"seesr_pl.tiny.{name}" for name in ("networks", "latent")}
-
 
 class SeeSRStack(NamedTuple):
     """Stable Diffusion's frozen parts, SeeSR's two networks, and the tagger; `ram` holds DAPE's LoRA where given."""
@@ -49,13 +46,12 @@ def cast_all_but_ram(parts: Any, dtype: torch.dtype) -> None:
 
 
 def import_parts(index: dict[str, Any]) -> None:
-    """Import the modules of ours that a pipeline's `index` names, after renaming those that have moved since.
+    """Import the modules of ours that a pipeline's `index` names.
 
     diffusers looks for the class of a part only in modules that are imported.
     """
     for part in index.values():
         if isinstance(part, list) and str(part[0]).startswith("seesr_pl."):
-            part[0] = _MOVED.get(part[0], part[0])
             importlib.import_module(part[0])
 
 
