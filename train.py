@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from seesr_pl import config, launch, process, sweeps
+from seesr_pl.files import versions
 from seesr_pl.runs import RunFolder
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
@@ -36,7 +37,6 @@ def prepare(cfg: DictConfig) -> Callable[[], float | None]:
     from lightning.pytorch.callbacks import LambdaCallback
 
     from seesr_pl.training import notice
-    from seesr_pl.training.frozen import versions
 
     run, checkpoint = RunFolder(Path(cfg.paths.run)), launch.checkpoint_to_resume(cfg)
     seed_everything(cfg.seed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seesr_pl.files import MissingFile, Record, find_images, fingerprint, require, write_whole
+from seesr_pl.files import MissingFile, Record, find_images, fingerprint, require, versions, write_whole
 
 
 def _listed(folder: Path) -> list[str]:
@@ -218,3 +218,7 @@ def test_one_message_names_all_that_is_missing() -> None:
     assert message.endswith("\ncopy the whole folder")
     for file in files:
         assert all(part in message for part in file)
+
+
+def test_a_library_that_is_not_installed_has_no_version():
+    assert list(versions(["torch", "no-such-library"])) == ["torch"]

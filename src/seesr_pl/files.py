@@ -7,7 +7,9 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from glob import escape, glob, has_magic
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,11 @@ UNREAD_SUFFIXES = (
     ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2",
 )  # fmt: skip
 """Endings of images that cannot be read here; such files are reported as left out."""
+
+LIBRARIES = (
+    "seesr-pl", "torch", "lightning", "diffusers", "transformers", "peft", "numpy", "opencv-python-headless"
+)  # fmt: skip
+"""What a result depends on besides its inputs."""
 
 
 class MissingFile(NamedTuple):
@@ -76,6 +83,15 @@ class Record(NamedTuple):
     def write(self, fingerprint: str, **facts: Any) -> None:
         """Write `facts`, JSON values, and `fingerprint`; call it when the result is complete."""
         write_whole(self.path, json.dumps({**facts, "fingerprint": fingerprint}, indent=2) + "\n")
+
+
+def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    """Return the versions of `libraries` by name; those that are not installed under this name are left out."""
+    found = {}
+    for library in libraries:
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
 
 
 def write_whole(

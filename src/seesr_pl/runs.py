@@ -3,14 +3,13 @@
 import hashlib
 import subprocess
 from collections.abc import Collection, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from seesr_pl.config import plain
-from seesr_pl.files import Record, fingerprint, write_whole
+from seesr_pl.files import Record, fingerprint, versions, write_whole
 from seesr_pl.trust import build
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 _PAIRS = 2
 """What `write_validation` writes; another number writes all samples again."""
-_NAMED = ("seesr-pl", "torch", "diffusers", "transformers", "peft", "numpy", "opencv-python-headless")
 
 
 class RunFolder(NamedTuple):
@@ -180,7 +178,7 @@ def _pairs(part: int, dataset: "ShardDataset") -> Iterator["MadePair"]:
 
 def about(ckpt: str | Path | None) -> dict[str, Any]:
     """Return what a result must say of its origin: checkpoint with step and hash, frozen weights, commit, versions."""
-    facts: dict[str, Any] = {"versions": {name: version(name) for name in _NAMED}, "commit": _commit()}
+    facts: dict[str, Any] = {"versions": versions(), "commit": _commit()}
     if ckpt is None or is_pipeline(ckpt):
         return facts | {"checkpoint": None if ckpt is None else {"file": str(Path(ckpt).expanduser())}}
     from seesr_pl.checkpoints.saved import load

@@ -1,7 +1,6 @@
 """`seesr doctor`: report what is installed, what is missing, what a run will need, and how to fix it."""
 
 import importlib
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from seesr_pl.files import LIBRARIES, versions
 from seesr_pl.text import rich_text
 
 if TYPE_CHECKING:
     from seesr_pl.checkpoints.published import Published
 
-PACKAGES = ("torch", "lightning", "diffusers", "transformers", "peft", "hydra-core", "webdataset", "wandb", "numpy")
+PACKAGES = (*LIBRARIES, "hydra-core", "webdataset", "wandb")
 EXTRAS = {
     "iqa": "pyiqa",
     "baselines": "spandrel",
@@ -76,7 +76,7 @@ def doctor(
 
 def _packages() -> list[Finding]:
     machine = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    return [Finding("python", machine), *(Finding(name, importlib.metadata.version(name)) for name in PACKAGES)]
+    return [Finding("python", machine), *(Finding(name, found) for name, found in versions(PACKAGES).items())]
 
 
 def _torchvision() -> Finding:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,17 +11,16 @@ import torch
 from PIL import Image
 
 from seesr_pl.data.shards import tag_text
-from seesr_pl.files import IMAGE_SUFFIXES, ImageFile, LeftOut, Record, find_images, fingerprint, meets_all
+from seesr_pl.files import IMAGE_SUFFIXES, ImageFile, LeftOut, Record, find_images, fingerprint, meets_all, versions
 from seesr_pl.imaging.io import DecodedImage, check_fits, files_of_equal_size, read_decoded, write_decoded
 from seesr_pl.jobs.pool import Advance
 from seesr_pl.limits import read_file
-from seesr_pl.models.stack import frozen_hash
+from seesr_pl.models.stack import weights_hash
 from seesr_pl.sampling.pipeline import Restored, SeeSRPipeline
 from seesr_pl.sampling.restoring import restore_all
 from seesr_pl.sampling.settings import SAMPLERS, at_fidelity
 
 T = TypeVar("T")
-_LIBRARIES = ("seesr-pl", "torch", "diffusers", "transformers")
 # torch raises RuntimeError where it has no memory or no method for an image of this shape.
 _FAULTS = (OSError, ValueError, MemoryError, RuntimeError)
 
@@ -168,8 +166,7 @@ class Restorer:
     def _write(self, ready: Ready, restored: Restored) -> Outcome:
         job, image, made_by = ready
         alpha = None if image.alpha is None else _enlarged(image.alpha, restored.rgb.shape[:2])
-        versions = {library: version(library) for library in _LIBRARIES}
-        facts = {"seed": self.seed, "sample": job.sample, "tags": restored.tags, **self.facts, "versions": versions}
+        facts = {"seed": self.seed, "sample": job.sample, "tags": restored.tags, **self.facts, "versions": versions()}
         about = {"source": job.source.name, **facts} if self.metadata else None
         write_decoded(job.target, DecodedImage(restored.rgb, alpha, image.icc_profile, about))
         Record.beside(job.target).write(made_by, source=str(job.source), **facts)
@@ -213,7 +210,7 @@ def batches(jobs: Sequence[Job], batch_size: int) -> list[list[Job]]:
 def weights_hashes(pipeline: SeeSRPipeline) -> dict[str, str]:
     """Return a hash of each network's weights, by the name of the network."""
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
-    return {name: frozen_hash(network.requires_grad_(False)) for name, network in networks.items()}
+    return {name: weights_hash(network.state_dict()) for name, network in networks.items()}
 
 
 class _Progress:

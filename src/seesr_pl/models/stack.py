@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -28,14 +29,18 @@ class SeeSRStack(NamedTuple):
 
 
 def frozen_hash(module: nn.Module) -> str:
-    """Return 32 hexadecimal digits for the names, types, shapes and bytes of all tensors of `module` that do not train.
+    """Return the `weights_hash` of all tensors of `module` that do not train."""
+    trainable = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    return weights_hash({name: tensor for name, tensor in module.state_dict().items() if name not in trainable})
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """Return 32 hexadecimal digits for the names, types, shapes and bytes of the tensors of `state`.
 
     The memory format and the device do not matter; the precision does.
     """
-    trainable = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
-    frozen = [item for item in module.state_dict().items() if item[0] not in trainable]
     with ThreadPoolExecutor() as pool:
-        return hashlib.blake2b(b"".join(sorted(pool.map(_digest, frozen))), digest_size=16).hexdigest()
+        return hashlib.blake2b(b"".join(sorted(pool.map(_digest, state.items()))), digest_size=16).hexdigest()
 
 
 def cast_all_but_ram(parts: Any, dtype: torch.dtype) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from importlib.metadata import version
 from typing import Any, ClassVar, Self
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from seesr_pl.files import versions
 from seesr_pl.models.stack import frozen_hash
 from seesr_pl.training.sums import RankSums, num_ranks
 from seesr_pl.types import Batch
@@ -19,7 +19,6 @@ from seesr_pl.types import Batch
 AUTOCAST_LAYERS = (nn.Linear, nn.Conv2d)
 # Where Lightning's WeightAveraging is on, the first holds the averaged weights and the second those that train.
 _MODEL_STATES = ("state_dict", "current_model_state")
-_LIBRARIES = ("seesr-pl", "torch", "lightning", "diffusers", "transformers", "peft")
 
 
 class PartlyFrozen(LightningModule):
@@ -163,11 +162,6 @@ def copy_sharing_frozen(module: nn.Module, memo: dict[int, Any]) -> dict[str, An
 def trainable_state_dict(module: nn.Module) -> dict[str, Tensor]:
     """Return the parameters of `module` that require a gradient, detached, by name."""
     return {name: tensor.detach() for name, tensor in module.named_parameters() if tensor.requires_grad}
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of this project and of the libraries that a result depends on."""
-    return {library: version(library) for library in _LIBRARIES}
 
 
 def check_frozen(recorded: Mapping[str, str], present: Mapping[str, str]) -> None:
