@@ -16,13 +16,14 @@ from seesr_pl import keyed
 from seesr_pl.annotations import Amount, Count, within_limits
 from seesr_pl.evaluation.metrics import psnr_y, ssim_y
 from seesr_pl.imaging.io import write_image
-from seesr_pl.imaging.sheet import row, with_caption
+from seesr_pl.imaging.sheet import INK, WHITE, row, text, wrapped
 from seesr_pl.imaging.tensors import resize_bicubic, to_float, to_uint8
 from seesr_pl.training.seesr import SeeSRDiffusion
 from seesr_pl.types import Batch
 
 SCORES = ("psnr_y", "ssim_y", "bicubic_psnr_y", "bicubic_ssim_y")
 """What each image is scored by, on the luma: the restored one, and LQ enlarged bicubically."""
+_MIN_SIDE, _GAP = 256, 8
 
 
 class Restored(NamedTuple):
@@ -42,19 +43,28 @@ class Shown(NamedTuple):
     tags: str
 
     @property
-    def caption(self) -> str:
-        """The name, what each column shows with its PSNR in dB and SSIM, and the tags."""
+    def panel(self) -> np.ndarray:
+        """Key and tags, below them the images with what each shows, its PSNR and SSIM; small ones are enlarged."""
+        factor = -(-_MIN_SIDE // self.images[0].shape[1])
         sr_psnr, sr_ssim, psnr, ssim = self.scores
-        columns = f"bicubic {psnr:.2f} {ssim:.3f} | restored {sr_psnr:.2f} {sr_ssim:.3f} | hq"
-        return f"{columns} | {self.key} | {self.tags}"
+        titles = (f"bicubic {psnr:.2f} dB, {ssim:.3f}", f"restored {sr_psnr:.2f} dB, {sr_ssim:.3f}", "HQ")
+        cells = []
+        for title, image in zip(titles, self.images, strict=True):
+            large = image.repeat(factor, 0).repeat(factor, 1)
+            size = large.shape[1] // 18
+            cells.append(np.concatenate([text([[(title, INK)]], width=large.shape[1], size=size, ground=WHITE), large]))
+        images = row(*cells, gap=_GAP)
+        lines = wrapped(self.key, [(tag, INK) for tag in self.tags.split(", ")], width=images.shape[1], size=size)
+        whole = np.concatenate([text(lines, width=images.shape[1], size=size, ground=WHITE), images])
+        return np.pad(whole, ((_GAP, _GAP), (_GAP, _GAP), (0, 0)), constant_values=255)
 
 
 class ValidationImages(Callback):
     """Restore the first validation images at every validation, in few steps.
 
     Logs `val/psnr_y` and `val/ssim_y`, the same of bicubic interpolation as `val/bicubic_psnr_y` and
-    `val/bicubic_ssim_y`, and writes `<folder>/step_<n>.png`: for each image LQ, restored and HQ, its
-    scores, key and tags. A W&B logger gets the sheet, and a table of the same.
+    `val/bicubic_ssim_y`, and writes `<folder>/step_<n>.png`: for each image LQ, restored and HQ, their
+    scores, its key and tags. A W&B logger gets the sheet, and a table of the same.
 
     Args:
         folder: of the sheets.
@@ -115,7 +125,7 @@ class ValidationImages(Callback):
 
     def _show(self, trainer: Trainer) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        sheet = np.concatenate([with_caption(row(*shown.images), shown.caption) for shown in self._shown])
+        sheet = np.concatenate([shown.panel for shown in self._shown])
         write_image(self.folder / f"step_{trainer.global_step:07d}.png", sheet)
         step = trainer.global_step - 1  # as Lightning logs the scores of this validation
         for logger in trainer.loggers:
