@@ -108,7 +108,7 @@ def evaluate_restoration(cfg: DictConfig) -> int:
         settings=settings(cfg, ckpt),
         stages=cfg.stages,
         compare=compare if "score" in cfg.stages else (),
-        command=shlex.join(["python", *sys.argv]),
+        command=typed(sys.orig_argv),
         about=runs.about(ckpt if needs_pipeline(cfg) else None),
         **common,
     )
@@ -127,6 +127,15 @@ def evaluate_tags(cfg: DictConfig) -> int:
         ram, command = runs.load_ram(ckpt, trust=cfg.trust).to(device(cfg)), shlex.join(["python", *sys.argv])
         show(judge_tags(ram, benchmark, folder, track=track, command=command))
     return 0
+
+
+def typed(words: Sequence[str]) -> str:
+    """Return the command of `words`, this process's own, as it was typed; where another program began it, as given."""
+    programs = {"evaluate.py": "python evaluate.py", "seesr-evaluate": "seesr-evaluate"}
+    for place, word in enumerate(words):
+        if Path(word).name in programs:
+            return f"{programs[Path(word).name]} {shlex.join(words[place + 1 :])}"
+    return shlex.join(["python", *sys.argv])
 
 
 def needs_pipeline(cfg: DictConfig) -> bool:

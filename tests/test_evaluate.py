@@ -89,6 +89,18 @@ def test_an_evaluation_leaves_images_scores_summary_and_report(evaluate, folder)
     assert "<title>bicubic on folder</title>" in (output / "report.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("words", "typed"),
+    [
+        (["python", "evaluate.py", "ckpt=a b"], "python evaluate.py 'ckpt=a b'"),
+        (["/v/bin/python3.11", "-u", "/r/evaluate.py", "method=nlm"], "python evaluate.py method=nlm"),
+        (["/v/bin/python", "/v/bin/seesr-evaluate", "method=nlm"], "seesr-evaluate method=nlm"),
+    ],
+)
+def test_the_command_of_a_report_is_the_one_that_was_typed(evaluate, words, typed):
+    assert evaluate.typed(words) == typed
+
+
 def test_an_evaluation_can_be_compared_with_a_finished_one(evaluate, folder):
     evaluate.evaluate_restoration(_bicubic(folder))
     compare = f"compare=[{folder.parent}/outputs/bicubic_folder]"

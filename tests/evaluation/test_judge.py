@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import re
 import shutil
 
 import numpy as np
@@ -279,3 +280,13 @@ def test_published_rows_stand_beside_the_published_pixels_alone(benchmark, tmp_p
             stages=NUMBERS,
         )
         assert ("SeeSR" in (tmp_path / str(digest) / "table.md").read_text()) == shown
+
+
+def test_the_page_names_checkpoint_and_step_and_has_a_row_for_each_setting(benchmark, tmp_path):
+    given = {"settings": {"method": {"name": "x"}, "sampler": {"tile": 96}}, "metrics": image_metrics(["psnr_y"])}
+    about = {"checkpoint": {"file": "outputs/run/checkpoints/last.ckpt", "step": 250}, "commit": "abc"}
+    judge_method(benchmark, Bicubic, tmp_path, name="ours", about=about, command="python evaluate.py", **given)
+    page = (tmp_path / "report.html").read_text()
+    assert f"<title>ours on {benchmark.name}: run/last.ckpt, step 250</title>" in page
+    assert re.search(r"sampler\.tile</td>\s*<td class=\"text\">96</td>", page)
+    assert "<dd>commit abc</dd>" in page

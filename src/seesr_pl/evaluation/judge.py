@@ -4,7 +4,7 @@ Each step keeps what an earlier run left, where it still holds.
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -84,11 +84,11 @@ def judge_method(
     write_whole(folder / "table.tex", tables.latex(table))
     if "report" in stages:
         # Here, because it imports matplotlib.
-        from seesr_pl.evaluation.report import degradation_section, write_report
+        from seesr_pl.evaluation.report import Section, Table, degradation_section, write_report
 
         write_report(
             folder / "report.html",
-            title=f"{name} on {benchmark.name}",
+            title=f"{name} on {benchmark.name}{_checkpoint(about)}",
             pairs=[pair for pair in pairs if pair.name not in failed],
             results=results,
             notes=result.gaps(),
@@ -96,7 +96,10 @@ def judge_method(
             metrics=metrics.available,
             facts=_in_words(facts, benchmark.root, command),
             published=published,
-            sections=[degradation_section([*ranges, *kinds], metrics.available)] if ranges or kinds else [],
+            sections=[
+                *([degradation_section([*ranges, *kinds], metrics.available)] if ranges or kinds else []),
+                Section("Settings", tables=[Table(("setting", "value"), list(_named(settings)))]),
+            ],
         )
     names = "report.html table.md summary.json scores.csv comparisons.csv by_severity.csv by_kind.csv restored"
     files = [folder / file for file in names.split()]
@@ -237,6 +240,26 @@ def _in_words(facts: Mapping[str, Any], root: Path, command: str) -> dict[str, s
         "images": f"{root}; pixels: {pixels[facts['published_pixels']]}",
         "seconds per image": f"{facts['seconds_per_image']:.4g}",
         **{f"skipped: {name}": reason for name, reason in facts["skipped"].items()},
-        "settings": json.dumps(facts["settings"], default=str),
+        "checkpoint": "".join(f"{name} {value}  " for name, value in (facts.get("checkpoint") or {}).items()),
+        "code": f"commit {facts['commit']}" if facts.get("commit") else "",
+        "versions": ", ".join(f"{name} {value}" for name, value in facts.get("versions", {}).items()),
         "command": command,
     }
+
+
+def _checkpoint(about: Mapping[str, Any]) -> str:
+    """Name the run, or pipeline, that a result is of, and its step, for the title."""
+    found = about.get("checkpoint")
+    if not found:
+        return ""
+    file, step = Path(found["file"]), found.get("step")
+    return f": {file.name}" if step is None else f": {file.parents[1].name}/{file.name}, step {step}"
+
+
+def _named(settings: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each setting under the names that lead to it, and its value."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _named(value, f"{within}{name}.")
+        else:
+            yield f"{within}{name}", str(value)
