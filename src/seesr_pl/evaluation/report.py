@@ -94,10 +94,7 @@ def write_report(
         made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         judged=results[0] if results else None,
         table=score_table(results, scored, published),
-        comparisons={
-            reference: [row for row in comparisons if row.reference == reference]
-            for reference in dict.fromkeys(row.reference for row in comparisons)
-        },
+        comparisons=sorted(comparisons, key=lambda row: [result.name for result in results].index(row.reference)),
         charts=_distributions(results, metrics),
         sections=[_rendered(section) for section in sections],
         examples=_examples(shown, results[0], metrics) if shown else [],
