@@ -60,3 +60,12 @@ def test_bicubic_is_the_definition_with_half_pixel_centres_and_without_antialias
 def test_every_row_of_a_tall_image_reaches_8_bits():
     levels = torch.randint(0, 256, (1, 600, 2, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(to_uint8(to_float(levels)), levels)
+
+
+def test_rounding_lq_before_it_is_enlarged_moves_a_pixel_by_little_more_than_a_level():
+    """Official pairs are enlarged from an LQ image that was not rounded, and rounded then; here it is the other way."""
+    lq = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
+    official = (resize_bicubic(lq, (512, 512)) * 255).round()
+    difference = (official - resize_bicubic((lq * 255).round() / 255, (512, 512)) * 255).abs()
+    assert 1.1 < difference.max() < 1.42
+    assert 0.25 < difference.mean() < 0.35
