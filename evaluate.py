@@ -168,6 +168,9 @@ def possible(cfg: DictConfig, benchmark: Any) -> dict[str, Any]:
     """Return what decides which metrics can be computed, and how."""
     given = {name: cfg[name] for name in ("niqe_parameters", "crop_border", "luma_range")}
     weights = config.plain(cfg.metric_weights)
+    path = cfg.tagger or next(iter(checkpoints(cfg.ckpt)), None)
+    judge = functools.partial(runs.load_tagger, path, trust=tuple(cfg.trust)) if path else None
+    given |= {"degradations": benchmark.degradations(), "tagger": judge}
     return {**given, "weights": weights, "has_reference": benchmark.has_reference, "device": device(cfg)}
 
 

@@ -1,5 +1,6 @@
 """Find the files of a run and load its networks; a saved pipeline folder is accepted as well."""
 
+import functools
 import hashlib
 import subprocess
 from collections.abc import Collection, Iterator
@@ -114,6 +115,19 @@ def load_ram(ckpt: str | Path, *, trust: Collection[str] = ()) -> "RAM":
     if is_pipeline(ckpt):
         return RAM.from_pretrained(Path(ckpt).expanduser() / "ram")
     return load_module(ckpt, trust=trust).ram
+
+
+@functools.lru_cache(maxsize=1)
+def load_tagger(path: str, device: str, *, trust: tuple[str, ...] = ()) -> "RAM":
+    """Load RAM on `device` to judge tags by: that of a run or of a pipeline folder, or a published file.
+
+    The last one is kept. `trust` and the errors raised are those of `load_module`, and of `RAM.from_official`.
+    """
+    from seesr_pl.models import RAM
+
+    is_published = Path(path).expanduser().is_file() and Path(path).suffix != ".ckpt"
+    ram = RAM.from_official(Path(path).expanduser()) if is_published else load_ram(path, trust=trust)
+    return ram.to(device)
 
 
 def load_module(ckpt: str | Path, *, trust: Collection[str] = ()) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from seesr_pl.evaluation import tables
 from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair, pixel_digest
 from seesr_pl.evaluation.methods import Method
-from seesr_pl.evaluation.metrics import ImageMetric, Metrics, score
+from seesr_pl.evaluation.metrics import ImageMetric, Metrics
 from seesr_pl.evaluation.options import STAGES, Stage
 from seesr_pl.evaluation.restoring import Restored, Track, restore, silently
 from seesr_pl.evaluation.results import Result, load_result, write_result
@@ -24,6 +24,7 @@ from seesr_pl.evaluation.statistics import metric_intervals
 from seesr_pl.files import fingerprint, write_whole
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.limits import read_file
+from seesr_pl.types import RGB
 
 if TYPE_CHECKING:
     from seesr_pl.models.ram import RAM
@@ -177,21 +178,22 @@ def _scores_of(
     if item.failure:
         return {}, {metric.name: f"not restored: {item.failure}" for metric in metrics}
     pixels = fingerprint(*(read_file(path) for path in (item.path, item.pair.hq) if path is not None))
-    keys = {metric.name: f"{metric.name}/{metric.version}/{pixels}" for metric in metrics}
+    keys: dict[str, str] = {}
     reasons: dict[str, str] = {}
-    missing = [metric for metric in metrics if keys[metric.name] not in known]
-    if missing:
-        sr, hq = read_rgb(item.path), read_rgb(item.pair.hq) if item.pair.hq else None
-        for metric in missing:
-            try:
-                values = score(sr, hq, [metric])
-            except (ValueError, ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:
-                reasons[metric.name] = str(error) or type(error).__name__
-                continue
-            for name, value in values.items():
-                known[keys[name]] = value
-                keep(json.dumps({"image": item.pair.name, "key": keys[name], "value": value}) + "\n")
-    values = {name: known[key] for name, key in keys.items() if key in known}
+    images: list[RGB | None] = []
+    for metric in metrics:
+        try:
+            further = metric.further(item.pair) if metric.further else ()
+            told = [read_file(fact) if isinstance(fact, Path) else fact for fact in further]
+            key = f"{metric.name}/{metric.version}/{pixels}" + (f"/{fingerprint(*told)}" if told else "")
+            if key not in known:
+                images = images or [read_rgb(path) if path else None for path in (item.path, item.pair.hq)]
+                known[key] = float(metric.function(*images, *further))
+                keep(json.dumps({"image": item.pair.name, "key": key, "value": known[key]}) + "\n")
+            keys[metric.name] = key
+        except (OSError, ValueError, ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:
+            reasons[metric.name] = str(error) or type(error).__name__
+    values = {name: known[key] for name, key in keys.items()}
     for name, value in values.items():
         if not np.isfinite(value):
             reasons[name] = "infinite: equal to its reference" if value == np.inf else f"the value is {value}"

@@ -9,16 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
 from jaxtyping import Float64
 
+from seesr_pl.evaluation.benchmark import Pair
 from seesr_pl.evaluation.iqa import IQA_METRICS, iqa
 from seesr_pl.evaluation.niqe import NIQE
 from seesr_pl.files import fingerprint
 from seesr_pl.types import RGB
+
+if TYPE_CHECKING:
+    from seesr_pl.models.ram import RAM
 
 Luma = Float64[np.ndarray, "h w"]
 LumaRange = Literal["limited", "full"]
@@ -37,7 +41,8 @@ SSIM_C1, SSIM_C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
 class ImageMetric(NamedTuple):
     """A function from (restored, reference or None), both uint8 RGB, to a number, and how to read the number.
 
-    `version` changes when the values of the function change; stored scores of another version are not reused.
+    `version` changes when the values of the function change; stored scores of another version are not reused. `further`
+    returns what else of an image the function takes, after the two: files, by `Path`, and plain values.
     """
 
     name: str
@@ -45,6 +50,7 @@ class ImageMetric(NamedTuple):
     needs_reference: bool
     higher_is_better: bool
     version: str
+    further: Callable[[Pair], Sequence[Any]] | None = None
 
 
 class Metrics(NamedTuple):
@@ -62,24 +68,34 @@ def image_metrics(
     weights: Mapping[str, str] = MappingProxyType({}),
     crop_border: int = 0,
     luma_range: LumaRange = "limited",
+    degradations: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    tagger: Callable[[str], "RAM"] | None = None,
     device: str = "cpu",
     strict: bool = False,
 ) -> Metrics:
     """Find the metrics of `names`, in that order.
 
     Args:
-        names: of psnr_y, ssim_y, psnr_rgb, ssim_rgb, niqe, and those of `iqa.IQA_METRICS`.
+        names: of `NAMES`; AUTO is psnr_y and ssim_y, and with a `tagger` tags_f1 and the fitting one of `CONSISTENCY`.
         has_reference: whether the test set has HQ images; without them, metrics that need one are skipped.
         niqe_parameters: the path of `niqe_pris_params.npz` as published with BasicSR.
         weights: local files of metrics with a network, by name.
         crop_border: pixels at each side that PSNR and SSIM leave out.
         luma_range: of psnr_y and ssim_y.
+        degradations: how images were degraded, by name, where that is known.
+        tagger: loads the RAM that judges tags, on a device.
         device: for metrics with a network.
         strict: refuse a metric whose package or parameters are absent, instead of skipping it with the reason.
 
     Raises ValueError for an unknown name, with the nearest one that exists, and for a file that does not exist.
     """
+    # Here, because it imports this module.
+    from seesr_pl.evaluation.faithfulness import NO_RAM, consistency, tag_preservation
+
     wanted = dict.fromkeys([names] if isinstance(names, str) else names)
+    is_auto = list(wanted) == [AUTO]
+    if is_auto:
+        wanted = dict.fromkeys((*DEFAULTS, CONSISTENCY[bool(degradations)], "tags_f1") if tagger else DEFAULTS)
     if not wanted:
         raise ValueError(f"metrics: none is named; known: {', '.join(NAMES)}")
     for name in (*wanted, *weights):
@@ -87,10 +103,15 @@ def image_metrics(
             near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.3)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             raise ValueError(f"metrics: {name!r} is not a metric{hint} known: {', '.join(NAMES)}")
-    found = Metrics([], {})
+    found = Metrics([], {"tags_f1": NO_RAM} if is_auto and not tagger else {})
+    faithful = consistency(degradations)
+    if wanted.keys() & set(TAG_SCORES):
+        faithful |= tag_preservation(tagger and partial(tagger, device))
     for name in wanted:
         if name in NATIVE:
             metric: ImageMetric | str = _native(name, crop_border, luma_range)
+        elif name in faithful:
+            metric = faithful[name]
         elif name == "niqe":
             metric = _niqe(niqe_parameters)
         else:
@@ -101,8 +122,9 @@ def image_metrics(
             found.skipped[name] = "needs reference images, which this set does not have"
         else:
             found.available.append(metric)
-    if strict and found.skipped:
-        raise ValueError("\n".join(f"metric {name}: {reason}" for name, reason in found.skipped.items()))
+    refused = [f"metric {name}: {reason}" for name, reason in found.skipped.items() if name in wanted]
+    if strict and refused:
+        raise ValueError("\n".join(refused))
     return found
 
 
@@ -152,7 +174,11 @@ PSNR_RGB = ImageMetric("psnr_rgb", psnr_rgb, True, True, "1")
 FIDELITY = (PSNR_Y, SSIM_Y)
 SSIM_RGB = ImageMetric("ssim_rgb", ssim_rgb, True, True, "1")
 NATIVE = {metric.name: metric for metric in (*FIDELITY, PSNR_RGB, SSIM_RGB)}
-NAMES = (*NATIVE, "niqe", *IQA_METRICS)
+CONSISTENCY = ("lq_psnr", "lq_psnr_own")
+TagScore = Literal["tags_precision", "tags_recall", "tags_f1", "tags_ap"]
+TAG_SCORES: tuple[TagScore, ...] = get_args(TagScore)
+NAMES = (*NATIVE, "niqe", *CONSISTENCY, *TAG_SCORES, *IQA_METRICS)
+AUTO, DEFAULTS = "auto", ("psnr_y", "ssim_y")
 
 
 def score(sr: RGB, hr: RGB | None, metrics: Sequence[ImageMetric] = FIDELITY) -> dict[str, float]:

@@ -21,6 +21,7 @@ class Options:
     seed: Amount
     run_name: str
     metrics: str | list[str]
+    tagger: str | None
     niqe_parameters: str | None
     metric_weights: dict[str, str]
     crop_border: Amount
@@ -49,6 +50,8 @@ def option_problems(values: Mapping[str, Any], *, needs_ckpt: bool, outputs: str
     found = checkpoints(values["ckpt"])
     if not found and needs_ckpt:
         problems.append("ckpt = null: give a run folder, a .ckpt file of it or a pipeline folder as ckpt=PATH")
+    if values["tagger"] and not Path(values["tagger"]).expanduser().exists():
+        problems.append(f"tagger = {values['tagger']}: does not exist; give a run, a pipeline folder or a file of RAM")
     missing = [ckpt for ckpt in found if not Path(ckpt).expanduser().exists()]
     problems += [f"ckpt = {ckpt}: does not exist; runs lie in {outputs}/<run_name>" for ckpt in missing]
     problems += [
