@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> float | None:
             print(f"The {count} validation samples of {ckpts[0]}. {PUBLISHED}")
         config.preflight(cfg)
         task = cfg.task if cfg.task != "auto" else "tags" if ckpts and runs.learned_tags(ckpts[0]) else "restoration"
-        failed = {"restoration": evaluate_restoration, "tags": evaluate_tags}[task](cfg)
+        failed = TASKS[task](cfg)
         if HydraConfig.get().mode == RunMode.MULTIRUN and task == "restoration" and "score" in cfg.stages:
             finished.append((cfg, row))
         if failed:
@@ -65,7 +65,8 @@ def show_all() -> None:
 def check(cfg: DictConfig) -> None:
     """Raise ConfigError for a value that does not fit, or a checkpoint that is needed and not there."""
     config.check(cfg)
-    needs_ckpt = cfg.task == "tags" or needs_pipeline(cfg) or cfg.benchmark.name == VALIDATION
+    pipeline = needs_pipeline(cfg) and cfg.task != "make_benchmark"
+    needs_ckpt = cfg.task == "tags" or pipeline or cfg.benchmark.name == VALIDATION
     problems = option_problems(config.plain(cfg), needs_ckpt=needs_ckpt, outputs=cfg.paths.outputs)
     if problems:
         raise config.ConfigError(problems)
@@ -136,6 +137,51 @@ def typed(words: Sequence[str]) -> str:
         if Path(word).name in programs:
             return f"{programs[Path(word).name]} {shlex.join(words[place + 1 :])}"
     return shlex.join(["python", *sys.argv])
+
+
+def evaluate_semantics(cfg: DictConfig) -> int:
+    """Restore and score as `evaluate_restoration`, then compare what networks see in the results with annotations."""
+    from seesr_pl.evaluation import Bicubic, CocoBenchmark, Metrics, judge_method, judge_semantics, networks_in, show
+
+    benchmark, folder = instantiate(cfg.benchmark, _convert_="all"), Path(cfg.paths.run)
+    if not isinstance(benchmark, CocoBenchmark):
+        raise ValueError(f"task=semantics needs annotations: benchmark=coco, not benchmark={cfg.benchmark.name}")
+    networks = networks_in(cfg.detector, cfg.segmenter, device=device(cfg))
+    failed = evaluate_restoration(cfg)
+    ckpts = checkpoints(cfg.ckpt) if needs_pipeline(cfg) else []
+    names = [evaluation_name(ckpt, cfg.method.name, "") for ckpt in ckpts] if len(ckpts) > 1 else [cfg.method.name]
+    results = {name: folder / name if number else folder for number, name in enumerate(names)}
+    results |= {str(Record(Path(other) / "summary.json").read()["method"]): Path(other) for other in cfg.compare}
+    if "bicubic" not in results:
+        results["bicubic"] = folder / "bicubic"
+        given: dict[str, Any] = {"name": "bicubic", "settings": {}, "stages": ["restore"], "track": track}
+        judge_method(benchmark, Bicubic, folder / "bicubic", metrics=Metrics([], {}), **given)
+    images = {name: other / "restored" for name, other in results.items()}
+    others = [Path(other) for other in cfg.compare]
+    show(judge_semantics(benchmark, images, folder, networks, others=others, track=track))
+    return failed
+
+
+def make_benchmark(cfg: DictConfig) -> int:
+    """Make the pairs of a set that is made here, and say what it is; return 0."""
+    from seesr_pl.evaluation import MadeBenchmark
+
+    benchmark = instantiate(cfg.benchmark, _convert_="all")
+    if not isinstance(benchmark, MadeBenchmark):
+        raise ValueError(
+            f"task=make_benchmark: benchmark={cfg.benchmark.name} is not made here; name div2k_made or coco"
+        )
+    made = benchmark.make(track=track)
+    print(f"{made['pairs']} pairs of {made['sources']} images in {benchmark.root}, digest {made['digest']}")
+    return 0
+
+
+TASKS = {
+    "restoration": evaluate_restoration,
+    "tags": evaluate_tags,
+    "semantics": evaluate_semantics,
+    "make_benchmark": make_benchmark,
+}
 
 
 def needs_pipeline(cfg: DictConfig) -> bool:

@@ -73,7 +73,9 @@ def test_every_method_fits_its_constructor(evaluate, tmp_path, method):
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_every_benchmark_fits_its_constructor(evaluate, tmp_path, benchmark):
     needed = [f"ckpt={tmp_path}"] if benchmark == "validation" else []
-    cfg = _compose("method=bicubic", f"benchmark={benchmark}", f"benchmark.root={tmp_path}", *needed)
+    keys = {"div2k_made": ["images"], "coco": ["images", "instances", "panoptic"]}.get(benchmark, [])
+    files = [f"benchmark.{key}={tmp_path}" for key in keys]
+    cfg = _compose("method=bicubic", f"benchmark={benchmark}", f"benchmark.root={tmp_path}", *needed, *files)
     evaluate.check(cfg)
     config.preflight(cfg)
     assert cfg.run_name == "_".join(["bicubic", *([tmp_path.name] if needed else []), benchmark])
@@ -133,7 +135,7 @@ def test_images_of_another_program_are_taken_again_when_they_change(evaluate, fo
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["task=tag"], "task = 'tag': expected one of 'auto', 'restoration', 'tags'"),
+        (["task=tag"], "task = 'tag': expected one of 'auto', 'restoration', 'tags', 'semantics', 'make_benchmark'"),
         (["stages=[restroe]"], "stages = ['restroe']: expected one of 'restore', 'score', 'report'"),
         (["method=seesr"], "ckpt = null: give a run folder"),
         (["ckpt=/nowhere"], "ckpt = /nowhere: does not exist"),
@@ -146,6 +148,12 @@ def test_a_mistake_names_its_key_and_the_fix(evaluate, folder, overrides, messag
     with pytest.raises(config.ConfigError) as error:
         evaluate.check(_bicubic(folder, *overrides))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("task", ["semantics", "make_benchmark"])
+def test_a_task_that_the_set_does_not_fit_is_refused(evaluate, folder, task):
+    with pytest.raises(ValueError, match=r"benchmark=(coco|folder)"):
+        evaluate.TASKS[task](_bicubic(folder, f"task={task}"))
 
 
 def test_a_metric_that_is_not_available_fails_only_if_strict(evaluate, folder):

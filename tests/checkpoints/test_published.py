@@ -42,5 +42,5 @@ def test_a_file_of_the_published_content_is_told_as_such(tmp_path):
 
 
 def test_each_argument_of_the_table_can_be_given_to_what_looks_for_it():
-    known = set(missing.__kwdefaults__) | {"niqe_parameters"}
+    known = set(missing.__kwdefaults__) | {"niqe_parameters", "detector", "segmenter"}
     assert {file.argument for file in PUBLISHED.values()} == known

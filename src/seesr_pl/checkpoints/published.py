@@ -17,6 +17,7 @@ _DIFFUSERS_FILES = (
     *(f"text_encoder/{name}" for name in ("config.json", "model.safetensors")),
     *(f"{part}/{name}" for part in ("vae", "unet") for name in _NETWORK),
 )
+_RECOGNIZER_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 _RAM_SPACE = "spaces/xinyu1205/recognize-anything"
 _RAM_DATA = "https://raw.githubusercontent.com/xinyu1205/recognize-anything/main/ram/data"
 
@@ -45,6 +46,9 @@ class Published(NamedTuple):
     def missing(self, path: str | Path) -> list[MissingFile]:
         """Return the file if it is not at `path`, or the parts that the folder at `path` lacks."""
         fix = f"seesr weights, or put it there, or set {self.argument} to where it is"
+        if self.files and not self.parts:
+            there = (Path(path) / self.files[0]).is_file()
+            return [] if there else [MissingFile(str(path), self.origin, fix)]
         if not self.parts:
             return [] if Path(path).is_file() else [MissingFile(str(path), self.origin, fix)]
         lacking = [f"{path}/{part}" for part in self.parts if not (Path(path) / part).is_dir()]
@@ -125,6 +129,20 @@ PUBLISHED = {
         "niqe_pris_params.npz as published with BasicSR (github.com/XPixelGroup/BasicSR)",
         sha256="2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
         addresses=("https://raw.githubusercontent.com/XPixelGroup/BasicSR/master/basicsr/metrics",),
+    ),
+    "detector": Published(
+        "detector",
+        "rtdetr_r50vd",
+        "PekingU/rtdetr_r50vd on Hugging Face, or another network for object detection with COCO's classes",
+        addresses=("PekingU/rtdetr_r50vd",),
+        files=_RECOGNIZER_FILES,
+    ),
+    "segmenter": Published(
+        "segmenter",
+        "mask2former-swin-base-coco-panoptic",
+        "facebook/mask2former-swin-base-coco-panoptic on Hugging Face, or another network for panoptic segmentation",
+        addresses=("facebook/mask2former-swin-base-coco-panoptic",),
+        files=_RECOGNIZER_FILES,
     ),
 }
 """The published files by key, in the order in which a message lists them."""

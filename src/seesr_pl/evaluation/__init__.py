@@ -9,8 +9,11 @@ from seesr_pl.lazy import attributes
 
 if TYPE_CHECKING:
     from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair
+    from seesr_pl.evaluation.coco import CocoBenchmark
     from seesr_pl.evaluation.combined import Judged, combine
     from seesr_pl.evaluation.judge import judge_method, judge_tags, score_all
+    from seesr_pl.evaluation.making import MadeBenchmark
+    from seesr_pl.evaluation.meaning import judge_semantics
     from seesr_pl.evaluation.methods import Bicubic, GaussianBlur, Images, Method, NonLocalMeans
     from seesr_pl.evaluation.metrics import (
         FIDELITY,
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
         ssim_y,
     )
     from seesr_pl.evaluation.networks import LatentDiffusion, SpandrelMethod
+    from seesr_pl.evaluation.recognition import networks_in
     from seesr_pl.evaluation.report import Chart, Section, Table, write_report
     from seesr_pl.evaluation.restoring import Restored, restore
     from seesr_pl.evaluation.results import Comparison, Result, compare, load_result, write_result
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bicubic",
     "Chart",
+    "CocoBenchmark",
     "Comparison",
     "FIDELITY",
     "FolderBenchmark",
@@ -53,6 +58,7 @@ __all__ = [
     "Interval",
     "Judged",
     "LatentDiffusion",
+    "MadeBenchmark",
     "Method",
     "Metrics",
     "NonLocalMeans",
@@ -73,12 +79,14 @@ __all__ = [
     "format_number",
     "image_metrics",
     "judge_method",
+    "judge_semantics",
     "judge_tags",
     "latex",
     "load_result",
     "make_study",
     "markdown",
     "mean_interval",
+    "networks_in",
     "paired_interval",
     "psnr_rgb",
     "psnr_y",
@@ -96,11 +104,15 @@ __all__ = [
 ]
 _NAMES = {
     "benchmark": ("FolderBenchmark", "Pair"),
+    "coco": ("CocoBenchmark",),
     "combined": ("Judged", "combine"),
     "judge": ("judge_method", "judge_tags", "score_all"),
+    "making": ("MadeBenchmark",),
+    "meaning": ("judge_semantics",),
     "methods": ("Bicubic", "GaussianBlur", "Images", "Method", "NonLocalMeans"),
     "metrics": ("FIDELITY", "ImageMetric", "Metrics", "image_metrics", "psnr_rgb", "psnr_y", "score", "ssim_y"),
     "networks": ("LatentDiffusion", "SpandrelMethod"),
+    "recognition": ("networks_in",),
     "report": ("Chart", "Section", "Table", "write_report"),
     "restoring": ("Restored", "restore"),
     "results": ("Comparison", "Result", "compare", "load_result", "write_result"),

@@ -15,7 +15,7 @@ STAGES: tuple[Stage, ...] = ("restore", "score", "report")
 class Options:
     """The keys by name, and the values that each may have; conf/evaluate.yaml says what they mean."""
 
-    task: Literal["auto", "restoration", "tags"]
+    task: Literal["auto", "restoration", "tags", "semantics", "make_benchmark"]
     ckpt: str | list[str] | None
     trust: list[str]
     seed: Amount
@@ -24,6 +24,8 @@ class Options:
     tagger: str | None
     niqe_parameters: str | None
     metric_weights: dict[str, str]
+    detector: str | None
+    segmenter: str | None
     crop_border: Amount
     luma_range: Literal["limited", "full"]
     compare: list[str]

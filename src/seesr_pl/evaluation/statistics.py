@@ -149,6 +149,17 @@ def percentile_interval(resampled: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def standard_interval(value: float, resampled: np.ndarray) -> Interval:
+    """Return the standard normal interval of a statistic of a set, from its values in resamples that have one.
+
+    Without at least two different ones it is not a number (Efron & Tibshirani, 1993, section 13.3).
+    """
+    finite = resampled[np.isfinite(resampled)]
+    spread = stats.norm.ppf((1 + CONFIDENCE) / 2) * finite.std(ddof=1) if len(finite) > 1 else np.nan
+    half = spread if spread > 0 else np.nan
+    return Interval(value, float(value - half), float(value + half), len(finite))
+
+
 def draw_counts(groups: Sequence[Hashable], *, num_resamples: int, seed: int = 0) -> np.ndarray:
     """Draw how often each value occurs in each resample of whole groups: integers (num_resamples, len(groups))."""
     positions = _positions(groups, len(groups))

@@ -46,10 +46,17 @@ class Row(NamedTuple):
     source: str = ""
 
 
+class Column(NamedTuple):
+    """A metric as a table shows it."""
+
+    name: str
+    higher_is_better: bool
+
+
 class ScoreTable(NamedTuple):
     """Metrics as columns; measured methods and then published ones as rows."""
 
-    metrics: list[ImageMetric]
+    metrics: list[Column]
     rows: list[Row]
 
 
@@ -85,18 +92,27 @@ def score_table(
     metrics: Sequence[ImageMetric],
     published: Published | None = None,
 ) -> ScoreTable:
-    """Gather the means of `results` and, below them, what others published.
-
-    The best measured mean of a metric has rank 1, the second 2; equal means share a rank, and one alone has none.
-    """
-    means = {m.name: [r.intervals[m.name].mean for r in results if m.name in r.intervals] for m in metrics}
-    ranked = {m.name: sorted(means[m.name], reverse=m.higher_is_better)[:2] for m in metrics}
-    rows = [Row(r.name, [_measured(r.intervals.get(m.name), ranked[m.name]) for m in metrics]) for r in results]
+    """Gather the means of `results`, as `interval_table` does, and below them what others published."""
+    columns = [Column(metric.name, metric.higher_is_better) for metric in metrics]
+    table = interval_table([(result.name, result.intervals) for result in results], columns)
     for method, values in (published or {}).items():
-        cells = [Cell(float(values[m.name])) if m.name in values else None for m in metrics]
+        cells = [Cell(float(values[m.name])) if m.name in values else None for m in columns]
         source = "; ".join(str(values[word]) for word in ("source", "confidence") if word in values)
-        rows.append(Row(method, cells, published=True, source=source))
-    return ScoreTable(list(metrics), rows)
+        table.rows.append(Row(method, cells, published=True, source=source))
+    return table
+
+
+def interval_table(rows: Sequence[tuple[str, Mapping[str, Interval]]], columns: Sequence[Column]) -> ScoreTable:
+    """Gather what was measured, each row a method's name and its intervals by metric.
+
+    The best mean of a metric has rank 1, the second 2; equal means share a rank, and one alone has none.
+    """
+    means = {
+        column.name: [values[column.name].mean for _, values in rows if column.name in values] for column in columns
+    }
+    ranked = {column.name: sorted(means[column.name], reverse=column.higher_is_better)[:2] for column in columns}
+    laid = [Row(name, [_measured(values.get(c.name), ranked[c.name]) for c in columns]) for name, values in rows]
+    return ScoreTable(list(columns), laid)
 
 
 def format_number(value: float | str | None) -> str:
