@@ -53,6 +53,13 @@ def test_a_pair_depends_on_its_own_image_alone(images, tmp_path):
     assert {name: all_of_them[name] for name in two} == two
 
 
+def test_equal_images_of_two_names_are_degraded_differently(images, tmp_path):
+    (images / "b.png").write_bytes((images / "a.png").read_bytes())
+    first, second, _ = _set(tmp_path / "set", images, crops=None).pairs()
+    assert first.hq.read_bytes() == second.hq.read_bytes()
+    assert first.lq.read_bytes() != second.lq.read_bytes()
+
+
 def test_crops_are_shared_out_cut_from_their_photograph_and_drawn_with_it(images, tmp_path):
     pairs = _set(tmp_path / "set", images, degradation=BicubicDegradation()).pairs()
     assert [pair.name for pair in pairs] == ["a_00", "a_01", "a_02", "b_00", "b_01", "c_00", "c_01"]

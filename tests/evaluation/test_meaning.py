@@ -35,6 +35,11 @@ def _benchmark(coco, root, **options):
 def test_the_networks_see_in_pixels_of_the_original_image(networks, coco):
     image = read_rgb(coco / "images" / "000.jpg")
     boxes = networks.detector(image, (64, 96), count=5)
+    x, y, width, height = boxes[0].box
+    outputs = networks.detector._outputs(image)
+    best = outputs.logits.softmax(-1)[0, :, :-1].max(-1).values.argmax()
+    center = [(x + width / 2) / 96, (y + height / 2) / 64, width / 96, height / 64]
+    assert center == pytest.approx(outputs.pred_boxes[0, best].tolist(), abs=1e-5)
     assert len(boxes) == 5
     assert [each.score for each in boxes] == sorted((each.score for each in boxes), reverse=True)
     segments = networks.segmenter(image, (30, 40), stuff=[2])

@@ -34,7 +34,7 @@ class _Part(NamedTuple):
 
 
 class MadeBenchmark(FolderBenchmark):
-    """Pairs made of the HQ images in `images`, kept in `root` as `hq`, `lq`, `severity.csv`, `degradations.json`, and `made.json`.
+    """Pairs made of the HQ images in `images`, kept in `root` as `FolderBenchmark` reads them, beside `made.json`.
 
     A pair depends on the name and the pixels of its image, the seed and the degradation alone, not on the other images.
     Made again, it has the same bytes with the same versions of the codecs, which the record names.
