@@ -107,10 +107,8 @@ def interval_table(rows: Sequence[tuple[str, Mapping[str, Interval]]], columns: 
 
     The best mean of a metric has rank 1, the second 2; equal means share a rank, and one alone has none.
     """
-    means = {
-        column.name: [values[column.name].mean for _, values in rows if column.name in values] for column in columns
-    }
-    ranked = {column.name: sorted(means[column.name], reverse=column.higher_is_better)[:2] for column in columns}
+    means = {c.name: [values[c.name].mean for _, values in rows if c.name in values] for c in columns}
+    ranked = {c.name: sorted(means[c.name], reverse=c.higher_is_better)[:2] for c in columns}
     laid = [Row(name, [_measured(values.get(c.name), ranked[c.name]) for c in columns]) for name, values in rows]
     return ScoreTable(list(columns), laid)
 
