@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from lightning import Callback, LightningDataModule, Trainer
@@ -28,6 +28,7 @@ from seesr_pl.checkpoints.stack import random_stack
 from seesr_pl.data import ShardDataModule, ShardSource
 from seesr_pl.tiny.stack import tiny_stack
 from seesr_pl.training import SeeSRDiffusion
+from seesr_pl.training.compiling import Compiled, CompiledFrozen
 from seesr_pl.training.speed import Throughput, peak_bytes, step_flops
 from seesr_pl.types import Batch
 
@@ -43,7 +44,10 @@ SWEEP = {
     "frozen weights in float32": ["--frozen-dtype", "float32"],
     "8-bit optimizer": ["--optimizer", "adamw8bit"],
     "gradient checkpointing": ["--gradient-checkpointing"],
-    "compiled": ["--compile"],
+    "networks compiled": ["--compile", "whole"],
+    "their blocks compiled": ["--compile", "blocks"],
+    "frozen parts compiled": ["--compile-frozen", "default"],
+    "frozen parts as CUDA graphs": ["--compile-frozen", "graphs"],
 }
 
 
@@ -91,6 +95,7 @@ def measure(arguments: argparse.Namespace, *, callbacks: Sequence[Callback] = ()
         optimizer=OPTIMIZERS[arguments.optimizer],
         gradient_checkpointing=arguments.gradient_checkpointing,
         compile=arguments.compile,
+        compile_frozen=arguments.compile_frozen,
         channels_last=arguments.channels_last,
         frozen_dtype=arguments.frozen_dtype,
     )
@@ -138,7 +143,8 @@ def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
     flag("--sweep", help="each optimization on and off, a process each; other options are passed on")
     flag("--tiny", help="the tiny stack, to try this script on a CPU: its figures do not hold at full size")
     flag("--gradient-checkpointing")
-    flag("--compile")
+    parser.add_argument("--compile", choices=get_args(Compiled), default="none")
+    parser.add_argument("--compile-frozen", choices=get_args(CompiledFrozen), default="none")
     parser.add_argument("--no-channels-last", dest="channels_last", action="store_false")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", default="bf16-mixed", help="as lightning.Trainer's")

@@ -37,7 +37,7 @@ FREE_KEYS = (
     # Where the samples lie; which samples they are is in the checkpoint, and compared with it (`ShardDataModule`).
     "data.sources", "data.validation_sources", "data.validation_batch_size", "data.max_bad_fraction",
     "data.cache_folder", "data.cache_gigabytes",
-    "module.compile", "module.gradient_checkpointing", "module.channels_last",
+    "module.compile", "module.compile_frozen", "module.gradient_checkpointing", "module.channels_last",
 )  # fmt: skip
 # Keys below the free ones that may not change, since they do change what is learned.
 BOUND_KEYS = ("trainer.precision", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "callbacks.ema")

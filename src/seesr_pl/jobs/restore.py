@@ -109,8 +109,6 @@ class Restorer:
         if settings.compile:
             pipeline.unet.compile()
             pipeline.controlnet.compile()
-            # The compiler would treat cached values as constants.
-            self.sampling = self.sampling.changed({"cache": False})
         told = {name: pipeline.config[name] for name in ("prompter", "prompter_model", "representation")}
         self.facts = {
             "settings": dataclasses.asdict(self.sampling) | told | {"dtype": str(pipeline.unet.dtype)},

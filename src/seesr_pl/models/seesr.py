@@ -126,6 +126,8 @@ class SeeSRUNet(UNet2DConditionModel):
 class SeeSRControlNet(ControlNetModel):
     """SD's ControlNet with 7 RCA transformers; `from_unet` copies a SeeSRUNet's encoder, RCA included."""
 
+    _repeated_blocks = SeeSRUNet._repeated_blocks  # of `compile_repeated_blocks`
+
     @_accept_rca_flag(ControlNetModel.__init__)
     def __init__(self, *args: Any, use_image_cross_attention: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -129,11 +129,13 @@ def guided(negative: Tensor, positive: Tensor, guidance_scale: float) -> Tensor:
 def exact_caches(unet: SeeSRUNet, controlnet: SeeSRControlNet, *, hints: bool) -> Iterator[None]:
     """Cache, within the context, keys and values of text and representation, and with `hints` the encoded image too.
 
-    Results stay equal. Inputs are recognized by identity, so the caller passes the same tensors at each step. Leave
-    `hints` off for tiles: the features of every tile of the image would be kept.
+    Results stay equal. A compiled network is left as it is: each state of its caches would be compiled anew. Inputs are
+    recognized by identity, so the caller passes the same tensors at each step. Leave `hints` off for tiles: the
+    features of every tile of the image would be kept.
     """
-    places = [place for network in (unet, controlnet) for place in _cross_attention_projections(network)]
-    if hints:
+    plain = [network for network in (unet, controlnet) if not _is_compiled(network)]
+    places = [place for network in plain for place in _cross_attention_projections(network)]
+    if hints and controlnet in plain:
         places.append((controlnet, "controlnet_cond_embedding"))
     originals = [getattr(owner, name) for owner, name in places]
     try:
@@ -157,6 +159,10 @@ class _Remembering(nn.Module):
                 return output
         self.known.append((x, self.module(x)))
         return self.known[-1][1]
+
+
+def _is_compiled(network: nn.Module) -> bool:
+    return any(module._compiled_call_impl is not None for module in network.modules())
 
 
 def _cross_attention_projections(network: nn.Module) -> Iterator[tuple[nn.Module, str]]:

@@ -20,6 +20,7 @@ from seesr_pl.models.ram import BICUBIC, RAM
 from seesr_pl.models.stack import SeeSRStack
 from seesr_pl.models.tag_tokens import TagTokens
 from seesr_pl.sampling.pipeline import Representation, SeeSRPipeline
+from seesr_pl.training.compiling import Compiled, CompiledFrozen, begin_step, compile_frozen, compile_networks
 from seesr_pl.training.frozen import PartlyFrozen, train_controlnet_and_rca
 from seesr_pl.training.optim import schedule
 from seesr_pl.types import Batch
@@ -44,7 +45,8 @@ class SeeSRDiffusion(PartlyFrozen):
         rca: whether the representation cross-attention runs and trains.
         sampler: settings that differ from the official ones when the run restores images.
         gradient_checkpointing: recompute activations of both networks in the backward pass.
-        compile: `torch.compile` of both networks and the VAE.
+        compile: `torch.compile` of UNet and ControlNet: each as a whole, or the transformer blocks that repeat in them.
+        compile_frozen: `torch.compile` of VAE, text encoder and tagger; "graphs" records the first two as CUDA graphs.
         channels_last: store convolution weights in that memory format.
         frozen_dtype: precision of linear and convolution weights that do not train; below float32 it must be the
             precision of the trainer's autocast.
@@ -73,7 +75,8 @@ class SeeSRDiffusion(PartlyFrozen):
         rca: bool = True,
         sampler: Mapping[str, Any] | None = None,
         gradient_checkpointing: bool = False,
-        compile: bool = False,
+        compile: Compiled = "none",
+        compile_frozen: CompiledFrozen = "none",
         channels_last: bool = False,
         frozen_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
@@ -90,7 +93,7 @@ class SeeSRDiffusion(PartlyFrozen):
         self.prompter = None if tags == "shards" else prompter(tags, ram=stack.ram, model=prompt_model)
         self.tag_tokens = TagTokens(stack.tokenizer, stack.ram.tag_names) if tags in ("ram", "dape") else None
         self.representation, self.rca = representation, rca
-        self.compile_networks, self.channels_last = compile, channels_last
+        self.compiled, self.compiled_frozen, self.channels_last = compile, compile_frozen, channels_last
         self.val_loss = MeanMetric()
         self.requires_grad_(False)
         train_controlnet_and_rca(self.unet, self.controlnet, rca=rca)
@@ -130,6 +133,8 @@ class SeeSRDiffusion(PartlyFrozen):
         Random draws are keyed by the sample: they do not depend on device, rank or batch. Returns the scalar `loss`,
         and for each sample `losses` (b) and `timesteps` (b).
         """
+        if self.compiled_frozen == "graphs":
+            begin_step()
         keys = self._keys(batch)
         hq = to_float(batch["hq"])
         condition = self.condition(hq, batch)
@@ -230,9 +235,8 @@ class SeeSRDiffusion(PartlyFrozen):
         super().setup(stage)
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
-        if self.compile_networks:
-            for network in (self.unet, self.controlnet, *self.vae.children()):
-                network.compile()
+        compile_networks((self.unet, self.controlnet), self.compiled)
+        compile_frozen(self.stack, self.compiled_frozen)
 
     def _keys(self, batch: Batch) -> dict[str, Any]:
         return {"seed": self.seed, "epochs": batch["epoch"], "sample_ids": batch["sample_id"]}
