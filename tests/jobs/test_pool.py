@@ -2,6 +2,7 @@
 
 import functools
 import os
+import queue
 import time
 
 import pytest
@@ -37,6 +38,20 @@ def test_what_a_job_raises_ends_the_run(devices):
     with pytest.raises(OSError, match="job 3 failed"):
         done.extend(pool.run(range(200), functools.partial(worker, 3), devices=devices, advance=lambda amount: None))
     assert len(done) < 200
+
+
+def no_worker(device):
+    raise ValueError(f"nothing can be made on {device}")
+
+
+def test_what_the_making_of_a_worker_raises_is_raised_by_each_job(monkeypatch):
+    for name in ("work", "done"):
+        monkeypatch.setattr(pool._Process, name, None, raising=False)
+    devices = queue.SimpleQueue()
+    devices.put("one")
+    pool._start(no_worker, devices, None, 1)  # what raises here breaks a pool
+    with pytest.raises(ValueError, match=r"^nothing can be made on one$"):
+        pool._work(1)
 
 
 def slow_worker(folder, device):

@@ -166,3 +166,51 @@ def test_groups_hold_images_of_equal_size(jobs, tmp_path):
     Image.new("RGB", (20, 12)).save(tmp_path / "2.png")
     groups = batches(jobs("out"), 2)
     assert [[job.target.stem for job in group] for group in groups] == [["0_0", "1_0"], ["0_1"], ["2_0"]]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images, of which two are of one size."""
+    draw = np.random.default_rng(1)
+    for name, size in (("a", (12, 16)), ("b", (14, 16)), ("c", (12, 16))):
+        Image.fromarray(draw.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def in_turn(pipeline, folder, names, *, out, samples=1):
+    """What becomes of images of `folder` under the official recipe, and the pixels of the results."""
+    told = RestorerSettings(lambda device: pipeline, None, SETTINGS | {"recipe": "official"}, 5)
+    restorer = Restorer(pipeline, told)
+    jobs = [Job(folder / f"{name}.png", folder / out / f"{name}{k}.png", k) for name in names for k in range(samples)]
+    states = [one.state for job in jobs for one in restorer([job], lambda amount: None)]
+    made = [np.asarray(Image.open(job.target)) for job in jobs if job.target.is_file()]
+    return states, made
+
+
+def test_the_official_recipe_restores_a_folder_with_one_generator(pipeline, folder):
+    state = torch.get_rng_state()
+    _, made = in_turn(pipeline, folder, "abc", out="all")
+    assert torch.equal(torch.get_rng_state(), state)
+    generator, images = torch.Generator().manual_seed(5), [Image.open(folder / f"{name}.png") for name in "abc"]
+    with torch.random.fork_rng():
+        torch.manual_seed(5)  # as accelerate's set_seed does in the official script
+        expected = pipeline(images, generator=generator, recipe="official", **SETTINGS).images
+    assert all(np.array_equal(mine, theirs) for mine, theirs in zip(made, expected, strict=True))
+    _, alone = in_turn(pipeline, folder, "c", out="alone")
+    assert (alone[0] != made[2]).any()
+
+
+def test_a_folder_of_the_official_recipe_goes_on_where_it_stopped(pipeline, folder):
+    _, whole = in_turn(pipeline, folder, "ac", out="whole", samples=2)
+    in_turn(pipeline, folder, "a", out="parts", samples=2)
+    (folder / "b.png").write_bytes(b"no image")
+    states, made = in_turn(pipeline, folder, "abc", out="parts", samples=2)
+    assert states == ["kept", "kept", "failed", "failed", "restored", "restored"]
+    assert all(np.array_equal(mine, theirs) for mine, theirs in zip(made, whole, strict=True))
+
+
+@pytest.mark.parametrize(("changes", "alone"), [({}, False), ({"batch_size": 2}, True)])
+def test_the_official_recipe_is_refused_on_several_devices_and_in_batches(pipeline, changes, alone):
+    told = RestorerSettings(lambda device: pipeline, None, {"recipe": "official", **changes}, alone=alone)
+    with pytest.raises(ValueError, match=r"recipe=official .* one device and batch_size=1"):
+        Restorer(pipeline, told)

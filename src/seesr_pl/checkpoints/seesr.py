@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
+from seesr_pl.models.weights import weights_file
 
 RCA_FILE = "rca.safetensors"
 """In the small form: the UNet's `image_attentions`, under the official names."""
-_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 # Parts of names by which weights of other projects are recognized.
 _FOREIGN = {
     ".pixel_attentions.": "PASD",
@@ -98,7 +98,7 @@ def check_layout(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; SeeSR's weights are a folder with unet/ and controlnet/")
-    if _weights(folder) and not (folder / "unet").is_dir():
+    if weights_file(folder) and not (folder / "unet").is_dir():
         raise ValueError(
             f"{folder} holds one network without unet/ and controlnet/: the official script's last save, in which the "
             "UNet overwrites the ControlNet (train_seesr.py:1072-1077); take a checkpoint-* folder beside it"
@@ -112,15 +112,11 @@ def check_layout(folder: Path) -> None:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    path = _weights(folder)
+    path = weights_file(folder)
     names = [] if path is None else _names(path)
     for mark, origin in _FOREIGN.items():
         if any(mark in name for name in names):
             raise ValueError(f"{folder} holds weights of {origin}, not of SeeSR; the two do not exchange weights")
-
-
-def _weights(folder: Path) -> Path | None:
-    return next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
 
 
 def _names(path: Path) -> list[str]:

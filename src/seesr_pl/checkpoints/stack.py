@@ -96,19 +96,20 @@ def load_stack(
     from seesr_pl.checkpoints.seesr import Networks, load_seesr
     from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
     from seesr_pl.models.stack import SeeSRStack
+    from seesr_pl.models.weights import from_folder
 
     assert ram is not None  # missing_files names it
     base = Path(base)
     if seesr is None:
-        unet = SeeSRUNet.from_unet(UNet2DConditionModel.from_pretrained(base / "unet"), rca_init=rca_init)
+        unet = SeeSRUNet.from_unet(from_folder(UNet2DConditionModel, base / "unet"), rca_init=rca_init)
         networks = Networks(unet, SeeSRControlNet.from_unet(unet))
     else:
         needs_base = keep_base_unet or not (Path(seesr) / "unet").is_dir()
-        base_unet = UNet2DConditionModel.from_pretrained(base / "unet") if needs_base else None
+        base_unet = from_folder(UNet2DConditionModel, base / "unet") if needs_base else None
         networks = load_seesr(seesr, base_unet=base_unet, keep_base_unet=keep_base_unet)
     return SeeSRStack(
-        vae=AutoencoderKL.from_pretrained(base / "vae"),
-        text_encoder=CLIPTextModel.from_pretrained(base / "text_encoder", dtype="float32"),
+        vae=from_folder(AutoencoderKL, base / "vae"),
+        text_encoder=from_folder(CLIPTextModel, base / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(base / "tokenizer"),
         unet=networks.unet,
         controlnet=networks.controlnet.eval(),

@@ -53,11 +53,12 @@ def seesr(
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     from seesr_pl.checkpoints.seesr import Networks, export_official, export_small, load_seesr
+    from seesr_pl.models.weights import from_folder
     from seesr_pl.runs import load_module
     from seesr_pl.training import SeeSRDiffusion
 
     if (source / "controlnet").is_dir():
-        base_unet = UNet2DConditionModel.from_pretrained(base / "unet") if base else None
+        base_unet = from_folder(UNet2DConditionModel, base / "unet") if base else None
         networks = load_seesr(source, base_unet=base_unet)
     else:
         module = load_module(source, trust=trust or ())

@@ -75,7 +75,7 @@ def restore(
         raise FileNotFoundError(f"--tags {tags} does not exist; give a text file, or a folder that `seesr tag` wrote")
     planned = plan(inputs, out, ending=f".{ending}", samples=samples, tags=tags)
     settings = RestorerSettings(build, sampler, chosen, seed, prompter, prompter_model, overwrite, compile)
-    settings = settings._replace(fidelity=_checked(fidelity), metadata=metadata)
+    settings = settings._replace(fidelity=_checked(fidelity), metadata=metadata, alone=len(places) == 1)
     _run(batches(planned.jobs, chosen.get("batch_size", 1)), planned.left_out, settings, places)
 
 

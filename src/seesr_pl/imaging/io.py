@@ -142,6 +142,19 @@ def check_fits(path: str | Path, width: int, height: int) -> None:
         raise ValueError(f"{path}: {width}x{height} pixels; {form} holds {MAX_SIDES[form]} a side at most, use png")
 
 
+def eight_bit(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
+    """Return grayscale of any depth as 8 bits: 1 bit, 16 bits, or floats in [0, 1], [0, 255] or [0, 65535]."""
+    # Pillow's own conversion of deep grayscale clips at 255 instead of scaling.
+    levels = np.asarray(image)
+    peak = levels.max(initial=0)
+    is_deep = image.mode.startswith("I;16") or peak > 255
+    full = 65535.0 if is_deep else 255.0 if peak > 1 else 1.0
+    scaled = np.empty(levels.shape, np.uint8)
+    for rows in _rows(levels):
+        scaled[rows] = np.rint(np.clip(levels[rows].astype(np.float64) / full, 0, 1) * 255)
+    return scaled
+
+
 def _size_or_none(path: Path) -> tuple[int, int] | None:
     try:
         return image_size(path)
@@ -206,7 +219,7 @@ def _decode(image: Image.Image, data: bytes) -> DecodedImage:
     if (pixels := _quickly(image, data)) is not None:
         return DecodedImage(upright(pixels, turned), None, profile)
     if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_eight_bit(image))
+        image = Image.fromarray(eight_bit(image))
     if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
         pixels = upright(np.asarray(image.convert("RGBA")), turned)
         return DecodedImage(np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3]), profile)
@@ -230,18 +243,6 @@ def _quickly(image: Image.Image, data: bytes) -> UInt8[np.ndarray, "h w 3"] | No
 
 def _by_opencv(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-
-
-def _eight_bit(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
-    # Pillow's own conversion of deep grayscale clips at 255 instead of scaling.
-    levels = np.asarray(image)
-    peak = levels.max(initial=0)
-    is_deep = image.mode.startswith("I;16") or peak > 255
-    full = 65535.0 if is_deep else 255.0 if peak > 1 else 1.0
-    scaled = np.empty(levels.shape, np.uint8)
-    for rows in _rows(levels):
-        scaled[rows] = np.rint(np.clip(levels[rows].astype(np.float64) / full, 0, 1) * 255)
-    return scaled
 
 
 def _rows(pixels: np.ndarray) -> Iterator[slice]:

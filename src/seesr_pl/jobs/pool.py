@@ -1,9 +1,10 @@
 """Run many jobs on several devices, one process per device, with one progress count for all."""
 
+import functools
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 
@@ -26,7 +27,7 @@ def run(
         devices: one process for each; a single device is used in this process.
         advance: called while the work proceeds.
 
-    Raises what a job raised; jobs that have not started are then dropped, and files already written stay.
+    Raises what `make` or a job raised; jobs that have not started are then dropped, and files already written stay.
     """
     if len(devices) == 1:
         work = make(devices[0])
@@ -86,7 +87,15 @@ class _Process:
 
 def _start(make: Callable[[str], Any], devices: Any, done: Any, num_processes: int) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // num_processes))
-    _Process.work, _Process.done = make(devices.get()), done
+    try:
+        _Process.work = make(devices.get())
+    except Exception as error:  # raised here, it would break the pool without a reason; so each job raises it
+        _Process.work = functools.partial(_refuse, error)
+    _Process.done = done
+
+
+def _refuse(error: Exception, job: Any, advance: Advance) -> NoReturn:
+    raise error
 
 
 def _work(job: Any) -> Any:

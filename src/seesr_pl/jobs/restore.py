@@ -17,7 +17,7 @@ from seesr_pl.jobs.pool import Advance
 from seesr_pl.limits import read_file
 from seesr_pl.models.stack import weights_hash
 from seesr_pl.sampling.pipeline import Restored, SeeSRPipeline
-from seesr_pl.sampling.restoring import restore_all
+from seesr_pl.sampling.restoring import OfficialDraws, restore_all
 from seesr_pl.sampling.settings import SAMPLERS, at_fidelity
 
 T = TypeVar("T")
@@ -71,6 +71,7 @@ class RestorerSettings(NamedTuple):
         compile: compile UNet and ControlNet.
         fidelity: moves the sampler by `at_fidelity`, before `changes`; None: not.
         metadata: write into each result how it was made.
+        alone: whether one process does all jobs, in order.
     """
 
     build: Callable[[str], SeeSRPipeline]
@@ -83,6 +84,7 @@ class RestorerSettings(NamedTuple):
     compile: bool = False
     fidelity: float | None = None
     metadata: bool = True
+    alone: bool = True
 
     def restorer(self, device: str) -> "Restorer":
         """Build the pipeline on `device` and return its restorer."""
@@ -94,7 +96,8 @@ class RestorerSettings(NamedTuple):
 class Restorer:
     """Does jobs with one pipeline; a result depends on the file, the settings, seed and sample alone.
 
-    Images of equal size are restored together, `batch_size` at a time; their results are equal to float error.
+    Images of equal size are restored together, `batch_size` at a time; their results are equal to float error. Under
+    `recipe="official"` a result depends on those before it too, whose generators go on (`OfficialDraws`).
     """
 
     def __init__(self, pipeline: SeeSRPipeline, settings: RestorerSettings) -> None:
@@ -106,6 +109,11 @@ class Restorer:
         if settings.fidelity is not None:
             sampling = at_fidelity(sampling, settings.fidelity)
         self.sampling = sampling.changed(settings.changes)
+        self._draws: OfficialDraws | None = None
+        if self.sampling.recipe == "official":
+            if not settings.alone or self.sampling.batch_size > 1:
+                raise ValueError("recipe=official draws for one image after another: give one device and batch_size=1")
+            self._draws = OfficialDraws(pipeline, seed=self.seed, global_seed=self.seed)
         if settings.compile:
             pipeline.unet.compile()
             pipeline.controlnet.compile()
@@ -121,6 +129,7 @@ class Restorer:
         A result made from the same file with the same settings and weights is kept, unless `overwrite`. Raises OSError
         where no result can be written any more: the disk is full.
         """
+        before = self._draws and self._draws.state()
         progress = _Progress(len(jobs), advance)
         begun = [_tried(job, functools.partial(self._read, job)) for job in jobs]
         ready = [one for one in begun if isinstance(one, Ready)]
@@ -130,6 +139,8 @@ class Restorer:
             end if isinstance(end, Outcome) else _tried(one.job, functools.partial(self._write, one, end))
             for one, end in zip(ready, ends, strict=True)
         ]
+        if self._draws and before and any(one.state == "failed" for one in outcomes):
+            self._draws.go_on(before)
         progress(progress.left)
         return [one for one in begun if isinstance(one, Outcome)] + outcomes
 
@@ -137,6 +148,8 @@ class Restorer:
         content = read_file(job.source)
         made_by = self._fingerprint(job, content)
         if not self.overwrite and job.target.is_file() and Record.beside(job.target).holds(made_by):
+            if self._draws:
+                self._draws.go_on(Record.beside(job.target).read()["draws"])
             return Outcome(job, "kept")
         image = read_decoded(content, name=job.source.name)
         height, width = (round(side * self.sampling.upscale) for side in image.rgb.shape[:2])
@@ -155,6 +168,7 @@ class Restorer:
                 sampling=self.sampling,
                 tags=[one.job.tags for one in ready],
                 on_step=lambda num_images: progress(num_images / self.sampling.num_inference_steps),
+                draws=self._draws,
             ),
         )
         if not isinstance(together, Outcome):
@@ -167,12 +181,15 @@ class Restorer:
         facts = {"seed": self.seed, "sample": job.sample, "tags": restored.tags, **self.facts, "versions": versions()}
         about = {"source": job.source.name, **facts} if self.metadata else None
         write_decoded(job.target, DecodedImage(restored.rgb, alpha, image.icc_profile, about))
-        Record.beside(job.target).write(made_by, source=str(job.source), **facts)
+        drawn = {"draws": self._draws.state()} if self._draws else {}
+        Record.beside(job.target).write(made_by, source=str(job.source), **facts, **drawn)
         return Outcome(job, "restored")
 
     def _fingerprint(self, job: Job, content: bytes) -> str:
         # The name is included since results in two formats share one record, which describes the one written last.
         made_by = fingerprint(self.facts, self.seed, job.sample, job.target.name, content)
+        if self._draws:
+            made_by = fingerprint(made_by, self._draws.state())
         return made_by if job.tags is None else fingerprint(made_by, job.tags)
 
 

@@ -20,6 +20,8 @@ DECODER_LIMIT = 1968
 DEFAULT_TILE = 1024
 """Side in pixels of a VAE tile where `tile` is None and an image exceeds a limit."""
 
+_TILING = ("use_tiling", "tile_latent_min_size", "tile_sample_min_size")
+
 
 class Condition(NamedTuple):
     """What a prediction depends on besides the latent, in the type and on the device of the networks.
@@ -137,13 +139,16 @@ def _config(vae: AutoencoderKL) -> Any:
 
 @contextmanager
 def _tiled(vae: AutoencoderKL, tile: int | None, *, side: int, limit: int) -> Iterator[None]:
-    if side <= (limit if tile is None else tile):
+    own = tile is None and getattr(vae, "use_tiling", False)  # that of the user, who has asked for it
+    if own or side <= (limit if tile is None else tile):
         yield
         return
+    before = {name: getattr(vae, name) for name in _TILING if hasattr(vae, name)}
     vae.enable_tiling()
     vae.tile_latent_min_size = (tile or DEFAULT_TILE) // downscale_factor(vae)
     vae.tile_sample_min_size = vae.tile_latent_min_size * downscale_factor(vae)
     try:
         yield
     finally:
-        vae.disable_tiling()
+        for name, value in before.items():
+            setattr(vae, name, value)

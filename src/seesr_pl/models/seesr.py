@@ -10,6 +10,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, cast
 
 import torch
@@ -19,6 +20,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel, UNet2DConditionOutput
 from torch import Tensor, nn
+
+from seesr_pl.models.weights import loading
 
 REPRESENTATION_DIM = 512
 """Width of the representation; official code has it as a constructor default (unet_2d_blocks.py:569, 1036, 2266)."""
@@ -192,6 +195,8 @@ def _image_attention_like(attention: Transformer2DModel) -> Transformer2DModel:
 
 def _complete(load: Callable[..., Any], folder: Any, arguments: dict[str, Any]) -> Any:
     wants_info = arguments.pop("output_loading_info", False)
+    if not arguments.get("variant"):
+        arguments |= loading(Path(folder, arguments.get("subfolder") or ""))
     loaded: tuple[ModelMixin, dict[str, Any]] = load(folder, output_loading_info=True, **arguments)
     model, info = loaded
     if info["missing_keys"]:

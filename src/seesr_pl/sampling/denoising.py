@@ -63,13 +63,15 @@ def denoise(
     tile_batch_size: int = 4,
     cache: bool = True,
     on_step: OnStep | None = None,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Float[Tensor, "b c h w"]:
     """Run the scheduler from `latents` and return the last latents.
 
     `prompt_embeds` is [negative; positive] (2b rows) when `guidance_scale` > 1, else (b rows). `image` is the enlarged
     LQ image in [0, 1], a whole number of times as large as the latents. Latents of more than tile^2 points are
-    predicted in square tiles (latent units). `generator` may be a list, one for each image. The other settings are
-    those of `Sampling`. Raises ValueError where sizes or rows do not fit together.
+    predicted in square tiles (latent units). `generator` may be a list, one for each image. No step begins once
+    `is_interrupted()`. The other settings are those of `Sampling`. Raises ValueError where sizes or rows do not fit
+    together.
     """
     is_guided = guidance_scale > 1
     _check(latents, prompt_embeds, representation, image, is_guided)
@@ -88,6 +90,8 @@ def denoise(
     draws = _draws(scheduler, generator)
     with exact_caches(unet, controlnet, hints=not predict.is_tiled(latents)) if cache else nullcontext():
         for index, timestep in enumerate(scheduler.timesteps):
+            if is_interrupted():
+                break
             scale = guidance_scale if index < num_guided else 1.0
             prediction = predict(scheduler.scale_model_input(latents, timestep), timestep, scale)
             latents = scheduler.step(prediction, timestep, latents, return_dict=False, **draws)[0]

@@ -1,7 +1,7 @@
 """An input image as RGB, as the enlarged image that the networks work on, and as the result of the wanted size."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from seesr_pl.imaging.color_fix import ColorFix, fix_colors
+from seesr_pl.imaging.io import eight_bit
 from seesr_pl.imaging.tensors import to_uint8
 
 MAX_PIXELS = 2**27
@@ -20,6 +21,8 @@ RGB = UInt8[np.ndarray, "h w 3"]
 """An RGB image as data and files hold it."""
 AnyImage = Image.Image | np.ndarray | Tensor
 """PIL, uint8 RGB array (h, w, 3), or float tensor (3, h, w) in [0, 1]."""
+_OVERSHOOT = 0.5
+"""How far a tensor may leave [0, 1], as bicubic interpolation does, before it must be another range."""
 
 
 class Work(NamedTuple):
@@ -82,25 +85,43 @@ def prompt_text(tags: str, prompt: str, added_prompt: str) -> str:
     return f"{tags}, {prompt},{added_prompt}"
 
 
+def each_image(image: AnyImage | Sequence[AnyImage]) -> list[RGB]:
+    """Return as uint8 RGB one image, a batch (b, h, w, 3) or (b, 3, h, w) of them, or each of a list of such.
+
+    Raises ValueError where there is none, and as `as_rgb` does.
+    """
+    if not isinstance(image, list | tuple):
+        is_batch = isinstance(image, np.ndarray | Tensor) and image.ndim == 4
+        return [as_rgb(one) for one in cast(np.ndarray, image)] if is_batch else [as_rgb(cast(AnyImage, image))]
+    if not image:
+        raise ValueError("image=[] holds no image; give at least one")
+    return [rgb for one in image for rgb in each_image(one)]
+
+
 def as_rgb(image: AnyImage) -> RGB:
     """Return uint8 RGB (h, w, 3) of a PIL image, a uint8 RGB array, or a float tensor (3, h, w) in [0, 1].
 
-    Transparency in a PIL image is dropped. Raises ValueError for other shapes.
+    Transparency in a PIL image is dropped. Raises ValueError for other shapes, types and ranges.
     """
     if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB"))
-    rgb = to_uint8(image.detach().cpu()[None])[0].numpy() if isinstance(image, Tensor) else image
+        deep = image.mode.startswith(("I", "F"))
+        return np.array((Image.fromarray(eight_bit(image)) if deep else image).convert("RGB"))
+    if not isinstance(image, np.ndarray | Tensor):
+        raise ValueError(f"an image is given as PIL, array or tensor, not as {type(image).__name__}: open files first")
+    rgb = _from_tensor(image) if isinstance(image, Tensor) else image
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise ValueError(f"an image of shape {rgb.shape} and type {rgb.dtype} is not uint8 RGB (h, w, 3)")
     return rgb if rgb.flags.writeable else rgb.copy()  # torch warns of arrays that it could not write to
 
 
 def one_each(texts: T | Sequence[T], count: int, *, name: str) -> list[T]:
-    """Return a text, or None, for each of `count` images; raises ValueError where a list has another length."""
+    """Return a text, or None, for each of `count` images; ValueError for a list of another length or of no texts."""
     if texts is None or isinstance(texts, str):
         return [texts] * count
     if len(texts) != count:
         raise ValueError(f"{name} has {len(texts)} entries for {count} images; give one text, or one an image")
+    if not all(isinstance(text, str | None) for text in texts):
+        raise ValueError(f"{name}={list(texts)!r} must hold texts alone")
     return list(texts)
 
 
@@ -124,6 +145,15 @@ def generators_for(
     state = generator.get_state()
     copies = [torch.Generator(generator.device) for _ in range(count - 1)]
     return [generator, *(copy.set_state(state) for copy in copies)]
+
+
+def _from_tensor(image: Tensor) -> RGB:
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"an image of shape {tuple(image.shape)} is no tensor (3, h, w)")
+    low, high = (float(bound) for bound in image.aminmax()) if image.numel() else (0.0, 0.0)
+    if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):  # NaN fails too
+        raise ValueError(f"an image with values from {low:g} to {high:g} is no tensor in [0, 1]; rescale it first")
+    return to_uint8(image.detach().cpu()[None])[0].numpy()
 
 
 def _resized(rgb: RGB, size: tuple[int, int]) -> RGB:

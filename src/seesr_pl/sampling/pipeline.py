@@ -8,11 +8,13 @@ from typing import Any, Literal, NamedTuple, Self, cast, get_args
 
 import numpy as np
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.pipelines import pipeline_loading_utils
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 from torch import Tensor
+from transformers import CLIPTextModel
 
 from seesr_pl.checkpoints.stack import load_stack
 from seesr_pl.imaging.io import groups_of_equal_size
@@ -21,6 +23,7 @@ from seesr_pl.models.denoiser import decode, downscale_factor, embed
 from seesr_pl.models.prompts import Prompter, PromptStyle, tag_texts
 from seesr_pl.models.prompts import prompter as make_prompter
 from seesr_pl.models.stack import SeeSRStack, cast_all_but_ram, import_parts
+from seesr_pl.models.weights import from_folder, loading
 from seesr_pl.sampling import images
 from seesr_pl.sampling.denoising import Generators, OnStep, denoise, drawn_start, fresh_scheduler
 from seesr_pl.sampling.images import RGB, AnyImage, Work
@@ -89,6 +92,12 @@ class SeeSRPipeline(DiffusionPipeline):
         self.register_to_config(representation=representation, sampler=dict(sampler or {}))
         self.sampling = OFFICIAL.changed(sampler or {})
         self.describe_by(prompter, model=prompter_model)
+        self._interrupt = False
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the present call ends its steps early: a callback sets `pipeline._interrupt`, as in diffusers."""
+        return self._interrupt
 
     @classmethod
     def from_official(
@@ -115,9 +124,17 @@ class SeeSRPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
-        """Load a folder of `save_pretrained`, as diffusers does; a single `dtype` leaves RAM in float32."""
+        """Load a folder of `save_pretrained`, as diffusers does; a single `dtype` leaves RAM in float32.
+
+        Parts that lie as .bin or as an fp16 variant are found without `variant`.
+        """
         dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
-        kwargs["dtype"] = {"default": dtype, "ram": torch.float32} if isinstance(dtype, torch.dtype) else dtype
+        types: Any = {"default": dtype, "ram": torch.float32} if isinstance(dtype, torch.dtype) else dtype
+        for name, network in {"vae": AutoencoderKL, "text_encoder": CLIPTextModel}.items():
+            part = Path(pretrained_model_name_or_path) / name
+            if not kwargs.get("variant") and loading(part):  # UNet and ControlNet see to it themselves
+                kwargs.setdefault(name, from_folder(network, part, types.get(name, types.get("default"))))
+        kwargs["dtype"] = types
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
@@ -159,26 +176,28 @@ class SeeSRPipeline(DiffusionPipeline):
         """Restore one image or several of any sizes; each result is exactly `upscale` times its input.
 
         Args:
-            image: PIL, uint8 RGB arrays (h, w, 3) or float tensors (3, h, w) in [0, 1].
-            prompt: words after the tags, one text for all images or one for each; None takes the setting's.
+            image: PIL, uint8 RGB arrays ([b,] h, w, 3) or float tensors ([b,] 3, h, w) in [0, 1].
+            prompt: words after the tags, one text for all images or one for each; None is the setting's.
             tags: joined by ", ", one text for all images or one for each, in place of those that are found; None finds.
             generator: a single one starts from the same state for every image, so a result depends on (seed, image)
-                alone; a list holds one for each image. Under `recipe="official"` a single one serves all images in
-                turn, and the noise of the VAE's posterior comes from torch's global generator.
-            callback_on_step_end: as in diffusers.
+                alone; a list holds one for each image. Under `recipe="official"` a single one serves all images, one
+                after another, and the noise of the VAE's posterior comes from torch's global generator.
+            callback_on_step_end: as in diffusers; `pipeline._interrupt = True` in it skips all steps that are left.
             sampling: the settings; None takes the pipeline's own `sampling`.
             **changes: settings of `Sampling` by name, which take the place of those of `sampling`.
 
         Raises ValueError for an unknown setting or value, an image too large, and a list of another length.
         """
         settings = (sampling or self.sampling).changed(changes)
-        given: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
-        rgbs = [images.as_rgb(one) for one in given]
+        self._interrupt = False
+        rgbs = images.each_image(image)
         works = [self._work(rgb, settings) for rgb in rgbs]
-        prompts = images.one_each(settings.prompt if prompt is None else prompt, len(works), name="prompt")
+        prompts = [_first(one, settings.prompt) for one in images.one_each(prompt, len(works), name="prompt")]
         told = images.one_each(tags, len(works), name="tags")
         own = images.generators_for(generator, len(works), recipe=settings.recipe)
-        groups = list(groups_of_equal_size([work.image.shape for work in works], settings.batch_size))
+        groups = [[row] for row in range(len(works))]
+        if settings.recipe != "official":  # which draws for one image after another
+            groups = list(groups_of_equal_size([work.image.shape for work in works], settings.batch_size))
         progress = self.progress_bar(total=len(groups) * settings.num_inference_steps)
         results: dict[int, Restored] = {}
         for rows in groups:
@@ -258,6 +277,7 @@ class SeeSRPipeline(DiffusionPipeline):
             image=image,
             generator=generator,
             on_step=on_step,
+            is_interrupted=lambda: self.interrupt,
             **{name: getattr(settings, name) for name in _LOOP},
         )
         del image  # as large as what is decoded now
