@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seesr_pl.sampling.images import finish, prepare, prompt_text
+from seesr_pl.sampling.images import check_tiles, finish, prepare, prompt_text
 
 
 def noise(width: int, height: int) -> np.ndarray:
@@ -50,6 +50,23 @@ def test_the_target_is_upscale_times_the_input(upscale):
 def test_a_sliver_is_refused_with_the_limit():
     with pytest.raises(ValueError, match=r"30000x10 pixels need .* the limit is"):
         prepare(noise(30000, 10), 4, multiple=8, recipe="default")
+
+
+@pytest.mark.parametrize("size", [(2000, 3), (3, 2000)])
+def test_a_strip_is_not_enlarged_beyond_reason(size):
+    strip = np.zeros((*size, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"42668.*at least 64.* 64 to 1 at most: .* process_size=12 or less"):
+        prepare(strip, 4, multiple=8, process_size=64)
+    assert max(prepare(strip, 4, multiple=8, process_size=12).size) == 8000
+    prepare(np.zeros((4, 256, 3), np.uint8), 4, multiple=8, process_size=64)  # as 64 to 1
+
+
+def test_a_latent_too_thin_for_its_tiles_is_refused_with_their_overlap():
+    work = prepare(np.zeros((3, 2000, 3), np.uint8), 4, multiple=8, process_size=12)
+    with pytest.raises(ValueError, match=r"8000x12 pixels needs latent tiles of 2 points, .* overlap=4: lower overlap"):
+        check_tiles(work, 8, tile=16, overlap=4)
+    check_tiles(work, 8, tile=16, overlap=1)
+    check_tiles(work, 8, tile=96, overlap=4)  # taken whole
 
 
 def test_the_prompt_keeps_the_official_commas():

@@ -15,6 +15,8 @@ from seesr_pl.imaging.tensors import to_uint8
 
 MAX_PIXELS = 2**27
 """Largest number of pixels of the enlarged image that the networks work on."""
+MAX_ASPECT = 64
+"""Largest ratio of the sides of an image that is enlarged until its shortest one is `process_size`."""
 
 T = TypeVar("T", str, str | None)
 RGB = UInt8[np.ndarray, "h w 3"]
@@ -49,7 +51,7 @@ def prepare(
     By default the image is padded, and `finish` cuts the padding off; `recipe="official"` shrinks the image instead and
     truncates sizes on the way (a short side of 49, 98, 103 or 107 ends at 504 instead of 512). An image whose shortest
     side, in pixels of the result, is below `process_size` is enlarged to it first (test_seesr.py:251). Raises
-    ValueError beyond MAX_PIXELS, and where `upscale` leaves no pixel.
+    ValueError beyond MAX_PIXELS, beyond MAX_ASPECT where so enlarged, and where `upscale` leaves no pixel.
     """
     height, width = rgb.shape[:2]
     target = round(height * upscale), round(width * upscale)
@@ -65,12 +67,28 @@ def prepare(
             f"{width}x{height} pixels need a working image of {size[1]}x{size[0]} (shortest side at least "
             f"{process_size}); the limit is {MAX_PIXELS} pixels: crop the image, or lower upscale={upscale}"
         )
+    if scale > 1 and max(height, width) > MAX_ASPECT * min(height, width):
+        raise ValueError(
+            f"{width}x{height} pixels need a working image of {size[1]}x{size[0]} (shortest side at least "
+            f"{process_size}); the sides of one that is enlarged so may be as {MAX_ASPECT} to 1 at most: crop the "
+            f"image, or give process_size={max(min(target), 8)} or less"
+        )
     image = _resized(_resized(rgb, enlarged), size)
     if recipe == "official":
         size = size[0] // multiple * multiple, size[1] // multiple * multiple
         return Work(_resized(image, size), size, target)
     padding = [(0, -side % multiple) for side in size]
     return Work(np.pad(image, [*padding, (0, 0)], mode="symmetric"), size, target)
+
+
+def check_tiles(work: Work, multiple: int, *, tile: int, overlap: int) -> None:
+    """Raise ValueError where the latent of `work` needs tiles, and is too thin for them to overlap."""
+    height, width = (side // multiple for side in work.image.shape[:2])
+    if height * width > tile**2 and min(height, width) <= overlap:
+        raise ValueError(
+            f"the working image of {work.size[1]}x{work.size[0]} pixels needs latent tiles of {min(height, width)} "
+            f"points, which must be more than overlap={overlap}: lower overlap, raise process_size, or crop the image"
+        )
 
 
 def finish(restored: RGB, work: Work, *, color_fix: ColorFix) -> RGB:

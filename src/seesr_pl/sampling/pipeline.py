@@ -124,10 +124,7 @@ class SeeSRPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
-        """Load a folder of `save_pretrained`, as diffusers does; a single `dtype` leaves RAM in float32.
-
-        Parts that lie as .bin or as an fp16 variant are found without `variant`.
-        """
+        """As diffusers, but a single `dtype` leaves RAM in float32, and an fp16 variant is found without `variant`."""
         dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
         types: Any = {"default": dtype, "ram": torch.float32} if isinstance(dtype, torch.dtype) else dtype
         for name, network in {"vae": AutoencoderKL, "text_encoder": CLIPTextModel}.items():
@@ -198,8 +195,8 @@ class SeeSRPipeline(DiffusionPipeline):
         groups = [[row] for row in range(len(works))]
         if settings.recipe != "official":  # which draws for one image after another
             groups = list(groups_of_equal_size([work.image.shape for work in works], settings.batch_size))
-        progress = self.progress_bar(total=len(groups) * settings.num_inference_steps)
         results: dict[int, Restored] = {}
+        progress = self.progress_bar(total=len(groups) * settings.num_inference_steps)
         for rows in groups:
             representation, seen = self.look([rgbs[row] for row in rows])
             texts = [_first(told[row], found) for row, found in zip(rows, seen, strict=True)]
@@ -237,7 +234,9 @@ class SeeSRPipeline(DiffusionPipeline):
 
     def _work(self, rgb: RGB, settings: Sampling) -> Work:
         multiple, size = downscale_factor(self.vae), settings.process_size
-        return images.prepare(rgb, settings.upscale, multiple=multiple, recipe=settings.recipe, process_size=size)
+        work = images.prepare(rgb, settings.upscale, multiple=multiple, recipe=settings.recipe, process_size=size)
+        images.check_tiles(work, multiple, tile=settings.tile, overlap=settings.overlap)
+        return work
 
     def _restore(
         self,
