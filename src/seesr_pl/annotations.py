@@ -47,6 +47,22 @@ Amount = Annotated[int, Limits(0)]
 Positive = Annotated[float, Limits(above=0)]
 NotNegative = Annotated[float, Limits(0)]
 Fraction = Annotated[float, Limits(0, 1)]
+FOREIGN_LIMITS: Mapping[str, Mapping[str, Limits]] = {
+    "lightning.Trainer": {
+        "max_steps": Limits(1),
+        "devices": Limits(1, also=-1),
+        "num_nodes": Limits(1),
+        "log_every_n_steps": Limits(1),
+        "val_check_interval": Limits(above=0),
+        "limit_val_batches": Limits(0),
+        "limit_train_batches": Limits(0),
+        "gradient_clip_val": Limits(0),
+        "num_sanity_val_steps": Limits(-1),
+    },
+    "torch.optim.AdamW": {"weight_decay": Limits(0), "eps": Limits(0)},
+    "lightning.pytorch.callbacks.EMAWeightAveraging": {"decay": Limits(0, 1)},
+}
+"""Limits of other libraries' constructors, which state none, and end in a traceback or do something else."""
 
 
 def within_limits(function: Callable[P, R]) -> Callable[P, R]:

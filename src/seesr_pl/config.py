@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from seesr_pl.annotations import Amount, Limits, hints_of, misfit
+from seesr_pl.annotations import FOREIGN_LIMITS, Amount, Limits, hints_of, misfit
 from seesr_pl.files import MissingFile, require
 from seesr_pl.sampling.settings import OFFICIAL
 from seesr_pl.text import shown
@@ -29,22 +29,6 @@ QUICK_TARGETS = frozenset(
     {"seesr_pl.checkpoints.load_stack", "seesr_pl.checkpoints.official_ram", "seesr_pl.data.ShardSource"}
 )
 _ROOT: Mapping[str, Any] = {"seed": Amount, "resume": typing.Literal["auto", "force", "never"]}
-# Limits of other libraries' constructors, which state none, and end in a traceback or do something else.
-_LIMITS: Mapping[str, Mapping[str, Limits]] = {
-    "lightning.Trainer": {
-        "max_steps": Limits(1),
-        "devices": Limits(1, also=-1),
-        "num_nodes": Limits(1),
-        "log_every_n_steps": Limits(1),
-        "val_check_interval": Limits(above=0),
-        "limit_val_batches": Limits(0),
-        "limit_train_batches": Limits(0),
-        "gradient_clip_val": Limits(0),
-        "num_sanity_val_steps": Limits(-1),
-    },
-    "torch.optim.AdamW": {"weight_decay": Limits(0), "eps": Limits(0)},
-    "lightning.pytorch.callbacks.EMAWeightAveraging": {"decay": Limits(0, 1)},
-}
 _PACKAGE = Path(__file__).resolve().parent
 COMMANDS = _PACKAGE.parents[1] if (_PACKAGE.parents[1] / "train.py").is_file() else _PACKAGE / "commands"
 """The folder of `train.py`, `evaluate.py` and `conf/`: the top of a checkout, or what a wheel makes of it."""
@@ -287,7 +271,7 @@ def _signature_problems(node: Mapping[str, Any], path: str, target: Callable[...
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return []
     names = [name for name, p in parameters.items() if p.kind is not p.VAR_POSITIONAL]
-    hints, limits = hints_of(target), _LIMITS.get(node["_target_"], {})
+    hints, limits = hints_of(target), FOREIGN_LIMITS.get(node["_target_"], {})
     found = []
     for name, value in node.items():
         if name in HYDRA_KEYS:
