@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from seesr_pl import config, runs
+from seesr_pl.data import ShardWriter
 from seesr_pl.evaluation import FolderBenchmark
 from seesr_pl.evaluation.benchmark import pixel_digest
 from seesr_pl.evaluation.options import evaluation_name
@@ -253,19 +254,28 @@ def test_an_evaluation_is_named_after_what_it_judges(ckpt, method, name):
 
 
 def test_the_validation_samples_of_a_run_are_written_once_and_the_same_for_equal_data(tmp_path):
+    hq = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
+    with ShardWriter(tmp_path / "shards") as writer:
+        for index, image in enumerate(hq):
+            writer.write(f"{index}", cv2.imencode(".png", image)[1].tobytes(), extension="png")
+    source = f"{{_target_: seesr_pl.data.ShardSource, urls: {tmp_path}/shards/*.tar}}"
+
+    def record(name: str, crop_size: int) -> Path:
+        sources = (f"data.{name}=[{source}]" for name in ("sources", "validation_sources"))
+        cfg = _train_config("experiment=dape", *sources, f"++data.crop_size={crop_size}")
+        runs.RunFolder(tmp_path / name).record(cfg)
+        return tmp_path / name
+
     for name in ("a", "b"):
         (tmp_path / name / "checkpoints").mkdir(parents=True)
         (tmp_path / name / "checkpoints" / "last.ckpt").touch()
-        cfg = _train_config("experiment=tiny_dape", f"paths.shards={tmp_path}/shards", "data.crop_size=64")
-        runs.RunFolder(tmp_path / name).record(cfg)
-        assert runs.write_validation(tmp_path / name, tmp_path / name / "pairs") == 126
+        assert runs.write_validation(record(name, 64), tmp_path / name / "pairs") == 3
     first, second = (FolderBenchmark(str(tmp_path / name / "pairs")).pairs() for name in ("a", "b"))
     assert pixel_digest(first) == pixel_digest(second)
     before = first[0].lq.stat().st_mtime_ns
     runs.write_validation(tmp_path / "a", tmp_path / "a" / "pairs")
     assert first[0].lq.stat().st_mtime_ns == before
-    runs.RunFolder(tmp_path / "a").record(_train_config("experiment=tiny_dape", f"paths.shards={tmp_path}/shards"))
-    runs.write_validation(tmp_path / "a", tmp_path / "a" / "pairs")
+    runs.write_validation(record("a", 96), tmp_path / "a" / "pairs")
     assert read_rgb(first[0].hq).shape == (96, 96, 3)
 
 
