@@ -1,17 +1,21 @@
 # make demo: a trained toy, restored photographs and a report. make test: the unit suite. Both build .venv first.
+# make test-whole: the tests that train, or run commands and processes from end to end.
 # make gpu: all that a graphics card is to show, in ten minutes.
 # make mutants: single faults of src that the tests must notice. make figures: the size of the house, and hops.
 # The newest of the Pythons that are tested; make venv PYTHON=python3.11 takes another.
 PYTHON ?= $(shell for v in 3.13 3.12 3.11; do python$$v -c "" 2>/dev/null && echo python$$v && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test venv check mutants figures gpu clean
+.PHONY: demo test test-whole venv check mutants figures gpu clean
 
 demo: venv
 	$(BIN)/python scripts/demo.py $(if $(QUICK),--quick,)
 
 test: venv
 	$(BIN)/python -m pytest
+
+test-whole: venv
+	$(BIN)/python -m pytest -m "whole and not slow"
 
 check: venv
 	$(BIN)/ruff check .

@@ -252,7 +252,13 @@ def _child(folder: Path, tests: Sequence[str]) -> None:
     import seesr_pl
 
     assert Path(str(seesr_pl.__file__)).is_relative_to(src), f"{seesr_pl.__file__} is not the copy in {src}"
-    sys.exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'pytest'}", *tests])))
+    sys.exit(
+        int(
+            pytest.main(
+                ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", f"--basetemp={folder / 'pytest'}", *tests]
+            )
+        )
+    )
 
 
 if __name__ == "__main__":

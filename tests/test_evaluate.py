@@ -167,6 +167,7 @@ def test_a_metric_that_is_not_available_fails_only_if_strict(evaluate, folder):
         evaluate.evaluate_restoration(cfg)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("wanted", ["help", "scores"])
 def test_no_network_library_is_imported_where_no_network_restores(folder, wanted):
     arguments = [

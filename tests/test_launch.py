@@ -104,6 +104,7 @@ def test_help_needs_no_experiment_and_keeps_one_that_is_named(flag: str) -> None
     assert launch.overrides([flag], CONF, "evaluate") == [flag]
 
 
+@pytest.mark.whole
 def test_train_prints_help_without_an_experiment() -> None:
     done = subprocess.run(
         [sys.executable, str(CONF.parent / "train.py"), "--help"], capture_output=True, text=True, check=False
@@ -127,6 +128,7 @@ finally:
 """
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("words", [["experiment=dape"], ["-m", "experiment=dape", "seed=1,2"]], ids=["run", "sweep"])
 def test_missing_files_are_told_before_torch_is_imported_and_no_folder_is_left(
     words: list[str], tmp_path: Path
@@ -146,6 +148,7 @@ def test_a_mistyped_key_is_told_before_the_files_that_are_missing(tmp_path: Path
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("command", "said"), [("train", "experiment=NAME"), ("evaluate", "benchmark=realsr")])
 def test_the_installed_commands_run_the_scripts_of_the_checkout(command: str, said: str, tmp_path: Path) -> None:
     program = f"import sys; from seesr_pl.launch import {command}; sys.argv[1:] = ['--help']; {command}()"

@@ -137,6 +137,7 @@ def test_half_precision_is_that_of_all_networks_but_ram(run):
     assert (halved, pipeline.ram.dtype) == ({torch.bfloat16}, torch.float32)
 
 
+@pytest.mark.whole
 def test_a_run_without_a_progress_bar_leaves_its_files_where_they_are_looked_for(tmp_path):
     with ShardWriter(tmp_path / "shards") as writer:
         for number in range(2):

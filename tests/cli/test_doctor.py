@@ -4,10 +4,13 @@ import sys
 
 import cv2
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 from seesr_pl.cli import commands
 from seesr_pl.data import ShardWriter
+
+pytestmark = pytest.mark.whole
 
 
 def doctor(folder, *words):

@@ -16,6 +16,8 @@ from seesr_pl.models import RAM
 from seesr_pl.runs import RunFolder, load_pipeline, load_ram
 from seesr_pl.tiny.stack import tiny_stack
 
+pytestmark = pytest.mark.whole
+
 
 def saved(folder, *words):
     """A run folder with the first checkpoint of an experiment."""

@@ -16,6 +16,8 @@ from seesr_pl.cli.restore import restore
 from seesr_pl.imaging.io import read_decoded, read_rgb
 from seesr_pl.jobs import restore as files
 
+pytestmark = pytest.mark.whole
+
 app = typer.Typer()
 app.command()(restore)
 

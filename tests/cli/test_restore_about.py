@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from seesr_pl.cli.restore import restore
 from seesr_pl.imaging.io import read_about, read_rgb
 
+pytestmark = pytest.mark.whole
+
 app = typer.Typer()
 app.command()(restore)
 

@@ -17,6 +17,8 @@ from seesr_pl.cli.restore import restore
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 
+pytestmark = pytest.mark.whole
+
 app = typer.Typer()
 app.command()(restore)
 QUICK = ("--steps", 1, "--guidance", 1, "--process-size", 64)

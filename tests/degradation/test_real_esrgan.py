@@ -32,6 +32,7 @@ def test_parameters_are_a_pure_function_of_seed_epoch_and_index():
     assert len(set(forward)) == len(names)
 
 
+@pytest.mark.whole
 def test_parameters_and_pixels_are_the_same_in_another_process():
     code = "from seesr_pl.degradation import RealESRGANDegradation\n" + inspect.getsource(_fingerprint)
     far = subprocess.run([sys.executable, "-c", f"{code}\nprint(_fingerprint())"], capture_output=True, text=True)

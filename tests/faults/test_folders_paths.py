@@ -77,6 +77,7 @@ def test_what_cannot_be_read_is_told_in_the_form_to_type():
     assert launch.overrides([typed], CONF, "evaluate") == [typed]
 
 
+@pytest.mark.whole
 def test_the_home_folder_is_meant_behind_an_equals_sign(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert hydra_value("paths.outputs", "~/runs (1)") == f"'{tmp_path}/runs (1)'"

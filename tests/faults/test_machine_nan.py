@@ -11,6 +11,8 @@ from seesr_pl.checkpoints.saved import not_finite
 from seesr_pl.cli import commands
 from seesr_pl.training.stops import NotFinite
 
+pytestmark = pytest.mark.whole
+
 TRUSTED = ("--trust", "stacks.small_stack")
 
 

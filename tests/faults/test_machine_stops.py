@@ -11,6 +11,8 @@ from machine_runs import finished, global_step, prepared, shards, start, words
 
 from seesr_pl.training.stops import Stopped
 
+pytestmark = pytest.mark.whole
+
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
 
 

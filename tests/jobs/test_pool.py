@@ -10,6 +10,8 @@ import pytest
 from seesr_pl.imaging.tensors import existing_dtype
 from seesr_pl.jobs import pool
 
+DEVICES = [pytest.param(["cpu"], id="one"), pytest.param(["cpu", "cpu"], id="two", marks=pytest.mark.whole)]
+
 
 def worker(fail_at, device):
     return functools.partial(square, fail_at)
@@ -23,7 +25,7 @@ def square(fail_at, job, advance):
     return job * job
 
 
-@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]], ids=["one", "two"])
+@pytest.mark.parametrize("devices", DEVICES)
 def test_every_job_is_done_once_and_progress_adds_up(devices):
     told = []
     make = functools.partial(worker, None)
@@ -32,7 +34,7 @@ def test_every_job_is_done_once_and_progress_adds_up(devices):
     assert sum(told) == pytest.approx(20)
 
 
-@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]], ids=["one", "two"])
+@pytest.mark.parametrize("devices", DEVICES)
 def test_what_a_job_raises_ends_the_run(devices):
     done = []
     with pytest.raises(OSError, match="job 3 failed"):
@@ -66,6 +68,7 @@ def note(folder, job, advance):
     (folder / str(job)).touch()
 
 
+@pytest.mark.whole
 def test_jobs_that_have_not_begun_are_dropped_after_a_failure(tmp_path):
     make = functools.partial(slow_worker, tmp_path)
     with pytest.raises(OSError, match="job 0 failed"):
@@ -86,6 +89,7 @@ def meet(device, meeting, advance):
     return device
 
 
+@pytest.mark.whole
 def test_each_process_works_on_a_device_of_its_own(tmp_path):
     devices = ["one", "two"]
     found = pool.run([tmp_path, tmp_path], device_of, devices=devices, advance=lambda amount: None)

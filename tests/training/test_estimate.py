@@ -14,6 +14,8 @@ from seesr_pl.models.denoiser import Condition, predict
 from seesr_pl.training import DAPEDistillation, SeeSRDiffusion
 from seesr_pl.training.estimate import GIB, activations, memory, optimizer_bytes, plan
 
+pytestmark = pytest.mark.whole
+
 
 def test_activations_counted_without_data_are_those_that_a_forward_pass_keeps():
     module, kept = small_module(), {}

@@ -51,6 +51,7 @@ def same(left, right):
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("averaged", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["plain", "averaged"])
 def test_a_run_in_two_parts_ends_where_an_uninterrupted_one_does(shards, tmp_path, averaged):
     def callbacks():

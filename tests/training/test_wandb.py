@@ -15,6 +15,8 @@ from seesr_pl.training.saving import LastCheckpoint
 from seesr_pl.training.validation import SCORES, ValidationImages
 from seesr_pl.training.wandb_logger import WandB
 
+pytestmark = pytest.mark.whole
+
 BLOCK = 32768
 
 

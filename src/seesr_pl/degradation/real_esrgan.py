@@ -121,42 +121,39 @@ class FixedParams(NamedTuple):
     kind: str = "downscaling"
 
 
-class BicubicDegradation:
+class _Downscaling:
+    """A degradation that draws nothing and only reduces the resolution, each subclass in its way."""
+
+    scale: int = SCALE
+
+    def __init__(self, *, scale: int = SCALE) -> None:
+        self.scale = checked_scale(scale)
+
+    def sample(self, seed: int, epoch: int, index: int) -> FixedParams:
+        """Return the same parameters for every sample."""
+        return FixedParams()
+
+    def apply(self, hq: Pixels, params: FixedParams) -> tuple[Pixels, Pixels]:
+        """Return (hq, lq), uint8 RGB: hq as given, lq (h / scale, w / scale, 3); ValueError as in the chain."""
+        check_pixels(hq, self.scale)
+        return hq, self._downscaled(hq, (hq.shape[1] // self.scale, hq.shape[0] // self.scale))
+
+    def _downscaled(self, hq: Pixels, size: tuple[int, int]) -> Pixels:
+        raise NotImplementedError
+
+
+class BicubicDegradation(_Downscaling):
     """Downscale with antialiased bicubic, the field's classical setting (MATLAB's imresize, within one level)."""
 
-    scale: int = SCALE
-
-    def __init__(self, *, scale: int = SCALE) -> None:
-        self.scale = checked_scale(scale)
-
-    def sample(self, seed: int, epoch: int, index: int) -> FixedParams:
-        """Return the same parameters for every sample."""
-        return FixedParams()
-
-    def apply(self, hq: Pixels, params: FixedParams) -> tuple[Pixels, Pixels]:
-        """Return (hq, lq), uint8 RGB: hq as given, lq (h / scale, w / scale, 3); ValueError as in the chain."""
-        check_pixels(hq, self.scale)
-        size = (hq.shape[1] // self.scale, hq.shape[0] // self.scale)
-        return hq, np.asarray(PillowImage.fromarray(hq).resize(size, PillowImage.Resampling.BICUBIC))
+    def _downscaled(self, hq: Pixels, size: tuple[int, int]) -> Pixels:
+        return np.asarray(PillowImage.fromarray(hq).resize(size, PillowImage.Resampling.BICUBIC))
 
 
-class NoDegradation:
+class NoDegradation(_Downscaling):
     """Only reduce the resolution: each low-quality pixel is the mean of scale x scale high-quality pixels."""
 
-    scale: int = SCALE
-
-    def __init__(self, *, scale: int = SCALE) -> None:
-        self.scale = checked_scale(scale)
-
-    def sample(self, seed: int, epoch: int, index: int) -> FixedParams:
-        """Return the same parameters for every sample."""
-        return FixedParams()
-
-    def apply(self, hq: Pixels, params: FixedParams) -> tuple[Pixels, Pixels]:
-        """Return (hq, lq), uint8 RGB: hq as given, lq (h / scale, w / scale, 3); ValueError as in the chain."""
-        check_pixels(hq, self.scale)
-        size = (hq.shape[1] // self.scale, hq.shape[0] // self.scale)
-        return hq, cv2.resize(hq, size, interpolation=cv2.INTER_AREA)
+    def _downscaled(self, hq: Pixels, size: tuple[int, int]) -> Pixels:
+        return cv2.resize(hq, size, interpolation=cv2.INTER_AREA)
 
 
 def checked_scale(scale: int) -> int:
