@@ -1,5 +1,6 @@
 """SeeSR as a diffusers pipeline: images in, restored images out."""
 
+import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ OnStepEnd = Callable[[DiffusionPipeline, int, Any, dict[str, Tensor]], dict[str,
 """diffusers' `callback_on_step_end`: (pipeline, index, timestep, {"latents"}) to a dict that may replace latents."""
 CLASS_NAME = "seesr_pl.sampling.SeeSRPipeline"
 """The class that a saved pipeline names in `model_index.json`."""
-_LOOP = ["num_inference_steps", "guidance_scale", "guidance_fraction", "guidance_in_one_batch", "conditioning_scale"]
-_LOOP += ["tile", "overlap", "tile_batch_size", "cache"]
+# The settings that `denoise` takes; its scheduler is diffusers' object.
+_LOOP = [name for name in inspect.signature(denoise).parameters if name != "scheduler" and hasattr(OFFICIAL, name)]
 
 # diffusers saves and loads components by a table of base classes, looked up in the module of the component's class.
 _OURS = {key: ["save_pretrained", "from_pretrained"] for key in ("RAM", "SeeSRUNet", "SeeSRControlNet")}
