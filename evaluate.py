@@ -4,7 +4,7 @@ import functools
 import inspect
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from seesr_pl.files import Record
 from seesr_pl.progress import track
 
 VALIDATION = "validation"
+bicubic = functools.partial(runs.build_method, {"_target_": "seesr_pl.evaluation.Bicubic"})
 PUBLISHED = "For the published tables: benchmark=realsr (drealsr, div2k_val, reallr200) benchmark.root=DIR"
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 finished: list[tuple[DictConfig, str]] = []
@@ -56,7 +57,7 @@ def show_all() -> None:
     judged = []
     for cfg, label in finished:
         benchmark = instantiate(cfg.benchmark, _convert_="all")
-        metrics = image_metrics(cfg.metrics, **possible(cfg, benchmark)).available
+        metrics = image_metrics(cfg.metrics, device=device(cfg), **possible(cfg, benchmark)).available
         judged.append(Judged(benchmark, Path(cfg.paths.run), metrics, label))
     name = "+".join(dict.fromkeys([*(item.label for item in judged), *(item.benchmark.name for item in judged)]))
     show(combine(judged, Path(finished[0][0].paths.outputs) / "tables" / name.replace("/", "_")[:120]))
@@ -79,17 +80,20 @@ def evaluate_restoration(cfg: DictConfig) -> int:
 
     Of several checkpoints the first is compared with the others; on a run's validation samples with bicubic too.
     """
-    from seesr_pl.evaluation import Bicubic, image_metrics, judge_method, show
+    from seesr_pl.evaluation import image_metrics, judge_method, show
 
     benchmark, ckpts = instantiate(cfg.benchmark, _convert_="all"), checkpoints(cfg.ckpt)
-    folder, metrics = Path(cfg.paths.run), image_metrics(cfg.metrics, strict=cfg.strict, **possible(cfg, benchmark))
-    common = {"metrics": metrics, "overwrite": cfg.overwrite, "track": track}
+    folder = Path(cfg.paths.run)
+    make_metrics = functools.partial(image_metrics, config.plain(cfg)["metrics"], **possible(cfg, benchmark))
+    together = (config.plain(cfg.method).get("sampler") or {}).get("batch_size") or 1
+    common: dict[str, Any] = {"together": together, "overwrite": cfg.overwrite, "track": track, "place": place(cfg)}
+    common |= {"metrics": make_metrics(strict=cfg.strict, device=device(cfg)), "build_metrics": make_metrics}
     numbers: Sequence[Stage] = [stage for stage in cfg.stages if stage != "report"]
     compare = list(cfg.compare)
     failed: dict[str, str] = {}
     for other in ckpts[1:] if needs_pipeline(cfg) else ():
         name = evaluation_name(other, cfg.method.name, "")
-        build, made = functools.partial(build_method, cfg, other), settings(cfg, other)
+        build, made = build_method(cfg, other), settings(cfg, other)
         told = runs.about(other)
         given = {"name": name, "settings": made, "stages": numbers, "about": told, **common}
         theirs = judge_method(benchmark, build, folder / name, **given)
@@ -97,13 +101,13 @@ def evaluate_restoration(cfg: DictConfig) -> int:
         compare.append(folder / name)
     if cfg.benchmark.name == VALIDATION and cfg.method.name != "bicubic":
         beside = folder / "bicubic"
-        theirs = judge_method(benchmark, Bicubic, beside, name="bicubic", settings={}, stages=numbers, **common)
+        theirs = judge_method(benchmark, bicubic, beside, name="bicubic", settings={}, stages=numbers, **common)
         failed |= {f"bicubic, {image}": reason for image, reason in theirs.failed.items()}
         compare.append(beside)
     ckpt = ckpts[0] if ckpts else None
     shown = judge_method(
         benchmark,
-        functools.partial(build_method, cfg, ckpt),
+        build_method(cfg, ckpt),
         folder,
         name=evaluation_name(ckpt, cfg.method.name, "") if len(ckpts) > 1 else cfg.method.name,
         settings=settings(cfg, ckpt),
@@ -141,7 +145,7 @@ def typed(words: Sequence[str]) -> str:
 
 def evaluate_semantics(cfg: DictConfig) -> int:
     """Restore and score as `evaluate_restoration`, then compare what networks see in the results with annotations."""
-    from seesr_pl.evaluation import Bicubic, CocoBenchmark, Metrics, judge_method, judge_semantics, networks_in, show
+    from seesr_pl.evaluation import CocoBenchmark, Metrics, judge_method, judge_semantics, networks_in, show
 
     benchmark, folder = instantiate(cfg.benchmark, _convert_="all"), Path(cfg.paths.run)
     if not isinstance(benchmark, CocoBenchmark):
@@ -155,7 +159,7 @@ def evaluate_semantics(cfg: DictConfig) -> int:
     if "bicubic" not in results:
         results["bicubic"] = folder / "bicubic"
         given: dict[str, Any] = {"name": "bicubic", "settings": {}, "stages": ["restore"], "track": track}
-        judge_method(benchmark, Bicubic, folder / "bicubic", metrics=Metrics([], {}), **given)
+        judge_method(benchmark, bicubic, folder / "bicubic", metrics=Metrics([], {}), **given)
     images = {name: other / "restored" for name, other in results.items()}
     others = [Path(other) for other in cfg.compare]
     show(judge_semantics(benchmark, images, folder, networks, others=others, track=track))
@@ -189,16 +193,11 @@ def needs_pipeline(cfg: DictConfig) -> bool:
     return "pipeline" in inspect.signature(get_object(cfg.method._target_)).parameters
 
 
-def build_method(cfg: DictConfig, ckpt: str | None) -> Any:
-    """Build the method, with the pipeline of `ckpt` where it needs one."""
-    # By position: Hydra copies what it is given by name, which for a pipeline is gigabytes.
-    loading = {"device": device(cfg), "dtype": dtype(cfg), "trust": cfg.trust}
-    given = [runs.load_pipeline(ckpt, **loading)] if ckpt and needs_pipeline(cfg) else []
-    takes_device = "device" in inspect.signature(get_object(cfg.method._target_)).parameters
-    method = instantiate(cfg.method, *given, **({"device": device(cfg)} if takes_device else {}), _convert_="all")
-    for pipeline in given:
-        pipeline.merge_lora()  # once the method has chosen its prompter
-    return method
+def build_method(cfg: DictConfig, ckpt: str | None) -> Callable[[str], Any]:
+    """Return what builds the method on a device, there or in another process."""
+    used = ckpt if needs_pipeline(cfg) else None
+    node, trust = config.plain(cfg.method), tuple(cfg.trust)
+    return functools.partial(runs.build_method, node, ckpt=used, dtype=dtype(cfg), trust=trust)
 
 
 def settings(cfg: DictConfig, ckpt: str | None) -> dict[str, Any]:
@@ -217,21 +216,27 @@ def possible(cfg: DictConfig, benchmark: Any) -> dict[str, Any]:
     path = cfg.tagger or next(iter(checkpoints(cfg.ckpt)), None)
     judge = functools.partial(runs.load_tagger, path, trust=tuple(cfg.trust)) if path else None
     given |= {"degradations": benchmark.degradations(), "tagger": judge}
-    return {**given, "weights": weights, "has_reference": benchmark.has_reference, "device": device(cfg)}
+    return {**given, "weights": weights, "has_reference": benchmark.has_reference}
+
+
+def place(cfg: DictConfig) -> Any:
+    """Return where images are restored and scored: on the devices of this machine, or on others."""
+    from seesr_pl.jobs import pool
+
+    devices = [cfg.device] if isinstance(cfg.device, str) else cfg.device
+    return pool.place(cfg.on, ",".join(devices), folder=Path(cfg.paths.run), num_processes=cfg.processes)
 
 
 def device(cfg: DictConfig) -> str:
-    """Return the device that `device` stands for; `auto` is the first GPU, or the CPU."""
-    from seesr_pl.jobs.pool import existing_device
-
-    return existing_device(cfg.device)
+    """Return the first device of this machine that `device` stands for; `auto` is the first GPU, or the CPU."""
+    return str(place(cfg).devices[0]) if cfg.on == "local" else "cpu"
 
 
 def dtype(cfg: DictConfig) -> str:
     """Return the precision that `dtype` stands for; `auto` depends on the device."""
     from seesr_pl.imaging.tensors import existing_dtype
 
-    return existing_dtype(cfg.dtype, device(cfg))
+    return existing_dtype(cfg.dtype, place(cfg).devices[0])
 
 
 if __name__ == "__main__":

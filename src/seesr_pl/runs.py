@@ -2,11 +2,13 @@
 
 import functools
 import hashlib
+import inspect
 import subprocess
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from seesr_pl.config import plain
@@ -103,6 +105,22 @@ def load_pipeline(
         pipeline = _run_pipeline(ckpt, precision, trust)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def build_method(
+    node: dict[str, Any], device: str, *, ckpt: str | None = None, dtype: str = "float32", trust: Collection[str] = ()
+) -> Any:
+    """Build the method of an evaluation that `node` describes, with the pipeline of `ckpt` where it needs one.
+
+    `dtype`, `trust` and the errors raised are those of `load_pipeline`.
+    """
+    # By position: Hydra copies what it is given by name, which for a pipeline is gigabytes.
+    given = [load_pipeline(ckpt, device=device, dtype=dtype, trust=trust)] if ckpt else []
+    takes_device = "device" in inspect.signature(get_object(node["_target_"])).parameters
+    method = instantiate(node, *given, **({"device": device} if takes_device else {}), _convert_="all")
+    for pipeline in given:
+        pipeline.merge_lora()  # once the method has chosen its prompter
+    return method
 
 
 def load_ram(ckpt: str | Path, *, trust: Collection[str] = ()) -> "RAM":

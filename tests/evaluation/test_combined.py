@@ -28,7 +28,9 @@ def judged(root, tmp_path):
         benchmark = FolderBenchmark(str(root), name=name, count=4, group=r"([a-z]+)_", published=published)
         for method in (Bicubic(), GaussianBlur()):
             folder = tmp_path / f"{method.name}_{name}"
-            restored = restore(lambda method=method: method, benchmark.pairs(), folder / "restored", settings={})
+            restored = restore(
+                lambda device, method=method: method, benchmark.pairs(), folder / "restored", settings={}
+            )
             write_result(folder, score_all(method.name, restored, METRICS, folder / "scores.jsonl"), {})
             found.append(Judged(benchmark, folder, METRICS, method.name))
     return found

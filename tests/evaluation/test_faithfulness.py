@@ -103,7 +103,7 @@ def test_stored_consistency_is_that_of_the_input_and_of_the_degradation(benchmar
     chain = RealESRGANDegradation(sharpen=False)
     drawn = [chain.sample(0, 0, index) for index in range(2)]
     records = [recorded(chain, params) for params in drawn]
-    restored = restore(Bicubic, benchmark.pairs(), tmp_path / "restored", settings={})
+    restored = restore(lambda device: Bicubic(), benchmark.pairs(), tmp_path / "restored", settings={})
 
     def scores(record):
         metrics = image_metrics(["lq_psnr", "lq_psnr_own"], degradations={"lake_0": record}).available

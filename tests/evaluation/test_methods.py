@@ -92,7 +92,7 @@ def test_images_of_a_benchmark_are_restored_together_as_alone(pipeline, make_ima
     handle = pipeline.unet.register_forward_pre_hook(lambda unet, arguments: calls.append(len(arguments[0])))
     for size in (1, 2):
         method = SeeSRMethod(pipeline, seed=1, sampler=QUICK | {"batch_size": size})
-        results = restore(lambda method=method: method, pairs, tmp_path / str(size), settings={})
+        results = restore(lambda device, method=method: method, pairs, tmp_path / str(size), settings={})
         found[size] = {item.pair.name: read_rgb(item.path).astype(int) for item in results if not item.failure}
     handle.remove()
     assert sorted(calls) == [1] * 8 + [2] * 2

@@ -22,7 +22,7 @@ def results(root, tmp_path):
 
 
 def judged(benchmark, results, folder):
-    return restore(lambda: Images(str(results)), benchmark.pairs(), folder, settings={})
+    return restore(lambda device: Images(str(results)), benchmark.pairs(), folder, settings={})
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_files_of_one_name_in_folders_below_keep_their_folders(root, tmp_path):
     assert [pair.name for pair in pairs] == ["lake/0", "lake/1", "street/0", "street/1"]
     assert [pair.group for pair in pairs] == ["lake", "lake", "street", "street"]
     assert all(pair.hq == root / "hq" / f"{pair.name}.png" for pair in pairs)
-    restored = restore(Bicubic, pairs, tmp_path / "out", settings={})
-    again = restore(lambda: Images(str(tmp_path / "out")), pairs, tmp_path / "again", settings={})
+    restored = restore(lambda device: Bicubic(), pairs, tmp_path / "out", settings={})
+    again = restore(lambda device: Images(str(tmp_path / "out")), pairs, tmp_path / "again", settings={})
     assert [read_rgb(item.path).tolist() for item in again] == [read_rgb(item.path).tolist() for item in restored]
 
 

@@ -35,7 +35,7 @@ def pairs(benchmark):
 
 
 def _evaluate(method, pairs, folder):
-    restored = restore(lambda: method, pairs, folder / "restored", settings={})
+    restored = restore(lambda device: method, pairs, folder / "restored", settings={})
     result = score_all(method.name, restored, METRICS, folder / "scores.jsonl")
     write_result(folder, result, {})
     return result

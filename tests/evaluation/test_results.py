@@ -88,7 +88,7 @@ def test_images_are_paired_by_name_and_those_that_one_method_lacks_are_left_out(
 @pytest.fixture
 def folder(benchmark, tmp_path):
     """A finished evaluation of four images."""
-    restored = restore(Bicubic, benchmark.pairs(), tmp_path / "run" / "restored", settings={})
+    restored = restore(lambda device: Bicubic(), benchmark.pairs(), tmp_path / "run" / "restored", settings={})
     metrics = image_metrics(["psnr_y"]).available
     write_result(tmp_path / "run", score_all("bicubic", restored, metrics, tmp_path / "run" / "scores.jsonl"), {})
     return tmp_path / "run"

@@ -3,6 +3,7 @@
 import functools
 import os
 import queue
+import signal
 import time
 
 import pytest
@@ -29,7 +30,7 @@ def square(fail_at, job, advance):
 def test_every_job_is_done_once_and_progress_adds_up(devices):
     told = []
     make = functools.partial(worker, None)
-    results = list(pool.run(range(20), make, devices=devices, advance=told.append))
+    results = list(pool.run(range(20), make, place=pool.Place(devices), advance=told.append))
     assert sorted(results) == [number**2 for number in range(20)]
     assert sum(told) == pytest.approx(20)
 
@@ -38,7 +39,9 @@ def test_every_job_is_done_once_and_progress_adds_up(devices):
 def test_what_a_job_raises_ends_the_run(devices):
     done = []
     with pytest.raises(OSError, match="job 3 failed"):
-        done.extend(pool.run(range(200), functools.partial(worker, 3), devices=devices, advance=lambda amount: None))
+        done.extend(
+            pool.run(range(200), functools.partial(worker, 3), place=pool.Place(devices), advance=lambda amount: None)
+        )
     assert len(done) < 200
 
 
@@ -47,13 +50,23 @@ def no_worker(device):
 
 
 def test_what_the_making_of_a_worker_raises_is_raised_by_each_job(monkeypatch):
-    for name in ("work", "done"):
+    for name in ("make", "device", "work", "done"):
         monkeypatch.setattr(pool._Process, name, None, raising=False)
     devices = queue.SimpleQueue()
     devices.put("one")
     pool._start(no_worker, devices, None, 1)  # what raises here breaks a pool
     with pytest.raises(ValueError, match=r"^nothing can be made on one$"):
         pool._work(1)
+
+
+def killed(device):
+    return lambda job, advance: os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_told_with_what_to_do():
+    with pytest.raises(ValueError, match=r"most likely for want of memory.*run the same command again"):
+        list(pool.run(range(4), killed, place=pool.Place(["cpu", "cpu"]), advance=lambda amount: None))
 
 
 def slow_worker(folder, device):
@@ -72,7 +85,7 @@ def note(folder, job, advance):
 def test_jobs_that_have_not_begun_are_dropped_after_a_failure(tmp_path):
     make = functools.partial(slow_worker, tmp_path)
     with pytest.raises(OSError, match="job 0 failed"):
-        list(pool.run(range(300), make, devices=["cpu", "cpu"], advance=lambda amount: None))
+        list(pool.run(range(300), make, place=pool.Place(["cpu", "cpu"]), advance=lambda amount: None))
     assert len(list(tmp_path.iterdir())) < 200
 
 
@@ -92,7 +105,7 @@ def meet(device, meeting, advance):
 @pytest.mark.whole
 def test_each_process_works_on_a_device_of_its_own(tmp_path):
     devices = ["one", "two"]
-    found = pool.run([tmp_path, tmp_path], device_of, devices=devices, advance=lambda amount: None)
+    found = pool.run([tmp_path, tmp_path], device_of, place=pool.Place(devices), advance=lambda amount: None)
     assert sorted(found) == devices
 
 

@@ -21,6 +21,11 @@ Trust: TypeAlias = Annotated[
 """Option of every command that builds what a recorded config names."""
 
 
+On: TypeAlias = Annotated[
+    str,
+    typer.Option(help="where: local, slurm:partition=NAME:jobs=8 (submitit's parameters), or dask://HOST:PORT"),
+]
+"""Option of every command whose jobs other machines can do (docs/sweeps.md)."""
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPE_HELP = "precision of the networks; auto: float16 on a GPU, as the official code; RAM stays in float32"
 

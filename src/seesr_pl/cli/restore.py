@@ -10,6 +10,7 @@ import typer
 from seesr_pl.cli.options import (
     DTYPE_HELP,
     DType,
+    On,
     Trust,
     make_writable,
     pipeline_builder,
@@ -46,6 +47,7 @@ def restore(
     ending: Annotated[Ending, typer.Option("--format", help="file format of the results")] = "png",
     dtype: Annotated[DType, typer.Option(help=DTYPE_HELP)] = "auto",
     devices: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1")] = "auto",
+    on: On = "local",
     compile: Annotated[bool, typer.Option(help="compile the networks: pays off for many images")] = False,
     overwrite: Annotated[bool, typer.Option(help="restore again where a result exists")] = False,
     fidelity: Annotated[
@@ -69,18 +71,17 @@ def restore(
     from seesr_pl.jobs.restore import RestorerSettings, batches, plan
 
     chosen = sampling.sampler(**changes)  # raises where a value is out of its limits, before anything is loaded
-    places = pool.devices_for(devices)
+    place = pool.place(on, devices, folder=out)
     make_writable(out)
     if tags is not None and not tags.exists():
         raise FileNotFoundError(f"--tags {tags} does not exist; give a text file, or a folder that `seesr tag` wrote")
     planned = plan(inputs, out, ending=f".{ending}", samples=samples, tags=tags)
     settings = RestorerSettings(build, sampler, chosen, seed, prompter, prompter_model, overwrite, compile)
-    settings = settings._replace(fidelity=_checked(fidelity), metadata=metadata, alone=len(places) == 1)
-    _run(batches(planned.jobs, chosen.get("batch_size", 1)), planned.left_out, settings, places)
+    settings = settings._replace(fidelity=_checked(fidelity), metadata=metadata, alone=place.alone)
+    _run(batches(planned.jobs, chosen.get("batch_size", 1)), planned.left_out, settings, place)
 
 
-def _run(batches: Sequence[Any], left_out: Sequence[Any], settings: Any, devices: list[str]) -> None:
-
+def _run(batches: Sequence[Any], left_out: Sequence[Any], settings: Any, place: Any) -> None:
     from seesr_pl.jobs import pool
     from seesr_pl.progress import bar
 
@@ -88,7 +89,7 @@ def _run(batches: Sequence[Any], left_out: Sequence[Any], settings: Any, devices
     counts = {"restored": 0, "kept": 0, "failed": 0}
     try:
         with bar("restoring", sum(map(len, batches)), unit="images") as progress:
-            done = pool.run(batches, settings.restorer, devices=devices, advance=progress.advance)
+            done = pool.run(batches, settings.restorer, place=place, advance=progress.advance)
             for outcome in itertools.chain.from_iterable(done):
                 counts[outcome.state] += 1
                 if outcome.state == "failed":

@@ -1,12 +1,13 @@
 """Build, index, verify and view the shards that training reads."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from seesr_pl.cli.options import Trust
+from seesr_pl.cli.options import On, Trust
 from seesr_pl.files import LeftOut
 from seesr_pl.progress import bar
 from seesr_pl.text import say
@@ -41,6 +42,7 @@ def build(
     ] = None,
     quality: Annotated[int, typer.Option(help="1 to 100, of jpg and webp; webp at 100 is lossless")] = 95,
     workers: Annotated[int, typer.Option(help="threads that decode and encode")] = 4,
+    on: On = "local",
 ) -> None:
     """Build shards; a killed build continues by the same command. OUT/report.json lists the images left out."""
     from seesr_pl.data.build import BuildProgress, build_shards
@@ -50,13 +52,13 @@ def build(
         raise ValueError("give at least one SOURCE and, last, the folder OUT")
     pairs = None if lq is None else str(lq)
     options = BuildOptions(shard_size, shard_megabytes, min_side, tile, limit, encode, quality, max_side, pairs)
-    with bar("building", None, unit="bytes") as shown:
+    with bar("building", None, unit="bytes") as shown, _crew(on, paths[-1]) as crew:
 
         def show(state: BuildProgress) -> None:
             shown.reach(state.bytes_passed, state.bytes_total)
             shown.note(f"{state.num_images} images, {state.num_skipped} left out")
 
-        report = build_shards(paths[:-1], paths[-1], options=options, num_workers=workers, on_progress=show)
+        report = build_shards(paths[:-1], paths[-1], options=options, num_workers=workers, crew=crew, on_progress=show)
     counts = "{images} images in {samples} samples in {shards} shards, {skipped} left out".format(**report)
     say(f"{counts}; see {paths[-1] / 'report.json'}")
     if report["large"]:
@@ -143,6 +145,14 @@ def show(
     write_image(
         out, contact_sheet([CaptionedPair(s.hq, s.lq, text) for s, text in zip(samples, captions, strict=True)])
     )
+
+
+def _crew(on: str, out: Path) -> AbstractContextManager[Any]:
+    if on == "local":
+        return nullcontext()
+    from seesr_pl.jobs import cluster, pool
+
+    return cluster.crew(pool.place(on, "cpu", folder=out))
 
 
 def _degradation(path: Path | None, trust: Sequence[str]) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seesr_pl.cli.options import Trust, make_writable
+from seesr_pl.cli.options import On, Trust, make_writable
 from seesr_pl.text import say, say_left_out
 
 
@@ -27,6 +27,7 @@ def tag(
     batch_size: Annotated[int, typer.Option(min=1, help="images per forward pass")] = 8,
     processes: Annotated[int, typer.Option(min=1, help="processes, each with its own network")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda; several processes share the GPUs")] = "auto",
+    on: On = "local",
     trust: Trust = None,
 ) -> None:
     """Write the tags of images, "a, b,", as training uses them. Run the same command again to continue.
@@ -42,14 +43,14 @@ def tag(
     from seesr_pl.progress import bar
 
     settings = TaggerSettings(build, representation, batch_size)
-    devices = pool.devices_for(device, num_processes=processes)
+    place = pool.place(on, device, folder=out, num_processes=processes)
     make_writable(out)
     planned = plan(sources, out)
     say_left_out(planned.left_out)
     total = sum(job.num_images for job in planned.jobs)
     failed: list[LeftOut] = []
     with bar("tagging", total, unit="images") as progress:
-        for failures in pool.run(planned.jobs, settings.worker, devices=devices, advance=progress.advance):
+        for failures in pool.run(planned.jobs, settings.worker, place=place, advance=progress.advance):
             failed += failures
     for path, reason in dict.fromkeys(failed):
         say(f"{path}: {reason}", label="not tagged", style="red")

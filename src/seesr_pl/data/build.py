@@ -5,12 +5,12 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from glob import escape
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from seesr_pl.data.inputs import InputFile, InputImage, find_inputs, find_lq, matched_inputs, read_inputs
 from seesr_pl.data.prepare import BuildOptions, Prepared, prepare
@@ -25,6 +25,26 @@ _MAX_WAITING = 1 << 27  # bytes of archived images in memory at once
 _COUNTS = ("inputs", "images", "samples", "shards", "bytes_passed", "large")
 _COMPLETE = {"complete": True}
 """The journal's last line: from then on nothing in the folder is the build's to remove."""
+
+
+class Submitted(Protocol):
+    """What an executor's `submit` returns: a `Future`, or a job of submitit."""
+
+    def result(self) -> Any:
+        """Wait for what was submitted, and return what it returned or raise what it raised."""
+        ...
+
+    def cancel(self) -> Any:
+        """Drop what has not begun."""
+        ...
+
+
+class Crew(NamedTuple):
+    """Who prepares images: an executor's `submit`, how many of its tasks wait at once, and the inputs of a task."""
+
+    submit: Callable[..., Submitted]
+    num_waiting: int
+    inputs_per_task: int = 1
 
 
 class BuildProgress(NamedTuple):
@@ -59,9 +79,12 @@ def build_shards(
     *,
     options: BuildOptions,
     num_workers: int = 4,
+    crew: Crew | None = None,
     on_progress: Callable[[BuildProgress], None] | None = None,
 ) -> dict[str, Any]:
     """Write the images of `sources` (folders, archives, images, patterns) as shards to the folder `out`.
+
+    The images are prepared by `crew`, by default by `num_workers` threads (decoding releases the interpreter lock).
 
     Return the report, which is also written to `report.json`: it counts images, samples and shards, and lists each
     image that was left out, with the reason. `build.jsonl` records each finished shard.
@@ -79,9 +102,12 @@ def build_shards(
     images = islice(matched_inputs(read_inputs(files), lq), tally.inputs, None)
     total = sum(file.size for file in files)
     # A shard ends only after a whole input, so that the journal can say at which input to continue.
-    with ShardWriter(out, prefix=out.resolve().name, max_samples=_NO_LIMIT, max_bytes=_NO_LIMIT) as writer:
+    with (
+        ShardWriter(out, prefix=out.resolve().name, max_samples=_NO_LIMIT, max_bytes=_NO_LIMIT) as writer,
+        ThreadPoolExecutor(num_workers) as threads,
+    ):
         writer.num_shards = tally.shards
-        for prepared in _in_order(images, options, num_workers):
+        for prepared in _in_order(images, options, crew or Crew(threads.submit, 2 * num_workers)):
             if options.limit is not None and tally.images >= options.limit:
                 break
             _take(prepared, tally, writer)
@@ -211,20 +237,24 @@ def _remove_unfinished(out: Path, number: int) -> None:
         (out / f"{prefix}-{number:06d}.tar{suffix}").unlink(missing_ok=True)
 
 
-def _in_order(images: Iterator[InputImage], options: BuildOptions, num_workers: int) -> Iterator[Prepared]:
-    """Prepare images in threads (decoding releases the interpreter lock), and yield them in the order given."""
-    with ThreadPoolExecutor(num_workers) as pool:
-        waiting: deque[tuple[Future[Prepared], int]] = deque()
-        try:
-            for image in images:
-                waiting.append((pool.submit(prepare, image, options), image.bytes_held))
-                while len(waiting) > 2 * num_workers or sum(held for _, held in waiting) > _MAX_WAITING:
-                    yield waiting.popleft()[0].result()
-            while waiting:
-                yield waiting.popleft()[0].result()
-        finally:
-            for future, _ in waiting:
-                future.cancel()
+def _in_order(images: Iterator[InputImage], options: BuildOptions, crew: Crew) -> Iterator[Prepared]:
+    """Let the crew prepare images, and yield them in the order given."""
+    waiting: deque[tuple[Submitted, int]] = deque()
+    try:
+        while task := list(islice(images, crew.inputs_per_task)):
+            held = sum(image.bytes_held for image in task)
+            waiting.append((crew.submit(_prepare_all, task, options), held))
+            while len(waiting) > crew.num_waiting or sum(held for _, held in waiting) > _MAX_WAITING:
+                yield from waiting.popleft()[0].result()
+        while waiting:
+            yield from waiting.popleft()[0].result()
+    finally:
+        for outcome, _ in waiting:
+            outcome.cancel()
+
+
+def _prepare_all(images: Sequence[InputImage], options: BuildOptions) -> list[Prepared]:
+    return [prepare(image, options) for image in images]
 
 
 def _report(out: Path, heading: dict[str, Any], tally: _Tally, left_out: Sequence[LeftOut]) -> dict[str, Any]:

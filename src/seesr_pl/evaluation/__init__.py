@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair
     from seesr_pl.evaluation.coco import CocoBenchmark
     from seesr_pl.evaluation.combined import Judged, combine
-    from seesr_pl.evaluation.judge import judge_method, judge_tags, score_all
+    from seesr_pl.evaluation.judge import judge_method, judge_tags
     from seesr_pl.evaluation.making import MadeBenchmark
     from seesr_pl.evaluation.meaning import judge_semantics
     from seesr_pl.evaluation.methods import Bicubic, GaussianBlur, Images, Method, NonLocalMeans
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from seesr_pl.evaluation.restoring import Restored, restore
     from seesr_pl.evaluation.results import Comparison, Result, compare, load_result, write_result
     from seesr_pl.evaluation.rrdbnet import RRDBNetMethod
+    from seesr_pl.evaluation.scoring import score_all
     from seesr_pl.evaluation.seesr import ReleasedSeeSR, SeeSRMethod
     from seesr_pl.evaluation.statistics import Interval, mean_interval, paired_interval, sign_flip_test
     from seesr_pl.evaluation.study import Tally, make_study, tally
@@ -106,7 +107,7 @@ _NAMES = {
     "benchmark": ("FolderBenchmark", "Pair"),
     "coco": ("CocoBenchmark",),
     "combined": ("Judged", "combine"),
-    "judge": ("judge_method", "judge_tags", "score_all"),
+    "judge": ("judge_method", "judge_tags"),
     "making": ("MadeBenchmark",),
     "meaning": ("judge_semantics",),
     "methods": ("Bicubic", "GaussianBlur", "Images", "Method", "NonLocalMeans"),
@@ -117,6 +118,7 @@ _NAMES = {
     "restoring": ("Restored", "restore"),
     "results": ("Comparison", "Result", "compare", "load_result", "write_result"),
     "rrdbnet": ("RRDBNetMethod",),
+    "scoring": ("score_all",),
     "seesr": ("ReleasedSeeSR", "SeeSRMethod"),
     "statistics": ("Interval", "mean_interval", "paired_interval", "sign_flip_test"),
     "study": ("Tally", "make_study", "tally"),

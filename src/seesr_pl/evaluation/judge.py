@@ -3,28 +3,24 @@
 Each step keeps what an earlier run left, where it still holds.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
 from seesr_pl.evaluation import tables
 from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair, pixel_digest
 from seesr_pl.evaluation.methods import Method
-from seesr_pl.evaluation.metrics import ImageMetric, Metrics
+from seesr_pl.evaluation.metrics import Metrics
 from seesr_pl.evaluation.options import STAGES, Stage
-from seesr_pl.evaluation.restoring import Restored, Track, restore, silently
+from seesr_pl.evaluation.restoring import Track, restore, silently
 from seesr_pl.evaluation.results import Result, load_result, write_result
 from seesr_pl.evaluation.results import compare as compared_with
+from seesr_pl.evaluation.scoring import score_all
 from seesr_pl.evaluation.severity import by_kind, by_severity, in_lines, write_by_severity
-from seesr_pl.evaluation.statistics import metric_intervals
-from seesr_pl.files import fingerprint, write_whole
-from seesr_pl.imaging.io import read_rgb
-from seesr_pl.limits import read_file
-from seesr_pl.types import RGB
+from seesr_pl.files import write_whole
+from seesr_pl.jobs import pool
+from seesr_pl.jobs.pool import Place
 
 if TYPE_CHECKING:
     from seesr_pl.models.ram import RAM
@@ -32,12 +28,15 @@ if TYPE_CHECKING:
 
 def judge_method(
     benchmark: FolderBenchmark,
-    build: Callable[[], Method],
+    build: Callable[[str], Method],
     folder: Path,
     *,
     name: str,
     settings: Mapping[str, Any],
     metrics: Metrics,
+    build_metrics: Callable[..., Metrics] | None = None,
+    place: Place = pool.HERE,
+    together: int = 1,
     stages: Collection[Stage] = STAGES,
     compare: Sequence[str | Path] = (),
     overwrite: bool = False,
@@ -47,7 +46,7 @@ def judge_method(
 ) -> tables.Shown:
     """Restore and score `benchmark`, write everything into `folder`, and return what is to be shown of it.
 
-    `build`, `settings`, `overwrite` and `track` are those of `restore`.
+    `build`, `settings`, `place`, `together`, `overwrite` and `track` are those of `restore`.
 
     Args:
         benchmark: the images.
@@ -56,6 +55,7 @@ def judge_method(
         name: of the method in tables.
         settings: all that the method's results depend on.
         metrics: those to score with, and those skipped.
+        build_metrics: makes the same, given `device=`; needed where `place` has several devices, and picklable then.
         stages: without restore, all images must be there already; score writes numbers and tables, report the page.
         compare: folders of finished evaluations on the same benchmark.
         command: what the page says of how it was made.
@@ -65,11 +65,14 @@ def judge_method(
     """
     pairs, images = benchmark.pairs(), folder / "restored"
     make = build if "restore" in stages else _refused(stages, folder)
-    restored = restore(make, pairs, images, settings=settings, scale=benchmark.scale, overwrite=overwrite, track=track)
+    shared: dict[str, Any] = {"place": place, "track": track}
+    given = {"scale": benchmark.scale, "together": together, "overwrite": overwrite, **shared}
+    restored = restore(make, pairs, images, settings=settings, **given)
     failed = {item.pair.name: item.failure for item in restored if item.failure}
     if "score" not in stages:
         return tables.Shown(None, {}, [images], failed=failed)
-    result = score_all(name, restored, metrics.available, folder / "scores.jsonl", track=track)
+    store = folder / "scores.jsonl"
+    result = score_all(name, restored, metrics.available, store, build=build_metrics, **shared)
     facts = {**_facts(benchmark, pairs, result, settings, metrics.skipped), "not_restored": failed, **about}
     pixels = facts["reference_pixels"]
     results = [result, *(load_result(other, result.groups, pixels=pixels) for other in compare)]
@@ -137,81 +140,8 @@ def judge_tags(
     return tables.Shown(tables.tags(found.rows), {}, files)
 
 
-def score_all(
-    name: str,
-    restored: Sequence[Restored],
-    metrics: Sequence[ImageMetric],
-    store: Path,
-    *,
-    track: Track[Restored] = silently,
-) -> Result:
-    """Score every restored image of the method `name`; means have 95 % intervals, drawn by photograph.
-
-    Values are kept in `store` (JSON lines) and used again for the same pixels and version of a metric, so that a metric
-    can be added without computing the others again.
-    """
-    known = _stored(store)
-    store.parent.mkdir(parents=True, exist_ok=True)
-    unscored: dict[str, dict[str, str]] = {}
-    values: dict[str, dict[str, float]] = {}
-    with store.open("a") as lines:
-        for item in track(restored, "score"):
-            values[item.pair.name], reasons = _scores_of(item, metrics, known, lines.write)
-            for metric, reason in reasons.items():
-                unscored.setdefault(metric, {})[item.pair.name] = reason
-    groups = {item.pair.name: item.pair.group for item in restored}
-    return Result(
-        name,
-        values,
-        metric_intervals(values, groups),
-        {item.pair.name: item.path for item in restored if not item.failure},
-        groups,
-        {item.pair.name: item.seconds for item in restored if not item.failure},
-        unscored,
-    )
-
-
-def _scores_of(
-    item: Restored, metrics: Sequence[ImageMetric], known: dict[str, float], keep: Callable[[str], Any]
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the finite values of an image by metric, and why the other metrics have none."""
-    if item.failure:
-        return {}, {metric.name: f"not restored: {item.failure}" for metric in metrics}
-    pixels = fingerprint(*(read_file(path) for path in (item.path, item.pair.hq) if path is not None))
-    keys: dict[str, str] = {}
-    reasons: dict[str, str] = {}
-    images: list[RGB | None] = []
-    for metric in metrics:
-        try:
-            further = metric.further(item.pair) if metric.further else ()
-            told = [read_file(fact) if isinstance(fact, Path) else fact for fact in further]
-            key = f"{metric.name}/{metric.version}/{pixels}" + (f"/{fingerprint(*told)}" if told else "")
-            if key not in known:
-                images = images or [read_rgb(path) if path else None for path in (item.path, item.pair.hq)]
-                known[key] = float(metric.function(*images, *further))
-                keep(json.dumps({"image": item.pair.name, "key": key, "value": known[key]}) + "\n")
-            keys[metric.name] = key
-        except (OSError, ValueError, ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:
-            reasons[metric.name] = str(error) or type(error).__name__
-    values = {name: known[key] for name, key in keys.items()}
-    for name, value in values.items():
-        if not np.isfinite(value):
-            reasons[name] = "infinite: equal to its reference" if value == np.inf else f"the value is {value}"
-    return {name: value for name, value in values.items() if name not in reasons}, reasons
-
-
-def _stored(store: Path) -> dict[str, float]:
-    if not store.is_file():
-        return {}
-    # The last line of a run that was killed may be cut; it ends without a newline.
-    complete = [line for line in store.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    records = [json.loads(line) for line in complete]
-    write_whole(store, "".join(complete))
-    return {record["key"]: record["value"] for record in records}
-
-
-def _refused(stages: Collection[Stage], folder: Path) -> Callable[[], NoReturn]:
-    def build() -> NoReturn:
+def _refused(stages: Collection[Stage], folder: Path) -> Callable[[str], NoReturn]:
+    def build(device: str) -> NoReturn:
         raise ValueError(f"stages={list(stages)} leaves out restore, but images in {folder} are not restored")
 
     return build

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from seesr_pl.annotations import Amount, hints_of, misfit
+from seesr_pl.annotations import Amount, Count, hints_of, misfit
 
 Stage = Literal["restore", "score", "report"]
 STAGES: tuple[Stage, ...] = ("restore", "score", "report")
@@ -32,7 +32,9 @@ class Options:
     stages: Stage | list[Stage]
     overwrite: bool
     strict: bool
-    device: str
+    device: str | list[str]
+    processes: Count
+    on: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -54,6 +56,8 @@ def option_problems(values: Mapping[str, Any], *, needs_ckpt: bool, outputs: str
         problems.append("ckpt = null: give a run folder, a .ckpt file of it or a pipeline folder as ckpt=PATH")
     if values["tagger"] and not Path(values["tagger"]).expanduser().exists():
         problems.append(f"tagger = {values['tagger']}: does not exist; give a run, a pipeline folder or a file of RAM")
+    if values["on"] != "local" and values["device"] == "auto":
+        problems.append("device = 'auto': this machine does not know those of others; give device=cuda or device=cpu")
     missing = [ckpt for ckpt in found if not Path(ckpt).expanduser().exists()]
     problems += [f"ckpt = {ckpt}: does not exist; runs lie in {outputs}/<run_name>" for ckpt in missing]
     problems += [

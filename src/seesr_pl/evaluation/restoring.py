@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,6 +13,8 @@ from seesr_pl.evaluation.benchmark import Pair
 from seesr_pl.evaluation.methods import BatchMethod, Images, Method
 from seesr_pl.files import Record, fingerprint, meets_all
 from seesr_pl.imaging.io import files_of_equal_size, read_rgb, write_image
+from seesr_pl.jobs import pool
+from seesr_pl.jobs.pool import Advance, Place
 from seesr_pl.limits import read_file
 from seesr_pl.types import RGB
 
@@ -36,23 +40,27 @@ def silently(items: Sequence[T], description: str) -> Iterable[T]:
 
 
 def restore(
-    build: Callable[[], Method],
+    build: Callable[[str], Method],
     pairs: Sequence[Pair],
     folder: Path,
     *,
     settings: Mapping[str, Any],
     scale: int = 4,
+    place: Place = pool.HERE,
+    together: int = 1,
     overwrite: bool = False,
     track: Track[Pair] = silently,
 ) -> list[Restored]:
     """Restore every pair's `lq` into `folder`/<name>.png; keep what was made of the same lq with the same settings.
 
     Args:
-        build: makes the method; called only if an image is missing.
+        build: makes the method on a device; called only if an image is missing.
         pairs: images to restore.
         folder: where images and their records go.
         settings: all that the method's results depend on; a `Path` counts by the files there.
         scale: size of a result over that of its lq.
+        place: where; with several processes `build` is picklable, and called in each.
+        together: images of equal size that a method of several is given; in this process it says itself.
         overwrite: restore again what is there.
         track: shows progress.
 
@@ -62,17 +70,32 @@ def restore(
     done = {} if overwrite else {pair.name: _kept(pair, folder, settings) for pair in pairs}
     missing = [pair for pair in pairs if done.get(pair.name) is None]
     if missing:
-        method = build()
-        if isinstance(method, Images):
-            method.require({pair.name: pair.lq for pair in pairs}, scale=scale)
-        batches = _batches(missing, method)
-        for pair in track([pair for batch in batches.values() for pair in batch], "restore"):
-            batch = batches.get(pair.name, [])  # with its last image
-            done |= {item.pair.name: item for item in _restored(method, batch, folder, settings, scale)}
+        if place.alone:
+            method = build(place.devices[0])
+            build, together = lambda device: method, method.batch_size if isinstance(method, BatchMethod) else 1
+        groups = [[missing[row] for row in rows] for rows in files_of_equal_size([p.lq for p in missing], together)]
+        make = partial(_worker, build, {pair.name: pair.lq for pair in pairs}, folder, settings, scale)
+        restored = chain.from_iterable(pool.run(groups, make, place=place, advance=lambda amount: None))
+        for _, made in zip(track(list(chain.from_iterable(groups)), "restore"), restored, strict=True):
+            done[made.pair.name] = made
     failed = [item for item in done.values() if item and item.failure]
     if failed and len(failed) == len(pairs):
         raise ValueError(f"none of {len(pairs)} images could be restored; {failed[0].pair.name}: {failed[0].failure}")
     return [item for pair in pairs if (item := done[pair.name]) is not None]
+
+
+def _worker(
+    build: Callable[[str], Method],
+    lqs: Mapping[str, Path],
+    folder: Path,
+    settings: Mapping[str, Any],
+    scale: int,
+    device: str,
+) -> Callable[[Sequence[Pair], Advance], list[Restored]]:
+    method = build(device)
+    if isinstance(method, Images):
+        method.require(lqs, scale=scale)
+    return lambda group, advance: _restored(method, group, folder, settings, scale)
 
 
 def _made_by(settings: Mapping[str, Any], pair: Pair) -> str:
@@ -87,13 +110,6 @@ def _kept(pair: Pair, folder: Path, settings: Mapping[str, Any]) -> Restored | N
     except (OSError, ValueError):
         return None  # it is read once more by the restoring, which says what is wrong
     return Restored(pair, path, record.read()["seconds"]) if holds else None
-
-
-def _batches(pairs: Sequence[Pair], method: Method) -> dict[str, list[Pair]]:
-    """Return the pairs to restore together, by the name of the last of them."""
-    size = method.batch_size if isinstance(method, BatchMethod) else 1
-    batches = [[pairs[row] for row in rows] for rows in files_of_equal_size([pair.lq for pair in pairs], size)]
-    return {batch[-1].name: batch for batch in batches}
 
 
 def _restored(

@@ -87,15 +87,15 @@ def write_result(
     """Write `scores.csv`, one row for each image, and `summary.json` into `folder`; and `comparisons.csv`.
 
     The summary is `{"metrics": {name: {"mean", "ci95", "n"}}, "method", "unscored": {metric: {image: reason}},
-    "comparisons": [...], **facts}`; numbers that are not finite become null, and a `Path` its text.
+    "comparisons": [...], "seconds": {image: seconds}, **facts}`; numbers that are not finite become null, and a `Path`
+    its text. Equal images give an equal `scores.csv`, byte by byte.
     """
     names = list(dict.fromkeys(name for scores in result.values.values() for name in scores))
     content = io.StringIO()
     writer = csv.writer(content)
-    writer.writerow(["image", *names, "seconds"])
+    writer.writerow(["image", *names])
     for image, scores in result.values.items():
-        cells = [f"{scores[name]:.6f}" if name in scores else "" for name in names]
-        writer.writerow([image, *cells, f"{result.seconds[image]:.6f}" if image in result.seconds else ""])
+        writer.writerow([image, *(f"{scores[name]:.6f}" if name in scores else "" for name in names)])
     write_whole(Path(folder) / "scores.csv", content.getvalue())
     finite = {name: [finite_or_none(value) for value in each[:3]] for name, each in result.intervals.items()}
     metrics = {
@@ -106,6 +106,7 @@ def write_result(
     if compared:
         write_whole(Path(folder) / "comparisons.csv", _csv(compared))
     parts = {"metrics": metrics, "method": result.name, "unscored": dict(result.unscored), "comparisons": compared}
+    parts["seconds"] = {image: round(seconds, 6) for image, seconds in result.seconds.items()}
     summary = {**parts, **facts}
     write_whole(Path(folder) / "summary.json", json.dumps(summary, indent=2, default=str) + "\n")
 
@@ -125,11 +126,10 @@ def load_result(folder: str | Path, groups: Mapping[str, str], *, pixels: str | 
     missing = sorted(set(groups) - set(rows))
     if missing:
         raise ValueError(f"compare: {path} lacks {len(missing)} of {len(groups)} images: {', '.join(missing[:5])}")
-    taken = {image: rows[image].pop("seconds") for image in groups}
-    seconds = {image: float(text) for image, text in taken.items() if text}
     values = {image: {name: float(text) for name, text in rows[image].items() if text} for image in groups}
-    paths = {image: path / "restored" / f"{image}.png" for image in seconds}
     summary = json.loads((path / "summary.json").read_text())
+    seconds = {image: summary["seconds"][image] for image in groups if image in summary["seconds"]}
+    paths = {image: path / "restored" / f"{image}.png" for image in seconds}
     theirs = summary.get("reference_pixels")
     if pixels and theirs and len(rows) == len(groups) and pixels != theirs:
         raise ValueError(f"compare: {path} was scored against other reference images than these; run it again")
