@@ -1,26 +1,39 @@
-"""A run of two ranks that counts its collectives: `python collective_runs.py FOLDER` writes FOLDER/counts.json."""
+"""A run of two ranks that counts its collectives: `python collective_runs.py FOLDER` writes FOLDER/counts.json.
+
+Callbacks are those of a run that ask the other ranks.
+"""
 
 import json
 import sys
 from pathlib import Path
 
 import torch
-from lightning import Callback, Trainer
+import torch.distributed as dist
+from lightning import Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import CSVLogger
 from seesr_runs import random_batch, small_module
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
 from seesr_pl.training.callbacks import LossByTimestep
+from seesr_pl.training.gradients import GradientNorm
+from seesr_pl.training.ranks import RankTimeout
+from seesr_pl.training.saving import LastCheckpoint
 
 ACCUMULATION, NUM_STEPS, LOGGED_EVERY = 2, 5, 2
 
 
-class Collectives(Callback):
-    """For each step the sizes of the tensors that are reduced, and other collectives by name."""
+class Collectives(Checkpoint):  # of which the last one given comes last
+    """For each step the collectives by name, and how many of them reduce on the CPUs' own group."""
 
     def __init__(self):
-        self.steps = []
+        self.steps, self.on_cpus, self.all_reduce = [], 0, dist.all_reduce
+        dist.all_reduce = self.reduce
+
+    def reduce(self, tensor, op=dist.ReduceOp.SUM, group=None, async_op=False):
+        self.on_cpus += group is not None
+        return self.all_reduce(tensor, op, group, async_op)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if batch_idx % ACCUMULATION == 0:
@@ -31,7 +44,9 @@ class Collectives(Callback):
         if (batch_idx + 1) % ACCUMULATION == 0:
             self._profile.stop()
             found = [event for event in self._profile.events() if event.name.startswith("c10d::")]
-            self.steps.append([event.name.removeprefix("c10d::").rstrip("_") for event in found])
+            names = [event.name.removeprefix("c10d::").rstrip("_") for event in found]
+            self.steps.append({"names": names, "on_cpus": self.on_cpus})
+            self.on_cpus = 0
 
 
 def main(folder):
@@ -46,12 +61,9 @@ def main(folder):
         use_distributed_sampler=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,
         logger=logger,
-        callbacks=[LossByTimestep(num_bins=2), collectives],
+        callbacks=[LossByTimestep(num_bins=2), GradientNorm(), LastCheckpoint(folder), RankTimeout(), collectives],
     )
-    # Lightning's own, on the device, at each micro batch; `LastCheckpoint` puts a CPU's in its place.
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
     # Each rank has samples of its own.
     batches = [random_batch([10 * trainer.global_rank + k], size=32) for k in range(NUM_STEPS * ACCUMULATION)]
     module = small_module(learning_rate=0.0)

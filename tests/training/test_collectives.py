@@ -1,4 +1,4 @@
-"""What two ranks tell each other in a step: the gradients, and one tensor more where something is logged."""
+"""What two ranks tell each other in a step: the gradients, one tensor more where something is logged, two numbers."""
 
 import csv
 import json
@@ -25,8 +25,10 @@ def test_a_step_has_no_collective_but_the_gradients_and_one_where_something_is_l
     steps = json.loads((tmp_path / "counts.json").read_text())
     # The first two steps find out in which order gradients come, and cut the buckets anew.
     steady = steps[2:]
-    assert {name for names in steady for name in names} == {"allreduce"}
-    counts = {number: len(names) for number, names in enumerate(steps) if number >= 2}
+    assert {name for step in steady for name in step["names"]} == {"allreduce"}
+    # On their CPUs, whatever the number of micro batches: is the step before finite, shall the run stop?
+    assert [step["on_cpus"] for step in steady] == [2] * len(steady)
+    counts = {number: len(step["names"]) - 2 for number, step in enumerate(steps) if number >= 2}
     buckets = counts[2]
     assert counts == {n: buckets + ((n + 1) % LOGGED_EVERY == 0) for n in range(2, NUM_STEPS)}
 

@@ -25,7 +25,7 @@ class LastCheckpoint(ModelCheckpoint):
     """Keep `<folder>/last.ckpt`, from which the same command resumes, and `previous.ckpt`, the one before it.
 
     Written at intervals, after the last step, and before the run ends for another reason: SIGTERM, SIGUSR1, Ctrl-C,
-    `trainer.max_time`, an error. All ranks stop at the same batch.
+    `trainer.max_time`, an error. All ranks stop at the same step.
 
     Args:
         folder: of both files.
@@ -59,7 +59,7 @@ class LastCheckpoint(ModelCheckpoint):
         if trainer.received_sigterm:
             self._signals.received = signal.SIGTERM
         # Lightning has the ranks ask each other at each micro batch whether to stop, on the device, and waits for the
-        # answer: a wait for all that is queued there. `agree` asks on the CPU.
+        # answer: a wait for all that is queued there. `agree` asks once a step, on the CPU.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -75,6 +75,8 @@ class LastCheckpoint(ModelCheckpoint):
         if trainer.global_step == trainer.max_steps:
             self.save(trainer)
             return
+        if ranks.is_distributed() and (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # several ranks ask each other once a step
         try:
             self._stop_if_asked(trainer)
         except (OutOfTime, Stopped):
