@@ -1,5 +1,6 @@
 """Judge a run on its validation samples, or any method on a benchmark: `python evaluate.py ckpt=RUN`."""
 
+import copy
 import functools
 import inspect
 import shlex
@@ -12,7 +13,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seesr_pl import config, job_names, launch, process, runs, sweeps
 from seesr_pl.evaluation.options import Stage, checkpoints, evaluation_name, method_settings, option_problems
@@ -53,11 +54,13 @@ def main(cfg: DictConfig) -> float | None:
 def show_all() -> None:
     """Show what the jobs of a sweep found, in one table, whose files lie in outputs/tables."""
     from seesr_pl.evaluation import Judged, combine, image_metrics, show
+    from seesr_pl.evaluation.variants import SEED_SPREAD, TAG_EFFECT
 
     judged = []
     for cfg, label in finished:
         benchmark = instantiate(cfg.benchmark, _convert_="all")
         metrics = image_metrics(cfg.metrics, device=device(cfg), **possible(cfg, benchmark)).available
+        metrics += [SEED_SPREAD] * (cfg.seeds != 1) + [TAG_EFFECT] * (cfg.counterfactual is not None)
         judged.append(Judged(benchmark, Path(cfg.paths.run), metrics, label))
     name = "+".join(dict.fromkeys([*(item.label for item in judged), *(item.benchmark.name for item in judged)]))
     show(combine(judged, Path(finished[0][0].paths.outputs) / "tables" / name.replace("/", "_")[:120]))
@@ -91,12 +94,14 @@ def evaluate_restoration(cfg: DictConfig) -> int:
     numbers: Sequence[Stage] = [stage for stage in cfg.stages if stage != "report"]
     compare = list(cfg.compare)
     failed: dict[str, str] = {}
+    common["metrics"].skipped.update(not_varied(cfg))
     for other in ckpts[1:] if needs_pipeline(cfg) else ():
         name = evaluation_name(other, cfg.method.name, "")
         build, made = build_method(cfg, other), settings(cfg, other)
         told = runs.about(other)
-        given = {"name": name, "settings": made, "stages": numbers, "about": told, **common}
-        theirs = judge_method(benchmark, build, folder / name, **given)
+        given: dict[str, Any] = {"name": name, "settings": made, "stages": numbers, "about": told}
+        given["variants"] = variants(cfg, other)
+        theirs = judge_method(benchmark, build, folder / name, **given, **common)
         failed |= {f"{name}, {image}": reason for image, reason in theirs.failed.items()}
         compare.append(folder / name)
     if cfg.benchmark.name == VALIDATION and cfg.method.name != "bicubic":
@@ -115,6 +120,7 @@ def evaluate_restoration(cfg: DictConfig) -> int:
         compare=compare if "score" in cfg.stages else (),
         command=typed(sys.orig_argv),
         about=runs.about(ckpt if needs_pipeline(cfg) else None),
+        variants=variants(cfg, ckpt),
         **common,
     )
     failed |= shown.failed
@@ -198,6 +204,40 @@ def build_method(cfg: DictConfig, ckpt: str | None) -> Callable[[str], Any]:
     used = ckpt if needs_pipeline(cfg) else None
     node, trust = config.plain(cfg.method), tuple(cfg.trust)
     return functools.partial(runs.build_method, node, ckpt=used, dtype=dtype(cfg), trust=trust)
+
+
+def variants(cfg: DictConfig, ckpt: str | None) -> list[Any]:
+    """Return the method under the other seeds, and with another tag, as far as it has seeds and tags."""
+    from seesr_pl.evaluation.variants import Variant
+
+    def variant(kind: Any, name: str, key: str, value: Any) -> Any:
+        changed = copy.deepcopy(cfg)
+        OmegaConf.update(changed, f"method.{key}", value, force_add=True)
+        return Variant(kind, name, build_method(changed, ckpt), settings(changed, ckpt))
+
+    missing, found, first = not_varied(cfg), [], OmegaConf.select(cfg, "method.seed") or 0
+    if "seed_spread" not in missing:
+        folders = list(enumerate(cfg.seeds, 1)) if isinstance(cfg.seeds, ListConfig) else []
+        seeds = [] if folders else range(first + 1, first + cfg.seeds)
+        found += [variant("seed", f"seed_{seed}", "seed", seed) for seed in seeds]
+        found += [variant("seed", f"seed_{index}", "dir", folder) for index, folder in folders]
+    if cfg.counterfactual and "tag_effect" not in missing:
+        name = f"tag_{cfg.counterfactual}".replace("/", "_")
+        found.append(variant("tag", name, "tag_change", cfg.counterfactual))
+    return found
+
+
+def not_varied(cfg: DictConfig) -> dict[str, str]:
+    """Say why the method cannot be tried under other seeds, or with another tag, where that is asked for."""
+    known = inspect.signature(get_object(cfg.method._target_)).parameters
+    missing = {}
+    if cfg.seeds != 1 and ("dir" if isinstance(cfg.seeds, ListConfig) else "seed") not in known:
+        given = "takes no folders: give a number" if isinstance(cfg.seeds, ListConfig) else "draws nothing at random"
+        given = "holds stored results: give their folders, seeds=[DIR,DIR]" if "dir" in known else given
+        missing["seed_spread"] = f"method={cfg.method.name} {given}"
+    if cfg.counterfactual and "tag_change" not in known:
+        missing["tag_effect"] = f"method={cfg.method.name} takes no tags"
+    return missing
 
 
 def settings(cfg: DictConfig, ckpt: str | None) -> dict[str, Any]:

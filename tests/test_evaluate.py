@@ -133,9 +133,25 @@ def test_images_of_another_program_are_taken_again_when_they_change(evaluate, fo
     assert summary["settings"]["method"]["dir"] == str(theirs)
 
 
+def test_what_a_method_cannot_vary_is_said_and_stored_results_vary_by_their_folders(evaluate, folder):
+    evaluate.evaluate_restoration(_bicubic(folder, "seeds=3", "counterfactual=cat", "stages=[restore,score]"))
+    outputs = folder.parent / "outputs"
+    skipped = json.loads((outputs / "bicubic_folder" / "summary.json").read_text())["skipped"]
+    assert skipped["seed_spread"] == "method=bicubic draws nothing at random"
+    assert skipped["tag_effect"] == "method=bicubic takes no tags"
+    stored = [f"++method.dir={outputs}/bicubic_folder/restored", f"seeds=[{folder}/hq]"]
+    evaluate.evaluate_restoration(_bicubic(folder, "method=images", *stored, "stages=[restore,score]"))
+    spread = json.loads((outputs / "images_folder" / "summary.json").read_text())["metrics"]["seed_spread"]
+    assert spread["n"] == 2
+    assert spread["mean"] > 1
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["seeds=0"], "seeds = 0: "),
+        (["seeds=[/nowhere]"], "seeds = /nowhere: is no folder of images"),
+        (["tagger=/nowhere"], "tagger = /nowhere: does not exist"),
         (["task=tag"], "task = 'tag': expected one of 'auto', 'restoration', 'tags', 'semantics', 'make_benchmark'"),
         (["stages=[restroe]"], "stages = ['restroe']: expected one of 'restore', 'score', 'report'"),
         (["method=seesr"], "ckpt = null: give a run folder"),

@@ -100,6 +100,27 @@ def test_images_of_a_benchmark_are_restored_together_as_alone(pipeline, make_ima
     assert all(np.abs(found[1][name] - found[2][name]).max() <= 1 for name in found[1])
 
 
+def test_a_changed_tag_changes_the_prompt_and_nothing_else(pipeline, make_image):
+    lq = make_image(0, 16)
+    tags = pipeline.look([lq])[1][0].split(", ")
+    surest = pipeline.ranked_tags(lq)[0]
+    assert set(pipeline.ranked_tags(lq)) == set(tags)
+    changes = {"surest": f"without {surest!r}", f"{surest}:zebra": f"'zebra' for {surest!r}"}
+    for change, note in changes.items():
+        method = SeeSRMethod(pipeline, seed=1, sampler=QUICK, tag_change=change)
+        found = method(lq, name="a")
+        text = ", ".join("zebra" if tag == surest else tag for tag in tags if tag != surest or "zebra" in change)
+        generator = keyed.torch_generator(1, "restore", "a")
+        expected = pipeline(Image.fromarray(lq), generator=generator, tags=text, **QUICK).images[0]
+        np.testing.assert_array_equal(found, np.asarray(expected))
+        assert method.notes == {"a": note}
+        np.testing.assert_array_equal(method.restore_all([lq], names=["a"])[0], found)
+    with pytest.raises(ValueError, match="no tag to change: 'zebra' is not among"):
+        SeeSRMethod(pipeline, sampler=QUICK, tag_change="zebra")(lq, name="a")
+    with pytest.raises(ValueError, match="without tags, prompter=none"):
+        SeeSRMethod(SeeSRPipeline(*small_stack(), prompter="none"), tag_change="zebra")
+
+
 def test_what_seesr_is_not_told_is_the_pipelines_own_setting(pipeline):
     assert SeeSRMethod(pipeline).sampling == OFFICIAL
     own = OFFICIAL.changed({"num_inference_steps": 7, "tile": 40})

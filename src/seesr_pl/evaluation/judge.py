@@ -3,6 +3,7 @@
 Each step keeps what an earlier run left, where it still holds.
 """
 
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from seesr_pl.evaluation.results import Result, load_result, write_result
 from seesr_pl.evaluation.results import compare as compared_with
 from seesr_pl.evaluation.scoring import score_all
 from seesr_pl.evaluation.severity import by_kind, by_severity, in_lines, write_by_severity
+from seesr_pl.evaluation.variants import Variant, close_ups, restore_variants, variant_metrics, with_variants
 from seesr_pl.files import write_whole
 from seesr_pl.jobs import pool
 from seesr_pl.jobs.pool import Place
@@ -43,6 +45,7 @@ def judge_method(
     track: Track[Any] = silently,
     command: str = "",
     about: Mapping[str, Any] = MappingProxyType({}),
+    variants: Sequence[Variant] = (),
 ) -> tables.Shown:
     """Restore and score `benchmark`, write everything into `folder`, and return what is to be shown of it.
 
@@ -60,19 +63,24 @@ def judge_method(
         compare: folders of finished evaluations on the same benchmark.
         command: what the page says of how it was made.
         about: further facts for `summary.json`: checkpoint, versions.
+        variants: the method under other seeds, or with another tag, for metrics of what differs between results.
 
     Raises ValueError for a benchmark, a result or a folder to compare with that is not what it must be.
     """
     pairs, images = benchmark.pairs(), folder / "restored"
     make = build if "restore" in stages else _refused(stages, folder)
     shared: dict[str, Any] = {"place": place, "track": track}
-    given = {"scale": benchmark.scale, "together": together, "overwrite": overwrite, **shared}
+    given: dict[str, Any] = {"scale": benchmark.scale, "together": together, "overwrite": overwrite, **shared}
     restored = restore(make, pairs, images, settings=settings, **given)
     failed = {item.pair.name: item.failure for item in restored if item.failure}
     if "score" not in stages:
         return tables.Shown(None, {}, [images], failed=failed)
+    again = functools.partial(restore, **given)
+    varied = restore_variants(variants, pairs, folder, again, may_build="restore" in stages)
+    metrics = metrics._replace(available=[*metrics.available, *variant_metrics(varied)])
+    make_metrics = build_metrics and functools.partial(with_variants, build_metrics, varied)
     store = folder / "scores.jsonl"
-    result = score_all(name, restored, metrics.available, store, build=build_metrics, **shared)
+    result = score_all(name, restored, metrics.available, store, build=make_metrics, **shared)
     facts = {**_facts(benchmark, pairs, result, settings, metrics.skipped), "not_restored": failed, **about}
     pixels = facts["reference_pixels"]
     results = [result, *(load_result(other, result.groups, pixels=pixels) for other in compare)]
@@ -100,6 +108,7 @@ def judge_method(
             metrics=metrics.available,
             facts=_in_words(facts, benchmark.root, command),
             published=published,
+            close_ups=close_ups(varied, result),
             sections=[
                 *([degradation_section([*ranges, *kinds], metrics.available)] if ranges or kinds else []),
                 Section("Settings", tables=[Table(("setting", "value"), list(_named(settings)))]),

@@ -37,6 +37,13 @@ class BatchMethod(Method, Protocol):
         ...
 
 
+@runtime_checkable
+class NotingMethod(Method, Protocol):
+    """A method that tells by image's name what it did to it, for the record beside the result."""
+
+    notes: dict[str, str]
+
+
 class Bicubic:
     """Bicubic interpolation with a = -0.75, as OpenCV and torch do it: the lowest row of most tables."""
 

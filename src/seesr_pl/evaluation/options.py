@@ -19,6 +19,8 @@ class Options:
     ckpt: str | list[str] | None
     trust: list[str]
     seed: Amount
+    seeds: Count | list[str]
+    counterfactual: str | None
     run_name: str
     metrics: str | list[str]
     tagger: str | None
@@ -50,6 +52,10 @@ def option_problems(values: Mapping[str, Any], *, needs_ckpt: bool, outputs: str
         f"{name} = {values[name]!r}: {problem}"
         for name, hint in get_type_hints(Options, include_extras=True).items()
         if (problem := misfit(values[name], hint))
+    ]
+    folders = values["seeds"] if isinstance(values["seeds"], list) else []
+    problems += [
+        f"seeds = {folder}: is no folder of images" for folder in folders if not Path(folder).expanduser().is_dir()
     ]
     found = checkpoints(values["ckpt"])
     if not found and needs_ckpt:

@@ -20,6 +20,7 @@ from seesr_pl.evaluation.results import Comparison, Result
 from seesr_pl.evaluation.severity import SeverityRow
 from seesr_pl.evaluation.statistics import finite_or_none
 from seesr_pl.evaluation.tables import format_number, interval_text, score_table
+from seesr_pl.evaluation.variants import CloseUp
 from seesr_pl.files import write_whole
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.text import shown as shown_text
@@ -33,6 +34,7 @@ JPEG_OPTIONS = [
 MAX_SIDE = 1024
 TEMPLATES = Path(__file__).parent / "templates"
 LQ, BICUBIC, HQ = "LQ", "bicubic", "HQ"
+NUM_CLOSE_UPS = 4
 
 
 class Table(NamedTuple):
@@ -73,6 +75,7 @@ def write_report(
     published: Published | None = None,
     comparisons: Sequence[Comparison] = (),
     sections: Sequence[Section] = (),
+    close_ups: Sequence[CloseUp] = (),
     max_megabytes: float = 24.0,
 ) -> None:
     """Write the page. `results[0]` is the method that is judged, `comparisons` those of it with others.
@@ -82,7 +85,7 @@ def write_report(
     Images are embedded worst first (by the first metric) until `max_megabytes` are full; the page says how many.
     """
     scored = [metric for metric in metrics if metric.name in results[0].intervals] if results else []
-    shown = _embedded(pairs, results, metrics, budget=max_megabytes * 1e6) if results else {}
+    shown = _embedded(pairs, results, metrics, close_ups, budget=max_megabytes * 1e6) if results else {}
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=_as_text)
     environment.filters["number"] = format_number
     page = environment.get_template("report.html.jinja").render(
@@ -97,7 +100,9 @@ def write_report(
         comparisons=sorted(comparisons, key=lambda row: [result.name for result in results].index(row.reference)),
         charts=_distributions(results, metrics),
         sections=[_rendered(section) for section in sections],
-        examples=_examples(shown, results[0], metrics) if shown else [],
+        examples=[*_examples(shown, results[0], metrics), *_close_ups(shown, pairs, results[0], close_ups)]
+        if shown
+        else [],
         num_images=len(pairs),
         num_shown=len(shown),
         data=Markup(json.dumps(_gallery(shown, results, metrics) if shown else {}).replace("<", "\\u003c")),
@@ -153,11 +158,16 @@ def data_uri(image: RGB, *, lossless: bool = False) -> str:
 
 
 def _embedded(
-    pairs: Sequence[Pair], results: Sequence[Result], metrics: Sequence[ImageMetric], *, budget: float
+    pairs: Sequence[Pair],
+    results: Sequence[Result],
+    metrics: Sequence[ImageMetric],
+    close_ups: Sequence[CloseUp],
+    *,
+    budget: float,
 ) -> dict[str, dict[str, str]]:
     shown: dict[str, dict[str, str]] = {}
     for pair in _worst_first(pairs, results[0], metrics):
-        views = _views(pair, results)
+        views = _views(pair, results, close_ups)
         budget -= sum(map(len, views.values()))
         if budget < 0 and shown:
             break
@@ -165,7 +175,7 @@ def _embedded(
     return shown
 
 
-def _views(pair: Pair, results: Sequence[Result]) -> dict[str, str]:
+def _views(pair: Pair, results: Sequence[Result], close_ups: Sequence[CloseUp]) -> dict[str, str]:
     lq = read_rgb(pair.lq)
     views = {LQ: data_uri(lq, lossless=True)}
     if BICUBIC not in [result.name for result in results]:
@@ -173,6 +183,8 @@ def _views(pair: Pair, results: Sequence[Result]) -> dict[str, str]:
     for result in results:
         if pair.name in result.paths:
             views[result.name] = data_uri(read_rgb(result.paths[pair.name]))
+    for close_up in close_ups:
+        views |= {name: data_uri(image) for name, image in close_up.images(pair).items()}
     if pair.hq is not None:
         views[HQ] = data_uri(read_rgb(pair.hq))
     return views
@@ -193,18 +205,24 @@ def _examples(
     usable = [metric for metric in metrics if metric.name in result.intervals]
     if not usable:
         return []
-    names = list(shown)
+    names, metric = list(shown), usable[0].name
     chosen = {"best": names[-1], "typical": names[len(names) // 2], "worst": names[0]}
     views = [view for view in (LQ, BICUBIC, result.name, HQ) if view in shown[names[0]]]
-    return [
-        {
-            "title": title,
-            "name": name,
-            "score": result.values[name].get(usable[0].name),
-            "views": views,
-        }
-        for title, name in chosen.items()
-    ]
+    rows = [{"title": title, "name": name, "score": result.values[name].get(metric)} for title, name in chosen.items()]
+    return [{"title": f"Best, typical and worst by {metric}", "metric": metric, "views": views, "rows": rows}]
+
+
+def _close_ups(
+    shown: Mapping[str, Mapping[str, str]], pairs: Sequence[Pair], result: Result, close_ups: Sequence[CloseUp]
+) -> Iterator[dict[str, Any]]:
+    """Yield, for each of `close_ups`, the embedded images with the largest value."""
+    by_name = {pair.name: pair for pair in pairs}
+    for title, text, metric, views, _, caption in close_ups:
+        values = {name: result.values[name][metric.name] for name in shown if metric.name in result.values[name]}
+        chosen = sorted(values, key=values.__getitem__, reverse=True)[:NUM_CLOSE_UPS]
+        rows = [{"title": caption(by_name[name]), "name": name, "score": values[name]} for name in chosen]
+        there = [view for view in views if chosen and view in shown[chosen[0]]]
+        yield {"title": title, "text": text, "metric": metric.name, "views": there, "rows": rows}
 
 
 def _gallery(
@@ -217,7 +235,8 @@ def _gallery(
     }
     return {
         "method": judged.name,
-        "views": list(next(iter(shown.values()), {})),
+        # An image may lack a view; the order is that of an image which has most.
+        "views": list(dict.fromkeys(view for views in sorted(shown.values(), key=len, reverse=True) for view in views)),
         "metrics": [{"name": m.name, "higher": m.higher_is_better} for m in metrics if m.name in judged.intervals],
         "images": [{"name": shown_text(name), "views": views, "scores": scores[name]} for name, views in shown.items()],
     }

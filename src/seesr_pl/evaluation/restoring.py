@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 
 from seesr_pl.evaluation.benchmark import Pair
-from seesr_pl.evaluation.methods import BatchMethod, Images, Method
+from seesr_pl.evaluation.methods import BatchMethod, Images, Method, NotingMethod
 from seesr_pl.files import Record, fingerprint, meets_all
 from seesr_pl.imaging.io import files_of_equal_size, read_rgb, write_image
 from seesr_pl.jobs import pool
@@ -150,7 +150,11 @@ def _restore(
     seconds = (time.perf_counter() - start) / len(pairs)
     for lq, pair, image in zip(lqs, pairs, images, strict=True):
         _check(method, pair, image, lq, scale)
-    return [_write(pair, folder, image, key, seconds) for pair, image, key in zip(pairs, images, keys, strict=True)]
+    notes = method.notes if isinstance(method, NotingMethod) else {}
+    return [
+        _write(pair, folder, image, key, {"seconds": seconds, "note": notes.get(pair.name, "")})
+        for pair, image, key in zip(pairs, images, keys, strict=True)
+    ]
 
 
 def _check(method: Method, pair: Pair, image: RGB, lq: RGB, scale: int) -> None:
@@ -162,11 +166,11 @@ def _check(method: Method, pair: Pair, image: RGB, lq: RGB, scale: int) -> None:
         )
 
 
-def _write(pair: Pair, folder: Path, image: RGB, key: str, seconds: float) -> Restored:
+def _write(pair: Pair, folder: Path, image: RGB, key: str, facts: Mapping[str, Any]) -> Restored:
     path = folder / f"{pair.name}.png"
     record = Record.beside(path)
     # The record goes first and comes last: whenever the process dies, no record speaks for another image.
     record.path.unlink(missing_ok=True)
     write_image(path, image)
-    record.write(key, seconds=seconds)
-    return Restored(pair, path, seconds)
+    record.write(key, **facts)
+    return Restored(pair, path, facts["seconds"])

@@ -166,17 +166,17 @@ def latex(table: ScoreTable) -> str:
 
 
 def by_degradation(rows: Sequence[SeverityRow], metrics: Sequence[ImageMetric]) -> rich.table.Table:
-    """Lay the means by severity and kind out for a terminal; `images` counts the most that a metric has a value of."""
-    laid = rich.table.Table("images degraded", "method", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("images", *(metric.name for metric in metrics)):
-        laid.add_column(name, justify="right")
+    """Lay the means by severity and kind out for a terminal, with the number of images of each part."""
+    laid = rich.table.Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    laid.add_column("degradation (images)", no_wrap=True)
+    for metric in metrics:
+        laid.add_column(metric.name, justify="right")
     for before, row in zip([None, *rows], rows, strict=False):
-        is_first = before is None or before.part != row.part
-        if is_first and before is not None and before.kind != row.kind and not before.kind:
-            laid.add_section()
+        if before is None or before.part != row.part:
+            count = max((interval.n for interval in row.intervals.values()), default=0)
+            laid.add_row(rich_text(f"{row.part} ({count})", style="dim"))
         means = [format_number(row.intervals[m.name].mean) if m.name in row.intervals else "-" for m in metrics]
-        count = max((interval.n for interval in row.intervals.values()), default=0)
-        laid.add_row(*map(rich_text, (row.part if is_first else "", row.method)), str(count), *means)
+        laid.add_row(rich_text(f"  {row.method}"), *means)
     return laid
 
 

@@ -233,6 +233,19 @@ class SeeSRPipeline(DiffusionPipeline):
             return representation, tag_texts(self.ram, seen.logits)
         return representation, [text for image in lq for text in self._describe(image)]
 
+    @torch.no_grad()
+    def ranked_tags(self, rgb: RGB) -> list[str]:
+        """Return the tags in the prompt of an LQ image, uint8 RGB (h, w, 3), that which RAM is surest of first.
+
+        For prompters that are tags: own, ram, dape.
+        """
+        image = to_float(torch.from_numpy(rgb[None])).to(self._execution_device)
+        style = self.config["representation"] if self.config["prompter"] == "own" else self.config["prompter"]
+        logits = self.ram.see(image, adapter=style != "ram").logits
+        order = logits[0].argsort(descending=True).tolist()
+        on = self.ram.tag_mask(logits)[0].tolist()
+        return [self.ram.tag_names[index] for index in order if on[index]]
+
     def _work(self, rgb: RGB, settings: Sampling) -> Work:
         multiple, size = downscale_factor(self.vae), settings.process_size
         work = images.prepare(rgb, settings.upscale, multiple=multiple, recipe=settings.recipe, process_size=size)

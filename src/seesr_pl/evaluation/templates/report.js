@@ -22,7 +22,8 @@ function shownView(image, view, side) {
   return made;
 }
 
-function slider(image, left, right) {
+function slider(image, wantedLeft, wantedRight) {
+  const [left, right] = [wantedLeft, wantedRight].map(view => view in image.views ? view : data.method);
   const box = element("div", "compare");
   const range = element("input");
   Object.assign(range, { type: "range", min: 0, max: 100, step: 0.5, value: 50 });
@@ -82,7 +83,7 @@ function enlarge(image) {
   const show = (left, right) => stage.replaceChildren(slider(image, left, right));
   dialog.querySelector("b").textContent = image.name;
   dialog.querySelector(".bar .muted").textContent = scores(image, data.method);
-  const buttons = data.views.map((view, index) => {
+  const buttons = data.views.filter(view => view in image.views).map((view, index) => {
     const made = element("button", "", `${index + 1} ${view}`);
     made.type = "button";
     made.onclick = () => show(view, view);
