@@ -59,7 +59,7 @@ def show_all() -> None:
     judged = []
     for cfg, label in finished:
         benchmark = instantiate(cfg.benchmark, _convert_="all")
-        metrics = image_metrics(cfg.metrics, device=device(cfg), **possible(cfg, benchmark)).available
+        metrics = image_metrics(cfg.metrics, device=device(cfg), **possible(cfg, benchmark)).columns
         metrics += [SEED_SPREAD] * (cfg.seeds != 1) + [TAG_EFFECT] * (cfg.counterfactual is not None)
         judged.append(Judged(benchmark, Path(cfg.paths.run), metrics, label))
     name = "+".join(dict.fromkeys([*(item.label for item in judged), *(item.benchmark.name for item in judged)]))
@@ -256,6 +256,7 @@ def possible(cfg: DictConfig, benchmark: Any) -> dict[str, Any]:
     path = cfg.tagger or next(iter(checkpoints(cfg.ckpt)), None)
     judge = functools.partial(runs.load_tagger, path, trust=tuple(cfg.trust)) if path else None
     given |= {"degradations": benchmark.degradations(), "tagger": judge}
+    given["folder"] = cfg.metric_folder
     return {**given, "weights": weights, "has_reference": benchmark.has_reference}
 
 

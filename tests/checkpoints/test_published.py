@@ -1,8 +1,13 @@
 """One table says which published files are needed, missing, or other than published."""
 
+from pathlib import Path
+from urllib.parse import quote
+
 import pytest
 
-from seesr_pl.checkpoints.published import PUBLISHED, Published, missing
+from seesr_pl.checkpoints.download import wanted
+from seesr_pl.checkpoints.published import PAPER_METRICS, PUBLISHED, Published, metric_files, missing, parts_of
+from seesr_pl.evaluation.iqa import IQA_METRICS
 
 
 def names(files):
@@ -42,5 +47,22 @@ def test_a_file_of_the_published_content_is_told_as_such(tmp_path):
 
 
 def test_each_argument_of_the_table_can_be_given_to_what_looks_for_it():
-    known = set(missing.__kwdefaults__) | {"niqe_parameters", "detector", "segmenter"}
-    assert {file.argument for file in PUBLISHED.values()} == known
+    known = set(missing.__kwdefaults__) | {"niqe_parameters", "detector", "segmenter", "metric_folder"}
+    known |= {f"metric_weights.{name}" for name in IQA_METRICS}
+    assert {file.argument for file in PUBLISHED.values()} <= known
+
+
+@pytest.mark.parametrize("name", IQA_METRICS)
+def test_each_metric_with_a_network_has_published_files_in_the_layout_of_torch_hub(name):
+    files = [path.relative_to("w") for path in metric_files(name, "w")]
+    assert 1 <= len(files) <= 2
+    assert {path.parent for path in files} <= {Path(f"metrics/{part}") for part in ("pyiqa", "checkpoints", "clip")}
+    urls = [wanted(PUBLISHED[key], Path("w") / PUBLISHED[key].name)[0].urls[0] for key in parts_of(name)]
+    assert [url.rpartition("/")[2] for url in urls] == [quote(path.name) for path in files]
+
+
+def test_the_metrics_of_the_papers_table_are_fetched_by_one_word():
+    assert set(PAPER_METRICS) - {"clipiqa"} < set(parts_of("metrics"))
+    assert {"niqe_parameters", "alexnet", "vgg16", "clip_rn50"} < set(parts_of("metrics"))
+    with pytest.raises(ValueError, match="lpisp is none of metrics, clipiqa, base"):
+        parts_of("lpisp")

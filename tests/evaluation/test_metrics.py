@@ -8,7 +8,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from seesr_pl.evaluation import FIDELITY, image_metrics, psnr_rgb, psnr_y, score, ssim_y
-from seesr_pl.evaluation.iqa import CLASH, IQA_METRICS, _reason, iqa
+from seesr_pl.evaluation.iqa import CLASH, _reason, iqa
 from seesr_pl.evaluation.metrics import luma, ssim_rgb
 
 
@@ -166,9 +166,9 @@ def test_a_file_for_a_metric_that_does_not_exist_is_refused(tmp_path, monkeypatc
         image_metrics(["psnr_y"], weights={"muisq": "x"})
     monkeypatch.setattr("seesr_pl.evaluation.iqa.find_spec", lambda name: name)
     with pytest.raises(ValueError, match=r"nowhere\.pth does not exist"):
-        iqa(IQA_METRICS["musiq"], device="cpu", weights=str(tmp_path / "nowhere.pth"))
+        iqa("musiq", device="cpu", weights=str(tmp_path / "nowhere.pth"))
     with pytest.raises(ValueError, match=r"clipiqa\+ takes no file"):
-        iqa(IQA_METRICS["clipiqa+"], device="cpu", weights=__file__)
+        iqa("clipiqa+", device="cpu", weights=__file__)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ class Wanted(NamedTuple):
 def wanted(published: Published, place: str | Path) -> list[Wanted]:
     """Return the files of `published` that are not at `place`, the path of its file or folder."""
     place = Path(place)
-    files = {name: place / name for name in published.files} or {published.name: place}
+    files = {name: place / name for name in published.files} or {Path(published.name).name: place}
     return [
         Wanted(published, path, tuple(_url(address, name) for address in published.addresses))
         for name, path in files.items()

@@ -22,6 +22,44 @@ _RAM_SPACE = "spaces/xinyu1205/recognize-anything"
 _RAM_DATA = "https://raw.githubusercontent.com/xinyu1205/recognize-anything/main/ram/data"
 
 
+PAPER_METRICS = ("lpips", "dists", "musiq", "maniqa", "clipiqa", "fid")
+"""The metrics with a network of the paper's table."""
+METRICS_FOLDER = "metrics"
+"""In the folder of weights: what pyiqa, torchvision and CLIP download, laid out as torch.hub's folder is."""
+_IQA = "chaofengc/IQA-PyTorch-Weights"
+_IQA_FILES = {
+    "lpips": "LPIPS_v0.1_alex-df73285e.pth",
+    "lpips-vgg": "LPIPS_v0.1_vgg-a78928a0.pth",
+    "dists": "DISTS_weights-f5e65c96.pth",
+    "musiq": "musiq_koniq_ckpt-e95806b9.pth",
+    "musiq-ava": "musiq_ava_ckpt-e8d3f067.pth",
+    "musiq-paq2piq": "musiq_paq2piq_ckpt-364c0c84.pth",
+    "musiq-spaq": "musiq_spaq_ckpt-358bb6af.pth",
+    "maniqa": "MANIQA_PIPAL-ae6d356b.pth",
+    "maniqa-koniq": "ckpt_koniq10k.pt",
+    "maniqa-kadid": "ckpt_kadid10k.pt",
+    "clipiqa+": "CLIP-IQA+_learned_prompts-603f3273.pth",
+    "clipiqa+_rn50_512": "CLIPIQA+_RN50_512-89f5d940.pth",
+    "clipiqa+_vitL14_512": "CLIPIQA+_ViTL14_512-e66488f2.pth",
+    "fid": "pt_inception-2015-12-05-6726825d.pth",
+}
+_TORCHVISION = "https://download.pytorch.org/models"
+_CLIP = "https://openaipublic.azureedge.net/clip/models"
+_BACKBONES = {
+    "alexnet": ("checkpoints/alexnet-owt-7be5be79.pth", _TORCHVISION, None),
+    "vgg16": ("checkpoints/vgg16-397923af.pth", _TORCHVISION, None),
+    "clip_rn50": ("clip/RN50.pt", _CLIP, "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
+    "clip_vitl14": ("clip/ViT-L-14.pt", _CLIP, "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
+}
+_BACKBONE_OF = {
+    "lpips": "alexnet",
+    "lpips-vgg": "vgg16",
+    "dists": "vgg16",
+    "clipiqa": "clip_rn50",
+    "clipiqa+": "clip_rn50",
+    "clipiqa+_rn50_512": "clip_rn50",
+    "clipiqa+_vitL14_512": "clip_vitl14",
+}
 LAST = Path("checkpoints", "last.ckpt")
 """In the folder of a run: the checkpoint that stands for it."""
 
@@ -144,8 +182,45 @@ PUBLISHED = {
         addresses=("facebook/mask2former-swin-base-coco-panoptic",),
         files=_RECOGNIZER_FILES,
     ),
+    **{
+        name: Published(
+            f"metric_weights.{name}",
+            f"{METRICS_FOLDER}/pyiqa/{file}",
+            f"{file} of {_IQA} on Hugging Face",
+            addresses=(_IQA,),
+        )
+        for name, file in _IQA_FILES.items()
+    },
+    **{
+        name: Published(
+            "metric_folder",
+            f"{METRICS_FOLDER}/{file}",
+            f"{address}/{Path(file).name}",
+            sha256=sha256,
+            addresses=(address if sha256 is None else f"{address}/{sha256}",),
+        )
+        for name, (file, address, sha256) in _BACKBONES.items()
+    },
 }
 """The published files by key, in the order in which a message lists them."""
+
+
+def parts_of(name: str) -> list[str]:
+    """Return the keys of `PUBLISHED` that `name` stands for: itself, what a metric needs, or all of the paper's table.
+
+    Raises ValueError for a name that stands for none.
+    """
+    if name == "metrics":
+        return ["niqe_parameters", *(key for metric in PAPER_METRICS for key in parts_of(metric))]
+    keys = [key for key in (name, _BACKBONE_OF.get(name, "")) if key in PUBLISHED]
+    if not keys:
+        raise ValueError(f"{name} is none of metrics, clipiqa, {', '.join(PUBLISHED)}")
+    return keys
+
+
+def metric_files(name: str, weights: str | Path) -> list[Path]:
+    """Return where the files of the metric `name` lie in the folder `weights`."""
+    return [Path(weights).expanduser() / PUBLISHED[key].name for key in parts_of(name)]
 
 
 def missing(

@@ -135,10 +135,12 @@ def _extras() -> list[Finding]:
 
 
 def _weights(folder: Path) -> Iterator[Finding]:
-    from seesr_pl.checkpoints.published import PUBLISHED
+    from seesr_pl.checkpoints.published import METRICS_FOLDER, PUBLISHED
 
     for name, file in PUBLISHED.items():
         path = folder / file.name
+        if file.name.startswith(METRICS_FOLDER) and not path.exists():
+            continue  # of twenty files a user wants few
         if file.missing(path):
             yield Finding(str(path), "not there", f"if you need it: seesr weights {name}; {file.origin}")
         else:

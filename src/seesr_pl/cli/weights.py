@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seesr_pl.checkpoints.published import PUBLISHED, Published
+from seesr_pl.checkpoints.published import PUBLISHED, Published, parts_of
 
 if TYPE_CHECKING:
     from seesr_pl.checkpoints.download import Wanted
@@ -21,7 +21,8 @@ def weights(
         list[str] | None,
         typer.Argument(
             metavar="[experiment=NAME | method=NAME | NAME]...",
-            help=f"what they are for, or which: {', '.join(PUBLISHED)}; default: what restoring needs",
+            help=f"what they are for, or which: metrics (of the paper's table), clipiqa, {', '.join(PUBLISHED)}; "
+            "default: what restoring needs",
             show_default=False,
         ),
     ] = None,
@@ -55,10 +56,8 @@ def _places(names: Sequence[str], folder: Path) -> Iterator[tuple[Published, Pat
         group, _, choice = name.partition("=")
         if choice and group in ("experiment", "method"):
             yield from _of_config(group, choice, folder)
-        elif name in PUBLISHED:
-            yield PUBLISHED[name], folder / PUBLISHED[name].name
         else:
-            raise ValueError(f"{name} is neither experiment=NAME, method=NAME nor one of {', '.join(PUBLISHED)}")
+            yield from ((PUBLISHED[key], folder / PUBLISHED[key].name) for key in parts_of(name))
 
 
 def _of_config(group: str, choice: str, folder: Path) -> Iterator[tuple[Published, Path]]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from seesr_pl.evaluation import tables
 from seesr_pl.evaluation.benchmark import FolderBenchmark
-from seesr_pl.evaluation.metrics import ImageMetric
+from seesr_pl.evaluation.metrics import Metric
 from seesr_pl.evaluation.results import Comparison, Result, compare, load_result
 from seesr_pl.evaluation.statistics import finite_or_none
 from seesr_pl.files import write_whole
@@ -24,7 +24,7 @@ class Judged(NamedTuple):
 
     benchmark: FolderBenchmark
     folder: Path
-    metrics: Sequence[ImageMetric]
+    metrics: Sequence[Metric]
     label: str
 
 

@@ -13,6 +13,7 @@ from seesr_pl.evaluation import tables
 from seesr_pl.evaluation.benchmark import FolderBenchmark, Pair, pixel_digest
 from seesr_pl.evaluation.methods import Method
 from seesr_pl.evaluation.metrics import Metrics
+from seesr_pl.evaluation.of_set import size_notes, with_set_metrics
 from seesr_pl.evaluation.options import STAGES, Stage
 from seesr_pl.evaluation.restoring import Track, restore, silently
 from seesr_pl.evaluation.results import Result, load_result, write_result
@@ -81,11 +82,15 @@ def judge_method(
     make_metrics = build_metrics and functools.partial(with_variants, build_metrics, varied)
     store = folder / "scores.jsonl"
     result = score_all(name, restored, metrics.available, store, build=make_metrics, **shared)
-    facts = {**_facts(benchmark, pairs, result, settings, metrics.skipped), "not_restored": failed, **about}
+    references = {pair.name: pair.hq for pair in pairs if pair.hq}
+    result, reasons = with_set_metrics(result, references, metrics.of_set, folder)
+    skipped = {**metrics.skipped, **reasons}
+    facts = {**_facts(benchmark, pairs, result, settings, skipped), "not_restored": failed, **about}
     pixels = facts["reference_pixels"]
     results = [result, *(load_result(other, result.groups, pixels=pixels) for other in compare)]
     published = benchmark.published_for(pairs)
-    table = tables.score_table(results, metrics.available, published)
+    table = tables.score_table(results, metrics.columns, published)
+    notes = [*result.gaps(), *size_notes(results, metrics.of_set)]
     comparisons = compared_with(result, results[1:])
     ranges = by_severity(results, benchmark.severities())
     kinds = by_kind(results, benchmark.severities(), benchmark.kinds())
@@ -103,9 +108,9 @@ def judge_method(
             title=f"{name} on {benchmark.name}{_checkpoint(about)}",
             pairs=[pair for pair in pairs if pair.name not in failed],
             results=results,
-            notes=result.gaps(),
+            notes=notes,
             comparisons=comparisons,
-            metrics=metrics.available,
+            metrics=metrics.columns,
             facts=_in_words(facts, benchmark.root, command),
             published=published,
             close_ups=close_ups(varied, result),
@@ -118,10 +123,10 @@ def judge_method(
     files = [folder / file for file in names.split()]
     title = f"{benchmark.name}, {len(pairs)} images"
     shown, words = tables.terminal(table, title=title), [comparison.sentence(name) for comparison in comparisons]
-    words += result.gaps()
+    words += notes
     if ranges or kinds:
         shown = tables.stacked([shown, tables.by_degradation([*ranges, *kinds], metrics.available)])
-    return tables.Shown(shown, metrics.skipped, [file for file in files if file.exists()], words, failed)
+    return tables.Shown(shown, skipped, [file for file in files if file.exists()], words, failed)
 
 
 def judge_tags(

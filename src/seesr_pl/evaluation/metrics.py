@@ -18,6 +18,7 @@ from jaxtyping import Float64
 from seesr_pl.evaluation.benchmark import Pair
 from seesr_pl.evaluation.iqa import IQA_METRICS, iqa
 from seesr_pl.evaluation.niqe import NIQE
+from seesr_pl.evaluation.of_set import SetMetric
 from seesr_pl.files import fingerprint
 from seesr_pl.types import RGB
 
@@ -53,11 +54,21 @@ class ImageMetric(NamedTuple):
     further: Callable[[Pair], Sequence[Any]] | None = None
 
 
+Metric = ImageMetric | SetMetric
+"""What a table has a column of."""
+
+
 class Metrics(NamedTuple):
-    """The metrics that can be computed here, and for each other one the reason why not."""
+    """The metrics of images that can be computed here, for each other one the reason why not, and those of sets."""
 
     available: list[ImageMetric]
     skipped: dict[str, str]
+    of_set: Sequence[SetMetric] = ()
+
+    @property
+    def columns(self) -> list[Metric]:
+        """Those that can be computed here, of images first."""
+        return [*self.available, *self.of_set]
 
 
 def image_metrics(
@@ -66,6 +77,7 @@ def image_metrics(
     has_reference: bool = True,
     niqe_parameters: str | None = None,
     weights: Mapping[str, str] = MappingProxyType({}),
+    folder: str | Path | None = None,
     crop_border: int = 0,
     luma_range: LumaRange = "limited",
     degradations: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
@@ -80,6 +92,7 @@ def image_metrics(
         has_reference: whether the test set has HQ images; without them, metrics that need one are skipped.
         niqe_parameters: the path of `niqe_pris_params.npz` as published with BasicSR.
         weights: local files of metrics with a network, by name.
+        folder: of published weights, as `seesr weights` fills it.
         crop_border: pixels at each side that PSNR and SSIM leave out.
         luma_range: of psnr_y and ssim_y.
         degradations: how images were degraded, by name, where that is known.
@@ -103,23 +116,26 @@ def image_metrics(
             near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.3)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             raise ValueError(f"metrics: {name!r} is not a metric{hint} known: {', '.join(NAMES)}")
-    found = Metrics([], {"tags_f1": NO_RAM} if is_auto and not tagger else {})
+    of_set: list[SetMetric] = []
+    found = Metrics([], {"tags_f1": NO_RAM} if is_auto and not tagger else {}, of_set)
     faithful = consistency(degradations)
     if wanted.keys() & set(TAG_SCORES):
         faithful |= tag_preservation(tagger and partial(tagger, device))
     for name in wanted:
         if name in NATIVE:
-            metric: ImageMetric | str = _native(name, crop_border, luma_range)
+            metric: Metric | str = _native(name, crop_border, luma_range)
         elif name in faithful:
             metric = faithful[name]
         elif name == "niqe":
             metric = _niqe(niqe_parameters)
         else:
-            metric = _iqa(name, device, weights.get(name))
+            metric = _iqa(name, device, weights.get(name), folder)
         if isinstance(metric, str):
             found.skipped[name] = metric
         elif metric.needs_reference and not has_reference:
             found.skipped[name] = "needs reference images, which this set does not have"
+        elif isinstance(metric, SetMetric):
+            of_set.append(metric)
         else:
             found.available.append(metric)
     refused = [f"metric {name}: {reason}" for name, reason in found.skipped.items() if name in wanted]
@@ -202,12 +218,12 @@ def _niqe(parameters: str | None) -> ImageMetric | str:
     return ImageMetric("niqe", lambda sr, hr: niqe(sr), False, False, f"2 {content}")
 
 
-def _iqa(name: str, device: str, weights: str | None) -> ImageMetric | str:
-    setting = IQA_METRICS[name]
-    built = iqa(setting, device=device, weights=weights)
+def _iqa(name: str, device: str, weights: str | None, folder: str | Path | None) -> Metric | str:
+    built = iqa(name, device=device, weights=weights, folder=folder)
     if isinstance(built, str):
         return built
-    return ImageMetric(name, built.function, setting.needs_reference, setting.higher_is_better, built.version)
+    how = built.setting.needs_reference, built.setting.higher_is_better, built.version
+    return SetMetric(name, built.files, *how) if name == "fid" else ImageMetric(name, built.image, *how)
 
 
 def _psnr(sr: np.ndarray, hr: np.ndarray) -> float:

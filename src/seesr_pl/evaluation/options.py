@@ -26,6 +26,7 @@ class Options:
     tagger: str | None
     niqe_parameters: str | None
     metric_weights: dict[str, str]
+    metric_folder: str | None
     detector: str | None
     segmenter: str | None
     crop_border: Amount

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from seesr_pl.evaluation.benchmark import Pair, Published
 from seesr_pl.evaluation.charts import line_chart, strip_chart
 from seesr_pl.evaluation.methods import Bicubic
-from seesr_pl.evaluation.metrics import ImageMetric
+from seesr_pl.evaluation.metrics import Metric
 from seesr_pl.evaluation.results import Comparison, Result
 from seesr_pl.evaluation.severity import SeverityRow
 from seesr_pl.evaluation.statistics import finite_or_none
@@ -69,7 +69,7 @@ def write_report(
     title: str,
     pairs: Sequence[Pair],
     results: Sequence[Result],
-    metrics: Sequence[ImageMetric],
+    metrics: Sequence[Metric],
     facts: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     published: Published | None = None,
@@ -110,7 +110,7 @@ def write_report(
     write_whole(path, page)
 
 
-def degradation_section(rows: Sequence[SeverityRow], metrics: Sequence[ImageMetric]) -> Section:
+def degradation_section(rows: Sequence[SeverityRow], metrics: Sequence[Metric]) -> Section:
     """Return the means by severity and by kind of degradation, with a chart of the first metric by severity."""
     named = [metric for metric in metrics if any(metric.name in row.intervals for row in rows)]
     header = ["images degraded", "method", *(f"{metric.name} (95 % interval)" for metric in named)]
@@ -140,7 +140,7 @@ def _middle(row: SeverityRow) -> float:
     return (row.severity_from + row.severity_to) / 2
 
 
-def _in_words(row: SeverityRow, metrics: Sequence[ImageMetric]) -> Iterator[str]:
+def _in_words(row: SeverityRow, metrics: Sequence[Metric]) -> Iterator[str]:
     for metric in metrics:
         found = row.intervals.get(metric.name)
         yield "-" if found is None else interval_text(found)
@@ -160,7 +160,7 @@ def data_uri(image: RGB, *, lossless: bool = False) -> str:
 def _embedded(
     pairs: Sequence[Pair],
     results: Sequence[Result],
-    metrics: Sequence[ImageMetric],
+    metrics: Sequence[Metric],
     close_ups: Sequence[CloseUp],
     *,
     budget: float,
@@ -190,7 +190,7 @@ def _views(pair: Pair, results: Sequence[Result], close_ups: Sequence[CloseUp]) 
     return views
 
 
-def _worst_first(pairs: Sequence[Pair], result: Result, metrics: Sequence[ImageMetric]) -> list[Pair]:
+def _worst_first(pairs: Sequence[Pair], result: Result, metrics: Sequence[Metric]) -> list[Pair]:
     usable = [metric for metric in metrics if metric.name in result.intervals]
     if not usable:
         return list(pairs)
@@ -199,7 +199,7 @@ def _worst_first(pairs: Sequence[Pair], result: Result, metrics: Sequence[ImageM
 
 
 def _examples(
-    shown: Mapping[str, Mapping[str, str]], result: Result, metrics: Sequence[ImageMetric]
+    shown: Mapping[str, Mapping[str, str]], result: Result, metrics: Sequence[Metric]
 ) -> list[dict[str, Any]]:
     """Return the best, the middle and the worst of the embedded images by the first metric, in few views."""
     usable = [metric for metric in metrics if metric.name in result.intervals]
@@ -226,7 +226,7 @@ def _close_ups(
 
 
 def _gallery(
-    shown: Mapping[str, Mapping[str, str]], results: Sequence[Result], metrics: Sequence[ImageMetric]
+    shown: Mapping[str, Mapping[str, str]], results: Sequence[Result], metrics: Sequence[Metric]
 ) -> dict[str, Any]:
     judged = results[0]
     scores = {
@@ -242,10 +242,11 @@ def _gallery(
     }
 
 
-def _distributions(results: Sequence[Result], metrics: Sequence[ImageMetric]) -> list[Markup]:
+def _distributions(results: Sequence[Result], metrics: Sequence[Metric]) -> list[Markup]:
     charts = []
     for metric in metrics:
-        having = {result.name: result for result in results if metric.name in result.intervals}
+        scored = {result.name: result for result in results if metric.name in result.intervals}
+        having = {name: r for name, r in scored.items() if any(metric.name in values for values in r.values.values())}
         rows = {name: [v[metric.name] for v in r.values.values() if metric.name in v] for name, r in having.items()}
         label = f"{metric.name} ({'higher' if metric.higher_is_better else 'lower'} is better)"
         charts.append(strip_chart(rows, {name: r.intervals[metric.name] for name, r in having.items()}, label=label))

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from math import nan
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -138,7 +139,12 @@ def load_result(folder: str | Path, groups: Mapping[str, str], *, pixels: str | 
         for metric, reasons in summary.get("unscored", {}).items()
     }
     gaps = {metric: reasons for metric, reasons in unscored.items() if reasons}
-    return Result(summary["method"], values, metric_intervals(values, groups), paths, dict(groups), seconds, gaps)
+    intervals = metric_intervals(values, groups)
+    if len(rows) == len(groups):
+        # Metrics of the whole set have a value of no part of it.
+        others = {name: told for name, told in summary["metrics"].items() if name not in intervals}
+        intervals |= {name: Interval(told["mean"], nan, nan, told["n"]) for name, told in others.items()}
+    return Result(summary["method"], values, intervals, paths, dict(groups), seconds, gaps)
 
 
 def compare(result: Result, references: Sequence[Result]) -> list[Comparison]:
@@ -147,6 +153,8 @@ def compare(result: Result, references: Sequence[Result]) -> list[Comparison]:
     for reference in references:
         for name in (name for name in result.intervals if name in reference.intervals):
             images = [i for i in result.values if name in result.values[i] and name in reference.values.get(i, {})]
+            if not images:  # a metric of the set
+                continue
             ours, theirs = ([item.values[image][name] for image in images] for item in (result, reference))
             groups = [result.groups[image] for image in images]
             difference, p_value = paired_interval(ours, theirs, groups), sign_flip_test(ours, theirs, groups)

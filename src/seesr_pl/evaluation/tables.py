@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.text import Text
 
 from seesr_pl.evaluation.benchmark import Published
-from seesr_pl.evaluation.metrics import ImageMetric
+from seesr_pl.evaluation.metrics import ImageMetric, Metric
 from seesr_pl.evaluation.results import Result
 from seesr_pl.evaluation.severity import SeverityRow
 from seesr_pl.evaluation.statistics import Interval
@@ -89,7 +89,7 @@ def show(result: Shown) -> None:
 
 def score_table(
     results: Sequence[Result],
-    metrics: Sequence[ImageMetric],
+    metrics: Sequence[Metric],
     published: Published | None = None,
 ) -> ScoreTable:
     """Gather the means of `results`, as `interval_table` does, and below them what others published."""
