@@ -31,7 +31,7 @@ def judged(benchmark, tmp_path):
 
     def judge(metric, **options):
         given = {"name": "hq", "settings": {}, "metrics": Metrics(list(FIDELITY), {}, [metric])}
-        return judge_method(benchmark, lambda: Images(benchmark.root / "hq"), tmp_path / "out", **given, **options)
+        return judge_method(benchmark, lambda device: Images(benchmark.root / "hq"), tmp_path / "out", **given, **options)
 
     return judge
 
