@@ -29,9 +29,14 @@ class _Counting:
 def judged(benchmark, tmp_path):
     """Judges the HQ images themselves by `metric`, into the folder `out`."""
 
+    def build(device):
+        return Images(benchmark.root / "hq")
+
     def judge(metric, **options):
         given = {"name": "hq", "settings": {}, "metrics": Metrics(list(FIDELITY), {}, [metric])}
-        return judge_method(benchmark, lambda device: Images(benchmark.root / "hq"), tmp_path / "out", **given, **options)
+        return judge_method(
+            benchmark, lambda device: Images(benchmark.root / "hq"), tmp_path / "out", **given, **options
+        )
 
     return judge
 
