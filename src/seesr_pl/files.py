@@ -72,7 +72,7 @@ class Record(NamedTuple):
         """Return the recorded facts; {} where there is no record, or it cannot be read."""
         try:
             facts = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return facts if isinstance(facts, dict) else {}
 

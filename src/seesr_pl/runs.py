@@ -6,14 +6,14 @@ import inspect
 import subprocess
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from seesr_pl.config import plain
 from seesr_pl.files import Record, fingerprint, versions, write_whole
-from seesr_pl.trust import build
+from seesr_pl.trust import build, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +78,7 @@ class RunFolder(NamedTuple):
 
     def recorded(self) -> DictConfig:
         """Read the recorded config."""
-        return cast(DictConfig, OmegaConf.load(self.config))
+        return read_config(self.config)
 
     def record(self, cfg: DictConfig) -> None:
         """Write the config of the run, whole or not at all; call it when a checkpoint to go on from is accepted."""

@@ -1,15 +1,19 @@
-"""Build what a recorded config names, if all of it may be built: a file from a stranger must not choose what runs."""
+"""Read a recorded config, and build what it names if all of it may be built: a stranger must not choose what runs."""
 
 import importlib
 import inspect
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from seesr_pl.config import leaves, nodes, preflight
+from seesr_pl.limits import read_text
 
 # Functions that configs of this project name; any other function might write a file, or call what it is given.
 _FUNCTIONS = frozenset(
@@ -26,6 +30,35 @@ _FUNCTIONS = frozenset(
     }
 )
 _PACKAGES = ("seesr_pl", "torch.optim")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML was built so
+_MAX_CONFIG_BYTES = 1 << 20
+_MAX_RESOLVED = 1_000_000
+_MAX_DEPTH = 100
+_REFERENCE = re.compile(r"\$\{(\.*)([^${}:,\s]*)\}")
+"""An interpolation of a key, `${a.b}` or `${..b}`; what resolvers are given holds such too."""
+
+
+def read_config(path: Path) -> DictConfig:
+    """Read the config that was recorded in the file `path`.
+
+    Raises ValueError, which names the file, where it holds something else, or where few bytes of it stand for many:
+    by the aliases of YAML, which no run writes, or by interpolations.
+    """
+    text = read_text(path, limit=_MAX_CONFIG_BYTES)
+    try:
+        _check_form(text)
+        cfg = OmegaConf.create(text)
+        resolved = _Resolved(OmegaConf.to_container(cfg, resolve=False)).size(())
+    except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
+        raise ValueError(f"{path} is no config that can be read: {error}") from error
+    if resolved > _MAX_RESOLVED:
+        raise ValueError(
+            f"{path} holds interpolations that stand for {resolved:,} characters and values; the limit is "
+            f"{_MAX_RESOLVED:,}"
+        )
+    if not isinstance(cfg, DictConfig):
+        raise ValueError(f"{path} holds no mapping of keys, as a config does")
+    return cfg
 
 
 def build(config: Any, *, key: str, origin: Path, trust: Collection[str] = ()) -> Any:
@@ -58,6 +91,55 @@ def build(config: Any, *, key: str, origin: Path, trust: Collection[str] = ()) -
     cfg = OmegaConf.create(whole)
     preflight(cfg)
     return instantiate(cfg[key] if key else cfg, _convert_="all")
+
+
+def _check_form(text: str) -> None:
+    """Raise ValueError for YAML with aliases, and for what is nested too deep, without reading on."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it holds aliases (&name and *name), by which few bytes stand for many; write them out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"it is nested more than {_MAX_DEPTH} deep")
+
+
+class _Resolved:
+    """How much a plain config becomes when its interpolations are resolved."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.sizes: dict[tuple[str, ...], int] = {}
+
+    def size(self, place: tuple[str, ...]) -> int:
+        """Return the number of characters and values at `place`; a cycle, which OmegaConf refuses, counts once."""
+        if place not in self.sizes:
+            self.sizes[place] = 0
+            node = self.config
+            for name in place:
+                node = _child(node, name)
+            names = range(len(node)) if isinstance(node, list) else node if isinstance(node, dict) else ()
+            parts = [*((*place, str(name)) for name in names), *_references(node, place)]
+            own = len(node) if isinstance(node, str) else 1
+            self.sizes[place] = own + sum(self.size(part) for part in parts)
+        return self.sizes[place]
+
+
+def _child(node: Any, name: str) -> Any:
+    if isinstance(node, list):
+        return node[int(name)] if name.isdecimal() and int(name) < len(node) else None
+    return next((value for key, value in node.items() if str(key) == name), None) if isinstance(node, dict) else None
+
+
+def _references(node: Any, place: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the places that a text refers to; ValueError where the name of one is another interpolation."""
+    if not isinstance(node, str):
+        return
+    if re.search(r"\$\{[^{}:]*\$\{", node):
+        raise ValueError(f"{'.'.join(place)} = {node}: the name of a key may not be an interpolation")
+    for dots, name in _REFERENCE.findall(node):
+        above = place[: len(place) - len(dots)] if dots else ()
+        yield (*above, *(word for word in re.split(r"[.\[\]]+", name) if word))
 
 
 def _refused(config: Any, trust: Collection[str]) -> Iterator[tuple[str, Any]]:

@@ -123,7 +123,9 @@ def _summary(folder: Path) -> dict[str, Any]:
     path = folder / "summary.json"
     if not path.is_file():
         raise FileNotFoundError(f"--evaluation {folder}: {path} does not exist; give a folder that evaluate.py wrote")
-    content: dict[str, Any] = json.loads(path.read_text())
+    from seesr_pl.limits import read_json
+
+    content: dict[str, Any] = read_json(path, "metrics")
     return content
 
 

@@ -160,8 +160,7 @@ def _degradation(path: Path | None, trust: Sequence[str]) -> Any:
 
     if path is None:
         return RealESRGANDegradation()
-    from omegaconf import OmegaConf
+    from seesr_pl.config import plain
+    from seesr_pl.trust import build, read_config
 
-    from seesr_pl.trust import build
-
-    return build(OmegaConf.to_container(OmegaConf.load(path), resolve=True), key="", origin=path, trust=trust)
+    return build(plain(read_config(path)), key="", origin=path, trust=trust)

@@ -43,6 +43,8 @@ _LQ_FIELDS = [("lq_offset", "<u8"), ("lq_bytes", "<u4"), ("lq_crc32", "<u4"), ("
 # A record of version 2 ends with the LQ image; where no sample has one, the index is of version 1.
 _RECORDS = {1: _RECORD, 2: np.dtype([*_RECORD.descr, *_LQ_FIELDS])}
 # Webdataset's rule: the key ends at the first dot of the file name (webdataset/tariterators.py: base_plus_ext).
+MAX_TAG_BYTES = 1 << 16
+"""Bytes of the tags of one image."""
 _MEMBER_NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$", re.DOTALL)
 
 
@@ -176,7 +178,12 @@ class ShardIndex:
 
 
 def tag_text(data: bytes) -> str:
-    """Return a shard's tags as text, without a byte order mark; raise ValueError where they are not UTF-8."""
+    """Return a shard's tags as text, without a byte order mark.
+
+    Raises ValueError where they are not UTF-8, or have more than MAX_TAG_BYTES: they are cut into tokens whole.
+    """
+    if len(data) > MAX_TAG_BYTES:
+        raise ValueError(f"its tags have {len(data):,} bytes; the limit is {MAX_TAG_BYTES:,}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

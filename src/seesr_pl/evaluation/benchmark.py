@@ -15,6 +15,7 @@ from seesr_pl.annotations import Count, within_limits
 from seesr_pl.evaluation.pairing import ImagesByStem, images_by_stem, reasons, require_fits, require_names
 from seesr_pl.files import MissingFile, write_whole
 from seesr_pl.imaging.io import read_rgb, write_image
+from seesr_pl.limits import read_json, read_rows
 from seesr_pl.types import RGB, Batch
 
 Published = Mapping[str, Mapping[str, float | str]]
@@ -160,14 +161,11 @@ class FolderBenchmark:
     def degradations(self) -> dict[str, Mapping[str, Any]]:
         """Return how each image was degraded, for `degradation.degrade_again`; {} where no file tells it."""
         path = self.root / DEGRADATIONS
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def _severity_rows(self) -> list[dict[str, str]]:
         path = self.root / SEVERITIES
-        if not path.is_file():
-            return []
-        with path.open(newline="") as file:
-            return list(csv.DictReader(file))
+        return read_rows(path, "name", "severity") if path.is_file() else []
 
 
 def write_pairs(folder: str | Path, pairs: Iterable[MadePair]) -> int:

@@ -4,6 +4,7 @@ Mittal, Soundararajan, Bovik (2013), "Making a completely blind image quality an
 luma, as the published super-resolution tables are; the natural statistics are those published with BasicSR.
 """
 
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.special import gamma
 
+from seesr_pl.limits import check_bytes
 from seesr_pl.types import RGB
 
 BLOCK = 96
@@ -46,9 +48,11 @@ class NIQE:
         if not file.is_file():
             raise ValueError(f"niqe_parameters={path} does not exist; it is niqe_pris_params.npz of BasicSR")
         try:
+            with zipfile.ZipFile(file) as archive:
+                check_bytes(sum(info.file_size for info in archive.infolist()), str(path))
             with np.load(file) as arrays:
                 return cls(arrays["mu_pris_param"], arrays["cov_pris_param"], arrays["gaussian_window"])
-        except (KeyError, OSError) as error:
+        except (KeyError, OSError, ValueError, MemoryError, zipfile.BadZipFile) as error:
             raise ValueError(f"niqe_parameters={path} is not niqe_pris_params.npz of BasicSR: {error}") from error
 
     def __call__(self, image: RGB) -> float:

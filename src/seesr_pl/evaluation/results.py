@@ -19,6 +19,7 @@ from seesr_pl.evaluation.statistics import (
     sign_flip_test,
 )
 from seesr_pl.files import write_whole
+from seesr_pl.limits import read_json, read_rows
 
 
 class Result(NamedTuple):
@@ -122,13 +123,12 @@ def load_result(folder: str | Path, groups: Mapping[str, str], *, pixels: str | 
     for name in ("scores.csv", "summary.json"):
         if not (path / name).is_file():
             raise ValueError(f"compare: {path} has no {name}; give the folder of a finished evaluation")
-    with (path / "scores.csv").open(newline="") as file:
-        rows = {row.pop("image"): row for row in csv.DictReader(file)}
+    rows = {row.pop("image"): row for row in read_rows(path / "scores.csv", "image")}
     missing = sorted(set(groups) - set(rows))
     if missing:
         raise ValueError(f"compare: {path} lacks {len(missing)} of {len(groups)} images: {', '.join(missing[:5])}")
     values = {image: {name: float(text) for name, text in rows[image].items() if text} for image in groups}
-    summary = json.loads((path / "summary.json").read_text())
+    summary = read_json(path / "summary.json", "method", "seconds")
     seconds = {image: summary["seconds"][image] for image in groups if image in summary["seconds"]}
     paths = {image: path / "restored" / f"{image}.png" for image in seconds}
     theirs = summary.get("reference_pixels")

@@ -17,6 +17,7 @@ from seesr_pl.evaluation.report import data_uri
 from seesr_pl.evaluation.statistics import Interval, mean_interval
 from seesr_pl.files import fingerprint, write_whole
 from seesr_pl.imaging.io import read_rgb
+from seesr_pl.limits import read_json
 from seesr_pl.types import RGB
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -93,12 +94,12 @@ def tally(key: str | Path, votes: Sequence[str | Path]) -> Tally:
     A rater who chose the ruined image of an attention check, or left one out, does not count. Intervals draw images:
     votes on one image are not independent. Raises ValueError for votes of another study, or if no rater counts.
     """
-    content = json.loads(Path(key).read_text())
+    content = read_json(key, "study", "trials")
     trials = [Trial(**trial) for trial in content["trials"]]
     chosen: dict[str, dict[int, str]] = {}
     failed = []
     for path in votes:
-        given = json.loads(Path(path).read_text())
+        given = read_json(path, "study", "votes")
         if given.get("study") != content["study"]:
             raise ValueError(f"{path} holds votes of another study than {key}")
         answers = {vote["trial"]: trials[vote["trial"]].order[vote["choice"]] for vote in given["votes"]}

@@ -127,7 +127,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
         text = image.info.get(_ABOUT) or image.getexif().get(_DESCRIPTION, "")
     try:
         about = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return about if isinstance(about, dict) else {}
 

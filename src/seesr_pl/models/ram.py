@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from seesr_pl.limits import read_json
 from seesr_pl.models import ram_files, ram_lists, ram_official
 from seesr_pl.models.ram_networks import RAMConfig, tagging_head, visual_encoder
 
@@ -100,7 +101,7 @@ class RAM(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, torch_dtype: torch.dtype = torch.float32) -> Self:
         """Return RAM from a folder that `save_pretrained` wrote, LoRA included, in eval mode and `torch_dtype`."""
-        config = json.loads((Path(folder) / "config.json").read_text())
+        config = read_json(Path(folder) / "config.json", "lora_rank")
         rank = config.pop("lora_rank")
         tags = ram_lists.read_tags(Path(folder) / ram_lists.TAG_LIST)
         ram = cls(RAMConfig(**config), tags, ram_lists.read_thresholds(Path(folder) / ram_lists.THRESHOLDS))

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from seesr_pl.limits import read_text
+
 TAG_LIST, THRESHOLDS = "ram_tag_list.txt", "ram_tag_list_threshold.txt"
 ORIGIN = "folder ram/data of the RAM repository (github.com/xinyu1205/recognize-anything)"
 """Where both are published."""
@@ -32,4 +34,4 @@ def read_thresholds(path: str | Path) -> list[float]:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; it is published in the {ORIGIN}")
-    return [line.strip() for line in path.read_text(encoding="utf-8").strip().split("\n")]
+    return [line.strip() for line in read_text(path).strip().split("\n")]
