@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINES = ("bicubic", "gaussian_blur", "nlm")
+PEER = "realesrgan"
 # A stage runs beside another where both cores are free; a second thread slows networks this small.
 LANES = 2
 NEXT = """[bold]What to type next[/]
@@ -37,6 +38,11 @@ HONEST = (
     "difference. What tags and representation add to the images is too little to measure at this size. Real weights "
     "(Stable Diffusion 2, RAM and SeeSR, 2.2 billion parameters) bring texture that a toy cannot; nothing here says "
     "how good SeeSR is."
+)
+
+ABOUT_PEER = (
+    "realesrgan is Real-ESRGAN x4plus, a network of 16.7 million parameters that its authors trained for weeks on "
+    "graphics cards. It shows what training at that scale brings; the toy is no rival to it. It was not trained here."
 )
 
 
@@ -74,8 +80,8 @@ class Job(NamedTuple):
     task: TaskID
 
 
-FULL, QUICK = Size(200, 250, 6), Size(20, 30, 2)
-HELD_OUT = 4  # photographs
+FULL, QUICK = Size(200, 250, 3), Size(20, 30, 1)
+HELD_OUT = 8  # photographs
 
 
 def main() -> None:
@@ -83,26 +89,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the training: it runs, but learns nothing")
     parser.add_argument("--out", type=Path, help="folder of everything: outputs/demo, or outputs/demo_quick")
+    parser.add_argument("--realesrgan", action="store_true", help="beside the toy, the network of [realesrgan]")
     arguments = parser.parse_args()
     arguments.out = arguments.out or Path("outputs/demo_quick" if arguments.quick else "outputs/demo")
     console = Console(highlight=False)
     start = time.perf_counter()
-    run_all(stages(arguments.out, QUICK if arguments.quick else FULL), arguments.out, console)
-    report(arguments.out, console)
+    others = (*BASELINES, PEER) if arguments.realesrgan else BASELINES
+    run_all(stages(arguments.out, QUICK if arguments.quick else FULL, others), arguments.out, console)
+    report(arguments.out, others, console)
     minutes = (time.perf_counter() - start) / 60
     console.print(f"\nDone in {minutes:.1f} minutes. Look at [bold]{arguments.out}/report.html[/]")
     console.print(f"[dim]The commands and all that they said are in {arguments.out}/logs[/]\n")
     console.print(NEXT.format(out=arguments.out), soft_wrap=True)
 
 
-def stages(out: Path, size: Size) -> list[Stage]:
-    """Return the stages in order; training that was finished before is not done again."""
+def stages(out: Path, size: Size, others: Sequence[str]) -> list[Stage]:
+    """Return the stages in order, `others` compared; training that was finished before is not done again."""
     crops = f"benchmark=folder benchmark.root={out}/photos/benchmark \"benchmark.group='(.*)_'\" paths.outputs={out}"
     judge = f"python evaluate.py {crops} metrics=[psnr_y,psnr_rgb,ssim_y] stages=[restore,score]"
     train = f"python train.py paths.outputs={out} paths.shards={out}/shards"
     milestones = ",".join(str(round(size.dape_steps * share)) for share in (0.5, 0.7, 0.85, 0.95))
     dape = f"trainer.max_steps={size.dape_steps} module.milestones=[{milestones}]"
-    compare = ",".join(f"{out}/{name}" for name in BASELINES)
+    compare = ",".join(f"{out}/{name}" for name in others)
     images = size.crops * HELD_OUT
     return [
         Stage(
@@ -118,7 +126,7 @@ def stages(out: Path, size: Size) -> list[Stage]:
         ),
         *(
             Stage(name, f"for comparison: {name}", f"{judge} method={name} run_name={name}", ("photos",), images)
-            for name in BASELINES
+            for name in others
         ),
         Stage(
             "export",
@@ -144,7 +152,7 @@ def stages(out: Path, size: Size) -> list[Stage]:
             "restored",
             "restore the held-out crops",
             f"{judge} ckpt={out}/seesr run_name=restored compare=[{compare}]",
-            ("photos", "seesr", *BASELINES),
+            ("photos", "seesr", *others),
             images,
         ),
     ]
@@ -209,27 +217,31 @@ def fail(failed: Job, running: Sequence[Job], out: Path, console: Console) -> No
     sys.exit(code)
 
 
-def report(out: Path, console: Console) -> None:
+def report(out: Path, others: Sequence[str], console: Console) -> None:
     """Write `out`/report.html from what the stages left."""
     from seesr_pl import evaluation
     from seesr_pl.imaging.io import write_image
 
     pairs = evaluation.FolderBenchmark(str(out / "photos" / "benchmark"), group="(.*)_").pairs()
     groups = {pair.name: pair.group for pair in pairs}
-    results = [evaluation.load_result(out / name, groups) for name in ("restored", *BASELINES)]
+    results = [evaluation.load_result(out / name, groups) for name in ("restored", *others)]
     metrics = evaluation.image_metrics(["psnr_y", "psnr_rgb", "ssim_y"], has_reference=True).available
     write_image(out / "overview.jpg", overview(pairs, results[0], results[1]))
-    text = HONEST.format(millions=parameters())
+    text, peer = HONEST.format(millions=parameters()), [ABOUT_PEER] if PEER in others else []
     evaluation.write_report(
         out / "report.html",
         title="seesr_pl demo: a toy SeeSR on held-out photographs",
         pairs=pairs,
         results=results,
         metrics=metrics,
-        notes=[text, *verdict(results)],
-        sections=[tag_section(out / "tags"), curve_section(out)],
+        notes=[text, *peer, *verdict(results)],
+        sections=[
+            *(peer_section(pairs, results[0], result) for result in results if result.name == PEER),
+            tag_section(out / "tags"),
+            curve_section(out),
+        ],
     )
-    for line in (*verdict(results), text):
+    for line in (*verdict(results), text, *peer):
         console.print(line, soft_wrap=True)
 
 
@@ -246,6 +258,18 @@ def overview(pairs: "Sequence[Pair]", ours: "Result", bicubic: "Result") -> "RGB
         cells = [sheet.with_caption(image, title) for title, image in (named | {"HQ": hq}).items()]
         rows.append(sheet.row(*cells, gap=4))
     return sheet.grid(rows, num_columns=1)
+
+
+def peer_section(pairs: "Sequence[Pair]", ours: "Result", peer: "Result") -> object:
+    """Return the section with a crop of each of four photographs: LQ, ours, the peer's, HQ."""
+    from seesr_pl import evaluation
+    from seesr_pl.imaging.io import read_rgb
+
+    images = {}
+    for pair in list({pair.group: pair for pair in reversed(pairs)}.values())[:4]:
+        paths = {"LQ": pair.lq, "restored": ours.paths[pair.name], PEER: peer.paths[pair.name], "HQ": pair.hq}
+        images |= {f"{pair.name}: {title}": read_rgb(path) for title, path in paths.items()}
+    return evaluation.Section(title="Beside a network trained for weeks", text=ABOUT_PEER, images=images)
 
 
 def verdict(results: "Sequence[Result]") -> list[str]:

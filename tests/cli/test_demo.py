@@ -17,5 +17,8 @@ def test_the_page_looks_and_restores():
     assert page(pipeline).fns
     image = Image.fromarray(np.zeros((128, 128, 3), np.uint8))
     assert isinstance(_look(pipeline)(image), str)
-    before, after = _restore(pipeline)(image, "sky", "", "turbo", 4, 0)
+    (before, after), made = _restore(pipeline)(image, "sky", "", "turbo", 4, 0)
     assert before.shape == after.shape == (512, 512, 3)
+    assert (made["seed"], made["sampler"], made["settings"]["num_inference_steps"]) == (0, "turbo", 2)
+    assert "unet" in made["weights"]
+    assert "seesr-pl" in made["versions"]

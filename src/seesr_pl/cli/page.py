@@ -1,5 +1,7 @@
 """`seesr demo`: serve a web page that restores an uploaded image."""
 
+import functools
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,22 +51,43 @@ def page(pipeline: "SeeSRPipeline") -> "gradio.Blocks":
     from seesr_pl.sampling.settings import SAMPLERS, settings
 
     upscale_setting = next(setting for setting in settings() if setting.name == "upscale")
+    own = pipeline.sampling
+    preset = f"own: that of the run, {own.num_inference_steps} steps, guidance {own.guidance_scale:g}"
     with gradio.Blocks(title="SeeSR") as blocks:
-        gradio.Markdown("# SeeSR\nUpload an image, check its tags, restore it.")
+        gradio.Markdown("# SeeSR\nUpload an image or take an example, check its tags, restore it.")
         with gradio.Row():
             with gradio.Column():
                 image = gradio.Image(label="Image", type="pil", image_mode="RGB")
                 tags = gradio.Textbox(label="Tags", info="what the tagger sees in the image; edit freely")
                 prompt = gradio.Textbox(label="Prompt", info="words between the tags and the added prompt")
-                sampler = gradio.Radio(["own", *SAMPLERS], value="own", label="Sampler")
+                sampler = gradio.Radio(["own", *SAMPLERS], value="own", label="Sampler", info=preset)
                 with gradio.Row():
                     upscale = gradio.Slider(1, 8, value=4, step=1, label="Upscale", info=upscale_setting.help)
                     seed = gradio.Number(value=0, precision=0, label="Seed")
                 button = gradio.Button("Restore", variant="primary")
-            slider = gradio.ImageSlider(label="Before | after", type="numpy")
-        image.upload(_look(pipeline), image, tags)
-        button.click(_restore(pipeline), [image, tags, prompt, sampler, upscale, seed], slider)
+            with gradio.Column():
+                slider = gradio.ImageSlider(label="Before | after", type="numpy")
+                made = gradio.JSON(label="How the result was made")
+        look = _look(pipeline)
+        image.upload(look, image, tags)
+        if shown := _examples():
+            gradio.Examples(shown, image, tags, fn=look, run_on_click=True, label="Examples: degraded photographs")
+        button.click(_restore(pipeline), [image, tags, prompt, sampler, upscale, seed], [slider, made])
     return blocks
+
+
+def _examples() -> list[str]:
+    """Write a degraded crop of four of the photographs that are installed; return the files."""
+    from seesr_pl.imaging.io import write_image
+    from seesr_pl.tiny.pairs import photo_pairs
+    from seesr_pl.tiny.photographs import photographs
+
+    photos = [photo for photo in photographs(("held-out",), source="pip") if not photo.missing_files()][:4]
+    folder, files = Path(tempfile.mkdtemp(prefix="seesr-examples-")), []
+    for pair in photo_pairs(photos, crop_size=256, crops_per_photo=1):
+        write_image(folder / f"{pair.name}.png", pair.lq)
+        files.append(str(folder / f"{pair.name}.png"))
+    return files
 
 
 def _look(pipeline: "SeeSRPipeline") -> Any:
@@ -81,13 +104,17 @@ def _restore(pipeline: "SeeSRPipeline") -> Any:
     import numpy as np
     from PIL import Image
 
+    from seesr_pl.files import versions
+    from seesr_pl.jobs.restore import settings_of, weights_hashes
     from seesr_pl.sampling.images import as_rgb
     from seesr_pl.sampling.restoring import restore as restore_one
     from seesr_pl.sampling.settings import SAMPLERS
 
+    weights = functools.cache(lambda: weights_hashes(pipeline))
+
     def restore(
         image: Image.Image | None, tags: str, prompt: str, sampler: str, upscale: int, seed: int
-    ) -> "tuple[np.ndarray, np.ndarray]":
+    ) -> "tuple[tuple[np.ndarray, np.ndarray], dict[str, Any]]":
         if image is None:
             raise gradio.Error("Upload an image first.")
         size = image.width * upscale, image.height * upscale
@@ -95,7 +122,7 @@ def _restore(pipeline: "SeeSRPipeline") -> Any:
             raise gradio.Error(f"The result would be {size[0]}x{size[1]}; the limit is {_MAX_SIDE} pixels a side.")
         sampling = SAMPLERS.get(sampler, pipeline.sampling).changed({"upscale": upscale})
         progress, done = gradio.Progress(), iter(range(1, sampling.num_inference_steps + 1))
-        result = restore_one(
+        restored = restore_one(
             pipeline,
             as_rgb(image),
             seed=seed,
@@ -104,8 +131,10 @@ def _restore(pipeline: "SeeSRPipeline") -> Any:
             tags=tags,
             prompt=prompt,
             on_step=lambda _: progress((next(done), sampling.num_inference_steps), unit="steps"),
-        ).rgb
-        before = image.resize((result.shape[1], result.shape[0]), Image.Resampling.BICUBIC)
-        return np.asarray(before), result
+        )
+        before = image.resize((restored.rgb.shape[1], restored.rgb.shape[0]), Image.Resampling.BICUBIC)
+        made = {"seed": seed, "tags": restored.tags, "prompt": prompt, "sampler": sampler}
+        made |= {"settings": settings_of(pipeline, sampling), "weights": weights(), "versions": versions()}
+        return (np.asarray(before), restored.rgb), made
 
     return restore

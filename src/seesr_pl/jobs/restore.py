@@ -18,7 +18,7 @@ from seesr_pl.limits import read_file
 from seesr_pl.models.stack import weights_hash
 from seesr_pl.sampling.pipeline import Restored, SeeSRPipeline
 from seesr_pl.sampling.restoring import OfficialDraws, restore_all
-from seesr_pl.sampling.settings import SAMPLERS, at_fidelity
+from seesr_pl.sampling.settings import SAMPLERS, Sampling, at_fidelity
 
 T = TypeVar("T")
 # torch raises RuntimeError where it has no memory or no method for an image of this shape.
@@ -117,9 +117,8 @@ class Restorer:
         if settings.compile:
             pipeline.unet.compile()
             pipeline.controlnet.compile()
-        told = {name: pipeline.config[name] for name in ("prompter", "prompter_model", "representation")}
         self.facts = {
-            "settings": dataclasses.asdict(self.sampling) | told | {"dtype": str(pipeline.unet.dtype)},
+            "settings": settings_of(pipeline, self.sampling),
             "weights": weights_hashes(pipeline),
         }
 
@@ -220,6 +219,12 @@ def plan(inputs: Sequence[str], out: Path, *, ending: str, samples: int, tags: P
 def batches(jobs: Sequence[Job], batch_size: int) -> list[list[Job]]:
     """Return `jobs` in groups of images of equal size, at most `batch_size` each."""
     return [[jobs[row] for row in rows] for rows in files_of_equal_size([job.source for job in jobs], batch_size)]
+
+
+def settings_of(pipeline: SeeSRPipeline, sampling: Sampling) -> dict[str, Any]:
+    """Return all settings of a result: those of the loop, of the prompt, of the representation, and the precision."""
+    told = {name: pipeline.config[name] for name in ("prompter", "prompter_model", "representation")}
+    return dataclasses.asdict(sampling) | told | {"dtype": str(pipeline.unet.dtype)}
 
 
 def weights_hashes(pipeline: SeeSRPipeline) -> dict[str, str]:
