@@ -1,13 +1,15 @@
 # make demo: a trained toy, restored photographs and a report; QUICK=1 is shorter, REALESRGAN=1 adds Real-ESRGAN to it.
 # make test: the unit suite. Both build .venv first.
+# make demo: a trained toy, restored photographs and a report; QUICK=1 is shorter, REALESRGAN=1 adds Real-ESRGAN to it.
+# make test: the unit suite. Both build .venv first.
 # make test-whole: the tests that train, or run commands and processes from end to end.
-# make gpu: all that a graphics card is to show, in ten minutes.
+# make docs: the documents as a site in outputs/site. make gpu: all that a graphics card is to show, in ten minutes.
 # make mutants: single faults of src that the tests must notice. make figures: the size of the house, and hops.
 # The newest of the Pythons that are tested; make venv PYTHON=python3.11 takes another.
 PYTHON ?= $(shell for v in 3.13 3.12 3.11; do python$$v -c "" 2>/dev/null && echo python$$v && break; done)
 BIN := .venv/bin
 
-.PHONY: demo realesrgan test test-whole venv check mutants figures gpu clean
+.PHONY: demo realesrgan docs test test-whole venv check mutants figures gpu clean
 
 demo: venv $(if $(REALESRGAN),realesrgan,)
 	$(BIN)/python scripts/demo.py $(if $(QUICK),--quick,) $(if $(REALESRGAN),--realesrgan,)
@@ -26,6 +28,10 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build
 
 mutants: venv
 	$(BIN)/python scripts/mutants.py

@@ -1,4 +1,4 @@
-"""Every command in every document is one that the program takes: its options exist, its config composes."""
+"""Every command in every document is one that the program takes; every link and path leads somewhere."""
 
 import re
 import shlex
@@ -72,3 +72,33 @@ def test_the_options_that_a_text_names_exist(line):
         command, rest = found(words[1:])
         known = {name for option in getattr(command, "params", []) for name in (*option.opts, *option.secondary_opts)}
         assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= known | {"--help"}
+
+
+def anchors(document):
+    """The names of the headings of a page, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.+)$", CODE.sub("", document.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_of_a_document_lead_to_files_and_headings_that_exist(document):
+    text = CODE.sub("", document.read_text())
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith("http"):
+            name, _, anchor = target.partition("#")
+            page = document.parent / name if name else document
+            assert page.exists(), f"{target} of {document.name}"
+            assert not anchor or anchor in anchors(page), f"{target} of {document.name}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_of_the_repository_that_a_document_names_exist(document):
+    kinds = r"`((?:docs|data|benchmarks|conf|tests|scripts)/[\w./-]+\.(?:md|py|yaml|toml))"
+    names = set(re.findall(kinds, document.read_text())) - {"conf/data/mine.yaml"}  # the reader's own
+    assert [name for name in names if not any((place / name).exists() for place in (ROOT, ROOT / "src/seesr_pl"))] == []
+
+
+def test_the_site_has_every_page_of_docs():
+    # Not `yaml.safe_load`: the file names a Python function.
+    listed = re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text())
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
