@@ -16,7 +16,8 @@ from seesr_pl.imaging.io import read_rgb
 
 Split = Literal["train", "choice", "held-out"]
 Source = Literal["pip", "debian", "all"]
-PIP_PACKAGE = "scikit-image"
+# The folder of its photographs in each pip package, below the module's own.
+PIP_FOLDERS = {"scikit-image": ("skimage", "data"), "matplotlib": ("matplotlib", "mpl-data/sample_data")}
 MAX_SIDE = 1024
 Box = tuple[float, float, float, float]
 
@@ -48,16 +49,17 @@ class Photograph(NamedTuple):
 
     def missing_files(self, debian_root: str | Path | None = None) -> list[MissingFile]:
         """Return the package of this photograph, if it is not installed."""
-        if self.package == PIP_PACKAGE:
-            present, fix = importlib.util.find_spec("skimage") is not None, "pip install 'seesr-pl[demo]'"
+        if self.package in PIP_FOLDERS:
+            module, _ = PIP_FOLDERS[self.package]
+            present, fix = importlib.util.find_spec(module) is not None, "pip install 'seesr-pl[photos]'"
         else:
             present = (Path(debian_root or "/") / self.file).is_file()
             fix = f"apt-get download {self.package} && dpkg -x {self.package}_*.deb {debian_root}"
         return [] if present else [MissingFile(self.package, "photographs, see data/photographs.md", fix)]
 
     def _path(self, debian_root: str | Path | None) -> Path:
-        if self.package == PIP_PACKAGE:
-            return _scikit_image_data() / self.file
+        if self.package in PIP_FOLDERS:
+            return _pip_folder(self.package) / self.file
         if debian_root is None:
             raise ValueError(f"{self.name} comes from the Debian package {self.package}: give its root folder")
         return Path(debian_root) / self.file
@@ -66,7 +68,7 @@ class Photograph(NamedTuple):
 def photographs(splits: Sequence[Split], *, source: Source = "all") -> list[Photograph]:
     """Return the photographs of `splits` that pip packages ship, or Debian's, or all."""
     found = [photo for photo in _manifest() if photo.split in splits]
-    return [photo for photo in found if source in ("all", "pip" if photo.package == PIP_PACKAGE else "debian")]
+    return [photo for photo in found if source in ("all", "pip" if photo.package in PIP_FOLDERS else "debian")]
 
 
 @functools.cache
@@ -75,11 +77,12 @@ def _manifest() -> tuple[Photograph, ...]:
     return tuple(Photograph(**row) for row in rows)
 
 
-def _scikit_image_data() -> Path:
-    spec = importlib.util.find_spec("skimage")
+def _pip_folder(package: str) -> Path:
+    module, folder = PIP_FOLDERS[package]
+    spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise ValueError("the demo's photographs come with scikit-image; install it: pip install 'seesr-pl[demo]'")
-    return Path(spec.origin).parent / "data"
+        raise ValueError(f"some of the demo's photographs come with {package}: pip install 'seesr-pl[photos]'")
+    return Path(spec.origin).parent / folder
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:
