@@ -41,6 +41,30 @@ def found(words):
     return command, words
 
 
+def leaves(command, name=()):
+    """Each command of the program with the words that name it."""
+    if not hasattr(command, "commands"):
+        yield " ".join(name), command
+    for word, child in getattr(command, "commands", {}).items():
+        yield from leaves(child, (*name, word))
+
+
+@pytest.mark.parametrize(("name", "command"), leaves(typer.main.get_command(commands)))
+def test_the_help_of_a_command_ends_with_an_example_of_one_line_that_it_takes(name, command):
+    label, _, example = (command.epilog or "").partition(": ")
+    assert (label, example.startswith(f"seesr {name} ")) == ("Example", True)
+    assert len(f"  {label}: {example}") <= 80
+    named, rest = found(shlex.split(example)[1:])
+    assert named.make_context(named.name, rest)
+
+
+def test_the_program_lists_every_command_in_the_order_of_use():
+    command = typer.main.get_command(commands)
+    listed = command.list_commands(None)
+    assert sorted(listed) == sorted(command.commands)
+    assert listed[:3] == ["doctor", "weights", "restore"]
+
+
 def test_the_documents_have_commands():
     assert len(list(documented(inline=False))) > 20
 

@@ -3,8 +3,10 @@
 import os
 import re
 import sys
+from typing import Any
 
 import typer
+import typer.core
 
 from seesr_pl.cli import convert, shards, study
 from seesr_pl.cli.doctor import doctor
@@ -17,14 +19,44 @@ from seesr_pl.cli.weights import weights
 from seesr_pl.text import shown
 from seesr_pl.tiny.command import photos
 
+# In the order of use, each with an example.
+EXAMPLES = {
+    "doctor": "seesr doctor experiment=seesr trainer.devices=8",
+    "weights": "seesr weights ram dape --convert",
+    "restore": "seesr restore photos/ --out restored --ckpt outputs/seesr",
+    "tag": "seesr tag photos/ --out tags --ckpt outputs/seesr",
+    "demo": "seesr demo --ckpt outputs/seesr",
+    "photos": "seesr photos photos --crops 2",
+    "replay": "seesr replay outputs/seesr --step 120",
+    "export": "seesr export outputs/seesr shared/seesr",
+}
+GROUPS = {"shards": shards.app, "convert": convert.app, "study": study.app}
+
+
+class InOrder(typer.core.TyperGroup):
+    """The commands of the list of help: those that a newcomer types first stand first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands in the order of use."""
+        names = list(EXAMPLES)
+        place = names.index("photos") + 1
+        return [*names[:place], *GROUPS, *names[place:]]
+
+
 commands = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+    cls=InOrder,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=__doc__,
+    epilog="seesr COMMAND --help tells more and gives an example. Training and judging: python train.py --help, "
+    "python evaluate.py --help",
 )
-commands.add_typer(shards.app, name="shards")
-commands.add_typer(convert.app, name="convert")
-commands.add_typer(study.app, name="study")
-for command in (tag, restore, replay, weights, demo, doctor, photos, export):
-    commands.command()(command)
+for name, group in GROUPS.items():
+    commands.add_typer(group, name=name)
+for command in (doctor, weights, restore, tag, demo, photos, replay, export):
+    commands.command(epilog=f"Example: {EXAMPLES[command.__name__]}")(command)
 
 
 def app() -> None:

@@ -13,7 +13,7 @@ app = typer.Typer(no_args_is_help=True, help="Convert weights between the publis
 _TRUST = "load any pickle, which can run code: only for a file that you trust"
 
 
-@app.command()
+@app.command(epilog="Example: seesr convert ram ram_swin_large_14m.pth ram.safetensors")
 def ram(
     source: Annotated[Path, typer.Argument(help="ram_swin_large_14m.pth, or a safetensors file made of it")],
     target: Annotated[Path, typer.Argument(help="TARGET.safetensors (0.85 GB), or TARGET.pth for the official code")],
@@ -25,7 +25,7 @@ def ram(
     _report(len(convert_ram(source, target, trust=trust)), target)
 
 
-@app.command()
+@app.command(epilog="Example: seesr convert dape outputs/dape DAPE_mine.pth")
 def dape(
     source: Annotated[Path, typer.Argument(help="DAPE.pth, safetensors, or a run of experiment=dape (folder, .ckpt)")],
     target: Annotated[Path, typer.Argument(help="TARGET.safetensors, or TARGET.pth for the official code")],
@@ -39,7 +39,7 @@ def dape(
     _report(len(convert_dape(file, target, trust=trust)), target)
 
 
-@app.command()
+@app.command(epilog="Example: seesr convert seesr outputs/seesr weights/mine")
 def seesr(
     source: Annotated[Path, typer.Argument(help="unet/ and controlnet/, the small form, or a run (folder, .ckpt)")],
     target: Annotated[Path, typer.Argument(help="the folder to write")],

@@ -20,7 +20,7 @@ Crop = Literal["random", "resize"]
 Urls = Annotated[list[str], typer.Argument(help="paths, or http(s)://, s3://, gs:// urls; {000..099} and * expand")]
 
 
-@app.command()
+@app.command(epilog="Example: seesr shards build photos/ shards/own")
 def build(
     paths: Annotated[
         list[Path],
@@ -68,7 +68,7 @@ def build(
         )
 
 
-@app.command()
+@app.command(epilog="Example: seesr shards index 'others/*.tar'")
 def index(urls: Urls) -> None:
     """Index webdataset tars. Write URL.idx beside each, and list the images that belong to no sample."""
     from seesr_pl.data.catalog import ShardSource, index_shard
@@ -89,7 +89,7 @@ def index(urls: Urls) -> None:
     say(f"{num_samples} samples in {len(shards)} shards")
 
 
-@app.command()
+@app.command(epilog="Example: seesr shards verify 'shards/own/*.tar'")
 def verify(urls: Urls) -> None:
     """Check and decode every sample. List damaged ones. Exit code 1 if there are any."""
     from seesr_pl.data.catalog import Damage, ShardSource, read_index, verify_shard
@@ -110,7 +110,7 @@ def verify(urls: Urls) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: seesr shards show 'shards/own/*.tar' --out pairs.png")
 def show(
     urls: Urls,
     out: Annotated[Path, typer.Option(help="the contact sheet to write, .png")],

@@ -8,14 +8,14 @@ import typer
 app = typer.Typer(no_args_is_help=True, help="Make the page of a blind user study, and count its votes.")
 
 
-@app.command()
+@app.command(epilog="Example: seesr study make study --method a=A --method b=B --real LQ")
 def make(
-    out: Annotated[Path, typer.Argument(help="Folder for study.html, which goes to raters, and key.json.")],
-    method: Annotated[list[str], typer.Option(help="NAME=FOLDER of results; at least two.")],
-    synthetic: Annotated[Path | None, typer.Option(help="Folder of LQ images that were degraded on purpose.")] = None,
-    real: Annotated[Path | None, typer.Option(help="Folder of real LQ images.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Images of each kind.")] = 16,
-    seed: Annotated[int, typer.Option(help="Of images, order and sides.")] = 0,
+    out: Annotated[Path, typer.Argument(help="folder for study.html, which goes to raters, and key.json")],
+    method: Annotated[list[str], typer.Option(help="NAME=FOLDER of results; at least two")],
+    synthetic: Annotated[Path | None, typer.Option(help="folder of LQ images that were degraded on purpose")] = None,
+    real: Annotated[Path | None, typer.Option(help="folder of real LQ images")] = None,
+    count: Annotated[int, typer.Option(min=1, help="images of each kind")] = 16,
+    seed: Annotated[int, typer.Option(help="of images, order and sides")] = 0,
 ) -> None:
     """Write the page of a blind study. It shows each LQ image with unnamed results and asks for the best."""
     from seesr_pl.evaluation import make_study
@@ -30,10 +30,10 @@ def make(
     print(f"{out}/study.html: {len(trials)} questions, attention checks among them; keep {out}/key.json to yourself")
 
 
-@app.command()
+@app.command(epilog="Example: seesr study tally study/key.json votes_ann.json votes_ben.json")
 def tally(
     key: Annotated[Path, typer.Argument(help="key.json of the study.")],
-    votes: Annotated[list[Path], typer.Argument(help="The raters' files.")],
+    votes: Annotated[list[Path], typer.Argument(help="the raters' files")],
 ) -> None:
     """Print each method's share of the votes. With its 95 % interval, and how far raters agree."""
     import rich

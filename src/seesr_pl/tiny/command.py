@@ -9,15 +9,15 @@ from seesr_pl.text import say
 
 
 def photos(
-    out: Annotated[Path, typer.Argument(help="Folder to write train/, choice/, held-out/ and benchmark/ into.")],
+    out: Annotated[Path, typer.Argument(help="folder to write train/, choice/, held-out/ and benchmark/ into")],
     debian_root: Annotated[
         Path | None,
-        typer.Option(help="Where the Debian packages of data/photographs.md are unpacked; without it, pip's alone."),
+        typer.Option(help="where the Debian packages of data/photographs.md are unpacked; without it, pip's alone"),
     ] = None,
-    crop_size: Annotated[int, typer.Option(help="Side of the benchmark's HQ crops, a multiple of 4.")] = 256,
-    crops: Annotated[int, typer.Option(help="Crops of each held-out photograph.")] = 4,
+    crop_size: Annotated[int, typer.Option(help="side of the benchmark's HQ crops, a multiple of 4")] = 256,
+    crops: Annotated[int, typer.Option(help="crops of each held-out photograph")] = 4,
 ) -> None:
-    """Write the photographs of installed packages. With a fixed split, and a benchmark of held-out crops."""
+    """Write free photographs of installed packages. With a fixed split, and a benchmark of held-out crops."""
 
     from seesr_pl.evaluation.benchmark import write_pairs
     from seesr_pl.imaging.io import write_image
