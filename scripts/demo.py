@@ -107,7 +107,8 @@ def stages(out: Path, size: Size, others: Sequence[str]) -> list[Stage]:
     """Return the stages in order, `others` compared; training that was finished before is not done again."""
     crops = f"benchmark=folder benchmark.root={out}/photos/benchmark \"benchmark.group='(.*)_'\" paths.outputs={out}"
     judge = f"python evaluate.py {crops} metrics=[psnr_y,psnr_rgb,ssim_y] stages=[restore,score]"
-    train = f"python train.py paths.outputs={out} paths.shards={out}/shards"
+    # What is learned is judged below; a validation would do that a second time.
+    train = f"python train.py paths.outputs={out} paths.shards={out}/shards trainer.limit_val_batches=0"
     milestones = ",".join(str(round(size.dape_steps * share)) for share in (0.5, 0.7, 0.85, 0.95))
     dape = f"trainer.max_steps={size.dape_steps} module.milestones=[{milestones}]"
     compare = ",".join(f"{out}/{name}" for name in others)
