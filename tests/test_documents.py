@@ -1,7 +1,12 @@
 """Every command in every document is one that the program takes; every link and path leads somewhere."""
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -129,3 +134,30 @@ def test_the_site_has_every_page_of_docs():
     # Not `yaml.safe_load`: the file names a Python function.
     listed = re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text())
     assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.slow
+def test_the_recipes_of_contributing_do_what_they_say(tmp_path):
+    pytest.importorskip("skimage")
+    for name in ("src", "conf", "train.py", "evaluate.py"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE)
+    texts = {language: [textwrap.dedent(text) for kind, text in blocks if kind == language] for language, _ in blocks}
+    (metric, film), (config,), (_, *typed) = texts["python"], texts["yaml"], texts[""]
+    function, row = metric.split("MAE_RGB =", 1)
+    path = tmp_path / "src" / "seesr_pl" / "evaluation" / "metrics.py"
+    source = path.read_text().replace("PSNR_Y = ImageMetric", f"{function}PSNR_Y = ImageMetric", 1)
+    path.write_text(re.sub(r"^NATIVE = .*$", lambda _: f"MAE_RGB ={row}", source, flags=re.MULTILINE))
+    (tmp_path / "film.py").write_text(film)
+    (tmp_path / "conf" / "degradation" / "film.yaml").write_text(config)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
+    starts = {"python": [sys.executable], "seesr": [sys.executable, "-c", "from seesr_pl.cli import app; app()"]}
+    said = ""
+    for line in "".join(typed).splitlines():
+        program, *words = shlex.split(line)
+        command = [*starts[program], *words]
+        said += subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+    assert "mae_rgb" in said
+    assert "film_validation/summary.json" in said
