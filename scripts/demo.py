@@ -4,7 +4,6 @@ Every stage is a command of the project; what it says goes to a file of its own.
 """
 
 import argparse
-import csv
 import os
 import shlex
 import subprocess
@@ -12,38 +11,20 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
-import cv2
+from demo_report import PEER, report
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-if TYPE_CHECKING:
-    from seesr_pl.evaluation import Pair, Result
-    from seesr_pl.types import RGB
-
 ROOT = Path(__file__).resolve().parents[1]
 BASELINES = ("bicubic", "gaussian_blur", "nlm")
-PEER = "realesrgan"
 # A stage runs beside another where both cores are free; a second thread slows networks this small.
 LANES = 2
 NEXT = """[bold]What to type next[/]
   seesr restore PHOTO.jpg --ckpt {out}/seesr --out restored        [dim]your own photograph[/]
   python train.py experiment=tiny_seesr                            [dim]longer, and your own settings[/]
   python train.py experiment=seesr                                 [dim]the real one: lists the files it needs[/]"""
-HONEST = (
-    "This is a toy: networks of {millions:.1f} million parameters. The frozen UNet and the tagger learned before, from "
-    "a few dozen photographs; DAPE's LoRA, the ControlNet and the representation cross-attention learned just now, for "
-    "minutes. The lines above were measured on photographs that no training saw; an interval that holds zero shows no "
-    "difference. What tags and representation add to the images is too little to measure at this size. Real weights "
-    "(Stable Diffusion 2, RAM and SeeSR, 2.2 billion parameters) bring texture that a toy cannot; nothing here says "
-    "how good SeeSR is."
-)
-
-ABOUT_PEER = (
-    "realesrgan is Real-ESRGAN x4plus, a network of 16.7 million parameters that its authors trained for weeks on "
-    "graphics cards. It shows what training at that scale brings; the toy is no rival to it. It was not trained here."
-)
 
 
 class Size(NamedTuple):
@@ -216,126 +197,6 @@ def fail(failed: Job, running: Sequence[Job], out: Path, console: Console) -> No
     console.print(f"\nThe stage {failed.stage.name!r} ended with exit code {code}. The end of {log}:", markup=False)
     console.print("\n".join(f"  {line}" for line in (lines[0], "...", *lines[-20:])), markup=False)
     sys.exit(code)
-
-
-def report(out: Path, others: Sequence[str], console: Console) -> None:
-    """Write `out`/report.html from what the stages left."""
-    from seesr_pl import evaluation
-    from seesr_pl.imaging.io import write_image
-
-    pairs = evaluation.FolderBenchmark(str(out / "photos" / "benchmark"), group="(.*)_").pairs()
-    groups = {pair.name: pair.group for pair in pairs}
-    results = [evaluation.load_result(out / name, groups) for name in ("restored", *others)]
-    metrics = evaluation.image_metrics(["psnr_y", "psnr_rgb", "ssim_y"], has_reference=True).available
-    write_image(out / "overview.jpg", overview(pairs, results[0], results[1]))
-    text, peer = HONEST.format(millions=parameters()), [ABOUT_PEER] if PEER in others else []
-    evaluation.write_report(
-        out / "report.html",
-        title="seesr_pl demo: a toy SeeSR on held-out photographs",
-        pairs=pairs,
-        results=results,
-        metrics=metrics,
-        notes=[text, *peer, *verdict(results)],
-        sections=[
-            *(peer_section(pairs, results[0], result) for result in results if result.name == PEER),
-            tag_section(out / "tags"),
-            curve_section(out),
-        ],
-    )
-    for line in (*verdict(results), text, *peer):
-        console.print(line, soft_wrap=True)
-
-
-def overview(pairs: "Sequence[Pair]", ours: "Result", bicubic: "Result") -> "RGB":
-    """Lay out, for the first crop of each photograph, the LQ image, bicubic interpolation, the restored image, HQ."""
-    from seesr_pl.imaging import sheet
-    from seesr_pl.imaging.io import read_rgb
-
-    rows = []
-    for pair in {pair.group: pair for pair in reversed(pairs)}.values():
-        hq, lq = read_rgb(pair.hq), read_rgb(pair.lq)
-        named = {"LQ": cv2.resize(lq, hq.shape[1::-1], interpolation=cv2.INTER_NEAREST)}
-        named |= {"bicubic": read_rgb(bicubic.paths[pair.name]), "restored": read_rgb(ours.paths[pair.name])}
-        cells = [sheet.with_caption(image, title) for title, image in (named | {"HQ": hq}).items()]
-        rows.append(sheet.row(*cells, gap=4))
-    return sheet.grid(rows, num_columns=1)
-
-
-def peer_section(pairs: "Sequence[Pair]", ours: "Result", peer: "Result") -> object:
-    """Return the section with a crop of each of four photographs: LQ, ours, the peer's, HQ."""
-    from seesr_pl import evaluation
-    from seesr_pl.imaging.io import read_rgb
-
-    images = {}
-    for pair in list({pair.group: pair for pair in reversed(pairs)}.values())[:4]:
-        paths = {"LQ": pair.lq, "restored": ours.paths[pair.name], PEER: peer.paths[pair.name], "HQ": pair.hq}
-        images |= {f"{pair.name}: {title}": read_rgb(path) for title, path in paths.items()}
-    return evaluation.Section(title="Beside a network trained for weeks", text=ABOUT_PEER, images=images)
-
-
-def verdict(results: "Sequence[Result]") -> list[str]:
-    """One line for each comparison: the difference in PSNR-Y and RGB with its interval, whatever it is."""
-    from seesr_pl import evaluation
-
-    lines = []
-    for reference in results[1:]:
-        found = {item.metric: item.difference for item in evaluation.compare(results[0], [reference])}
-        parts = [f"{name} {d.mean:+.2f} ({d.low:+.2f} to {d.high:+.2f})" for name, d in found.items()]
-        lines.append(f"restored minus {reference.name}: {', '.join(parts)}")
-    return lines
-
-
-def tag_section(folder: Path) -> object:
-    """Return the section with the tags of some images and the table by severity."""
-    from seesr_pl import evaluation
-    from seesr_pl.imaging.io import read_rgb
-
-    with (folder / "tags.csv").open(newline="") as file:
-        header, *rows = csv.reader(file)
-    return evaluation.Section(
-        title="What RAM and DAPE see",
-        text="Tags of the degraded image by RAM and by DAPE against RAM's on the clean one. Black: it sees them too.",
-        tables=[evaluation.Table(header, [[_short(cell) for cell in row] for row in rows])],
-        images={path.stem: read_rgb(path) for path in sorted(folder.glob("example_*.png"))},
-    )
-
-
-def curve_section(out: Path) -> object:
-    """Return the section with both training losses."""
-    from seesr_pl import evaluation
-
-    charts = [
-        evaluation.Chart(f"{run}: training loss", {"train/loss": smoothed(out / run / "metrics.csv")}, y_label="loss")
-        for run in ("dape", "seesr")
-    ]
-    return evaluation.Section(title="How it learned", text="Means over twenty steps.", charts=charts)
-
-
-def smoothed(path: Path, *, width: int = 20) -> list[tuple[float, float]]:
-    """Return (step, mean of the losses of `width` steps) of a metrics.csv."""
-    with path.open(newline="") as file:
-        points = [(float(row["step"]), float(row["train/loss"])) for row in csv.DictReader(file) if row["train/loss"]]
-    parts = [points[start : start + width] for start in range(0, len(points), width)]
-    return [(part[-1][0], sum(loss for _, loss in part) / len(part)) for part in parts]
-
-
-def parameters() -> float:
-    """Return the millions of parameters of the networks that the demo used."""
-    from torch import nn
-
-    from seesr_pl.tiny.stack import tiny_stack
-
-    parts = [part for part in tiny_stack() if isinstance(part, nn.Module)]
-    return sum(parameter.numel() for part in parts for parameter in part.parameters()) / 1e6
-
-
-def _short(cell: str) -> str:
-    if cell.isdigit():
-        return cell
-    try:
-        return f"{float(cell):.3f}"
-    except ValueError:
-        return cell
 
 
 if __name__ == "__main__":
