@@ -1,7 +1,5 @@
 # make demo: a trained toy, restored photographs and a report; QUICK=1 is shorter, REALESRGAN=1 adds Real-ESRGAN to it.
 # make test: the unit suite. Both build .venv first.
-# make demo: a trained toy, restored photographs and a report; QUICK=1 is shorter, REALESRGAN=1 adds Real-ESRGAN to it.
-# make test: the unit suite. Both build .venv first.
 # make test-whole: the tests that train, or run commands and processes from end to end.
 # make docs: the documents as a site in outputs/site. make gpu: all that a graphics card is to show, in ten minutes.
 # make mutants: single faults of src that the tests must notice. make figures: the size of the house, and hops.
