@@ -52,13 +52,16 @@ def page(pipeline: "SeeSRPipeline") -> "gradio.Blocks":
 
     upscale_setting = next(setting for setting in settings() if setting.name == "upscale")
     own = pipeline.sampling
-    preset = f"own: that of the run, {own.num_inference_steps} steps, guidance {own.guidance_scale:g}"
+    preset = f"own: that of the run, steps {own.num_inference_steps}, guidance {own.guidance_scale:g}"
+    look = _look(pipeline)
     with gradio.Blocks(title="SeeSR") as blocks:
         gradio.Markdown("# SeeSR\nUpload an image or take an example, check its tags, restore it.")
         with gradio.Row():
             with gradio.Column():
                 image = gradio.Image(label="Image", type="pil", image_mode="RGB")
                 tags = gradio.Textbox(label="Tags", info="what the tagger sees in the image; edit freely")
+                if shown := _examples():
+                    gradio.Examples(shown, image, tags, fn=look, run_on_click=True, label="Examples: degraded images")
                 prompt = gradio.Textbox(label="Prompt", info="words between the tags and the added prompt")
                 sampler = gradio.Radio(["own", *SAMPLERS], value="own", label="Sampler", info=preset)
                 with gradio.Row():
@@ -66,12 +69,9 @@ def page(pipeline: "SeeSRPipeline") -> "gradio.Blocks":
                     seed = gradio.Number(value=0, precision=0, label="Seed")
                 button = gradio.Button("Restore", variant="primary")
             with gradio.Column():
-                slider = gradio.ImageSlider(label="Before | after", type="numpy")
+                slider = gradio.ImageSlider(label="Before | after", type="numpy", format="png")
                 made = gradio.JSON(label="How the result was made")
-        look = _look(pipeline)
         image.upload(look, image, tags)
-        if shown := _examples():
-            gradio.Examples(shown, image, tags, fn=look, run_on_click=True, label="Examples: degraded photographs")
         button.click(_restore(pipeline), [image, tags, prompt, sampler, upscale, seed], [slider, made])
     return blocks
 
