@@ -87,8 +87,10 @@ def peer_section(pairs: "Sequence[Pair]", ours: "Result", peer: "Result") -> obj
 
     images = {}
     for pair in one_each(pairs):
-        paths = {"LQ": pair.lq, "restored": ours.paths[pair.name], PEER: peer.paths[pair.name], "HQ": pair.hq}
-        images |= {f"{pair.name}: {title}": read_rgb(path) for title, path in paths.items()}
+        paths = {"restored": ours.paths[pair.name], PEER: peer.paths[pair.name], "HQ": pair.hq}
+        shown = {title: read_rgb(path) for title, path in paths.items()}
+        lq = cv2.resize(read_rgb(pair.lq), shown["HQ"].shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        images |= {f"{pair.name}: {title}": image for title, image in ({"LQ": lq} | shown).items()}
     return evaluation.Section(title="Beside a network trained for weeks", text=ABOUT_PEER, images=images)
 
 

@@ -136,7 +136,7 @@ def test_the_site_has_every_page_of_docs():
     assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 
 
-@pytest.mark.whole
+@pytest.mark.slow
 def test_the_recipes_of_contributing_do_what_they_say(tmp_path):
     pytest.importorskip("skimage")
     for name in ("src", "conf", "train.py", "evaluate.py"):
