@@ -1,6 +1,7 @@
 """Refuse a wrong config before anything is built: check each key, type and file against the class that uses it."""
 
 import difflib
+import functools
 import inspect
 import logging
 import typing
@@ -120,7 +121,7 @@ def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 def root_keys(primary: Path) -> list[str]:
     """List the keys that a config composed from the file `primary` may have at its root: its own, and its groups."""
-    content = typing.cast(DictConfig, OmegaConf.load(primary))
+    content = _loaded(primary)
     groups = [str(name) for entry in content.get("defaults", []) if isinstance(entry, DictConfig) for name in entry]
     return sorted({*(name.split()[-1] for name in groups), *map(str, content)} - {"defaults"})
 
@@ -164,7 +165,7 @@ def _folder() -> Path:
 def _root_keys(cfg: DictConfig, folder: Path) -> list[str]:
     """Return the root keys of the primary file of `cfg`: that whose own keys, but for those set to null, `cfg` has."""
     for primary in sorted(folder.glob("*.yaml")):
-        content = typing.cast(DictConfig, OmegaConf.load(primary))
+        content = _loaded(primary)
         own = {str(name) for name, value in content.items_ex(resolve=False) if value is not None}
         if own - {"defaults", "hydra"} <= {str(name) for name in cfg}:
             return root_keys(primary)
@@ -188,15 +189,21 @@ def _group_problems(cfg: DictConfig, group: str, folder: Path) -> Iterator[str]:
 
 def _keys_in_yaml(group: str, folder: Path) -> set[str]:
     """Return the keys below `group` in its own files, in primary files, and in `_global_` files."""
-    own = [OmegaConf.load(path) for path in (folder / group).glob("*.yaml")]
-    others = [*folder.glob("*.yaml"), *(path for path in folder.glob("*/*.yaml") if _is_global(path))]
-    contents = [OmegaConf.load(path) for path in others]
-    below = [content.get(group) for content in contents if isinstance(content, DictConfig)]
+    own = [_loaded(path) for path in (folder / group).glob("*.yaml")]
+    anywhere = (path for path in folder.glob("*/*.yaml") if path.read_text().startswith("# @package _global_"))
+    below = [_loaded(path).get(group) for path in (*folder.glob("*.yaml"), *anywhere)]
     return {str(name) for node in (*own, *below) if isinstance(node, DictConfig) for name in node} - {"defaults"}
 
 
-def _is_global(path: Path) -> bool:
-    return path.read_text().startswith("# @package _global_")
+def _loaded(path: Path) -> DictConfig:
+    """Return the content of a YAML file, which is parsed again only where it has changed."""
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _parsed(path: Path, changed: int) -> DictConfig:
+    content = OmegaConf.load(path)
+    return content if isinstance(content, DictConfig) else DictConfig({})
 
 
 def _missing_values(cfg: DictConfig) -> list[str]:
