@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from seesr_pl.training.dape import DAPEDistillation
 
 # There is no trainer to log to.
-pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log")
+pytestmark = [pytest.mark.whole, pytest.mark.filterwarnings("ignore:You are trying to `self.log")]
 
 
 class Transfers(TorchDispatchMode):
