@@ -43,6 +43,8 @@ def main(cfg: DictConfig) -> float | None:
         config.preflight(cfg)
         task = cfg.task if cfg.task != "auto" else "tags" if ckpts and runs.learned_tags(ckpts[0]) else "restoration"
         failed = TASKS[task](cfg)
+        if cfg.get("logger") and task != "make_benchmark":
+            log(cfg)
         if HydraConfig.get().mode == RunMode.MULTIRUN and task == "restoration" and "score" in cfg.stages:
             finished.append((cfg, row))
         if failed:
@@ -72,6 +74,8 @@ def check(cfg: DictConfig) -> None:
     pipeline = needs_pipeline(cfg) and cfg.task != "make_benchmark"
     needs_ckpt = cfg.task == "tags" or pipeline or cfg.benchmark.name == VALIDATION
     problems = option_problems(config.plain(cfg), needs_ckpt=needs_ckpt, outputs=cfg.paths.outputs)
+    if cfg.get("logger") and "wandb" not in cfg.logger:
+        problems.append("logger: an evaluation is logged to W&B alone: logger=wandb; its files hold all that it found")
     if problems:
         raise config.ConfigError(problems)
 
@@ -184,6 +188,16 @@ def make_benchmark(cfg: DictConfig) -> int:
     made = benchmark.make(track=track)
     print(f"{made['pairs']} pairs of {made['sources']} images in {benchmark.root}, digest {made['digest']}")
     return 0
+
+
+def log(cfg: DictConfig) -> None:
+    """Log what was found to W&B."""
+    from seesr_pl.training import log_evaluation
+
+    logger = instantiate(cfg.logger.wandb, _convert_="all")
+    log_evaluation(logger, Path(cfg.paths.run), instantiate(cfg.benchmark, _convert_="all").pairs())
+    if logger.sync_command:
+        print(f"W&B was offline; to upload: {logger.sync_command}")
 
 
 TASKS = {

@@ -1,64 +1,23 @@
 """What a run tells W&B, read back from its offline files."""
 
 import json
-import struct
-import time
 
+import numpy as np
 import pytest
 import torch
 from lightning import Trainer
 from seesr_runs import random_batch, small_module
 from torch.utils.data import DataLoader
-from wandb.proto import wandb_internal_pb2
+from wandb_logs import Logged
 
+from seesr_pl.evaluation import Bicubic, FolderBenchmark, image_metrics, judge_method
+from seesr_pl.imaging.io import write_image
+from seesr_pl.training import log_evaluation
 from seesr_pl.training.saving import LastCheckpoint
 from seesr_pl.training.validation import SCORES, ValidationImages
 from seesr_pl.training.wandb_logger import WandB
 
 pytestmark = pytest.mark.whole
-
-BLOCK = 32768
-
-
-def records(file):
-    """The records of a .wandb file: a LevelDB log behind a header of 7 bytes; a record may be cut over blocks."""
-    data, position, parts, found = file.read_bytes(), 7, b"", []
-    while position + 7 <= len(data):
-        if BLOCK - position % BLOCK < 7:
-            position += BLOCK - position % BLOCK
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        parts += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # full, last
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(parts)
-            found.append(record)
-            parts = b""
-    return found
-
-
-def items(entries):
-    return {entry.key or "/".join(entry.nested_key): json.loads(entry.value_json) for entry in entries}
-
-
-class Logged:
-    """One offline part of a run: its id, its config and its history rows."""
-
-    def __init__(self, folder):
-        found, deadline = [], time.monotonic() + 30
-        # W&B's own process writes the file, and may be behind.
-        while not any(record.HasField("exit") for record in found) and time.monotonic() < deadline:
-            time.sleep(0.05)
-            found = records(next(folder.glob("*.wandb")))
-        runs = [record.run for record in found if record.HasField("run")]
-        self.id = runs[0].run_id
-        updates = [*(run.config.update for run in runs), *(r.config.update for r in found if r.HasField("config"))]
-        self.config = {name: value for update in updates for name, value in items(update).items()}
-        self.history = [items(record.history.item) for record in found if record.HasField("history")]
-        self.metrics = {record.metric.glob_name or record.metric.name: record.metric for record in found
-                        if record.HasField("metric")}  # fmt: skip
-        self.exit_code = next(record.exit.exit_code for record in found if record.HasField("exit"))
 
 
 class Batches(torch.utils.data.Dataset):
@@ -141,3 +100,29 @@ def test_what_is_logged_after_a_later_step_is_not_lost(tmp_path):
     logger.finalize("success")
     (row,) = Logged(next(tmp_path.glob("wandb/offline-run-*"))).history
     assert (row["train/loss"], row["val/loss"]) == (1.0, 2.0)
+
+
+def test_an_evaluation_is_a_table_with_images_its_means_and_its_report(tmp_path):
+    for number in range(2):
+        hq = np.random.default_rng(number).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        for name, pixels in (("hq", hq), ("lq", hq[::4, ::4])):
+            (tmp_path / name).mkdir(exist_ok=True)
+            write_image(tmp_path / name / f"{number}.png", np.ascontiguousarray(pixels))
+    benchmark, folder = FolderBenchmark(str(tmp_path)), tmp_path / "out"
+    given = {"name": "bicubic", "settings": {"scale": 4}, "metrics": image_metrics(["psnr_y"])}
+    judge_method(benchmark, lambda device: Bicubic(), folder, **given)
+    log_evaluation(WandB(folder), folder, benchmark.pairs())
+    logged = Logged(next(folder.glob("wandb/offline-run-*")))
+    told = json.loads((folder / "summary.json").read_text())["metrics"]["psnr_y"]
+    assert [logged.summary[name] for name in ("psnr_y", "psnr_y/low", "psnr_y/high")] == [told["mean"], *told["ci95"]]
+    assert logged.config["evaluation"] == {"scale": 4}
+    (table,) = [row["images/path"] for row in logged.history if "images/path" in row]
+    content = json.loads((next(folder.glob("wandb/offline-run-*")) / "files" / table).read_text())
+    assert content["columns"] == ["image", "LQ", "restored", "HQ", "psnr_y"]
+    assert [row[0] for row in content["data"]] == ["0", "1"]
+    (images,) = [artifact for artifact in logged.artifacts if artifact.type == "run_table"]
+    assert sum(entry.path.startswith("media/images/") for entry in images.manifest.contents) == 2 * 3
+    report = [artifact for artifact in logged.artifacts if artifact.type == "evaluation"]
+    assert {entry.path for entry in report[0].manifest.contents} == {
+        "report.html", "summary.json", "scores.csv", "table.md"
+    }  # fmt: skip

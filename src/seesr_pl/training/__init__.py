@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     )
     from seesr_pl.training.checkpoint_io import AtomicCheckpointIO
     from seesr_pl.training.dape import DAPEDistillation
+    from seesr_pl.training.evaluated import log_evaluation
     from seesr_pl.training.exchange import GradientExchange, MatrixProducts
     from seesr_pl.training.gradients import GradientNorm
     from seesr_pl.training.loggers import MetricsCSV
@@ -42,6 +43,7 @@ __all__ = [
     "Throughput",
     "ValidationImages",
     "WandB",
+    "log_evaluation",
     "sharded",
 ]
 __getattr__ = attributes(
@@ -65,6 +67,7 @@ __getattr__ = attributes(
         "ValidationImages": "validation",
         "sharded": "optim",
         "WandB": "wandb_logger",
+        "log_evaluation": "evaluated",
     },
 )
 
