@@ -116,6 +116,15 @@ def test_the_page_keeps_to_its_size_and_says_so(results, pairs, tmp_path):
     assert len(page) < 30_000 + 40_000
 
 
+def test_a_mean_without_an_interval_says_so(results, pairs, tmp_path):
+    alone = [
+        r._replace(intervals={m: Interval(1.0, float("nan"), float("nan"), 4) for m in r.intervals}) for r in results
+    ]
+    page = _page(tmp_path, pairs, alone)
+    assert "no interval" in page
+    assert "nan" not in page.partition("<main>")[2].partition("<script")[0]
+
+
 def test_text_of_users_cannot_break_the_page(results, pairs, tmp_path):
     page = _page(tmp_path, pairs, results, facts={"<script>": "</script><b>"}, notes=["1 < 2"])
     assert "<title>a &amp; b</title>" in page

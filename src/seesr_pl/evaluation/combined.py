@@ -104,7 +104,7 @@ def _seconds(result: Result) -> float:
 
 def _page(sets: Sequence[SetTable]) -> str:
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
-    environment.filters["number"] = tables.format_number
+    environment.filters |= {"number": tables.format_number, "bounds": tables.bounds}
     style = Markup((TEMPLATES / "report.css").read_text())
     shown = [{"title": _title(item), "item": item, "charts": list(_charts(item))} for item in sets]
     return environment.get_template("table.html.jinja").render(style=style, sets=shown)

@@ -19,7 +19,7 @@ from seesr_pl.evaluation.metrics import Metric
 from seesr_pl.evaluation.results import Comparison, Result
 from seesr_pl.evaluation.severity import SeverityRow
 from seesr_pl.evaluation.statistics import finite_or_none
-from seesr_pl.evaluation.tables import format_number, interval_text, score_table
+from seesr_pl.evaluation.tables import bounds, format_number, interval_text, score_table
 from seesr_pl.evaluation.variants import CloseUp
 from seesr_pl.files import write_whole
 from seesr_pl.imaging.io import read_rgb
@@ -34,7 +34,7 @@ JPEG_OPTIONS = [
 MAX_SIDE = 1024
 TEMPLATES = Path(__file__).parent / "templates"
 LQ, BICUBIC, HQ = "LQ", "bicubic", "HQ"
-NUM_CLOSE_UPS = 4
+NUM_CLOSE_UPS = 3
 
 
 class Table(NamedTuple):
@@ -87,7 +87,7 @@ def write_report(
     scored = [metric for metric in metrics if metric.name in results[0].intervals] if results else []
     shown = _embedded(pairs, results, metrics, close_ups, budget=max_megabytes * 1e6) if results else {}
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=_as_text)
-    environment.filters["number"] = format_number
+    environment.filters |= {"number": format_number, "bounds": bounds}
     page = environment.get_template("report.html.jinja").render(
         title=title,
         style=Markup((TEMPLATES / "report.css").read_text()),

@@ -124,8 +124,14 @@ def format_number(value: float | str | None) -> str:
 
 def interval_text(interval: Interval) -> str:
     """Write a mean with its interval, and how many images it is of."""
-    bounds = "" if isnan(interval.low) else f" ({format_number(interval.low)} to {format_number(interval.high)})"
-    return f"{format_number(interval.mean)}{bounds}, {interval.n} images"
+    return f"{format_number(interval.mean)} ({bounds(interval)}), {interval.n} images"
+
+
+def bounds(interval: Interval, before: str = "") -> str:
+    """Write the bounds of an interval after the words `before`, or that there is none: of one photograph."""
+    if isnan(interval.low):
+        return "no interval"
+    return f"{before}{format_number(interval.low)} to {format_number(interval.high)}"
 
 
 def terminal(table: ScoreTable, *, title: str) -> rich.table.Table:
@@ -218,10 +224,7 @@ def _measured(interval: Interval | None, ranked: Sequence[float]) -> Cell | None
 def _in_terminal(cell: Cell | None) -> str:
     if cell is None or cell.interval is None:
         return format_number(None if cell is None else cell.mean)
-    if isnan(cell.interval.low):  # of one photograph
-        return f"{cell.mean:.4f} [dim](no interval)[/]"
-    low, high = format_number(cell.interval.low), format_number(cell.interval.high)
-    return f"{cell.mean:.4f} [dim]({low} to {high})[/]"
+    return f"{cell.mean:.4f} [dim]({bounds(cell.interval)})[/]"
 
 
 def _method(row: Row) -> str:
