@@ -59,12 +59,13 @@ def show_all() -> None:
     from seesr_pl.evaluation.variants import SEED_SPREAD, TAG_EFFECT
 
     judged = []
-    for cfg, label in finished:
+    full = [label for _, label in finished]
+    for (cfg, _), label in zip(finished, job_names.distinct(full), strict=True):
         benchmark = instantiate(cfg.benchmark, _convert_="all")
         metrics = image_metrics(cfg.metrics, device=device(cfg), **possible(cfg, benchmark)).columns
         metrics += [SEED_SPREAD] * (cfg.seeds != 1) + [TAG_EFFECT] * (cfg.counterfactual is not None)
         judged.append(Judged(benchmark, Path(cfg.paths.run), metrics, label))
-    name = "+".join(dict.fromkeys([*(item.label for item in judged), *(item.benchmark.name for item in judged)]))
+    name = "+".join(dict.fromkeys([*full, *(item.benchmark.name for item in judged)]))
     show(combine(judged, Path(finished[0][0].paths.outputs) / "tables" / name.replace("/", "_")[:120]))
 
 

@@ -99,3 +99,17 @@ def test_the_sweeper_of_optuna_is_the_one_with_a_study_on_disk(monkeypatch: pyte
 def test_the_direction_reaches_the_config() -> None:
     cfg = OmegaConf.create({"optimized_metric": "val/loss", "direction": "${direction_of:${optimized_metric}}"})
     assert cfg.direction == "minimize"
+
+
+@pytest.mark.parametrize(
+    ("labels", "short"),
+    [
+        (["seesr sampler.start_from=lq", "seesr sampler.start_from=noise"], ["start_from=lq", "start_from=noise"]),
+        (["bicubic", "seesr"], ["bicubic", "seesr"]),
+        (["seesr", "seesr method.prompter=none"], ["seesr", "seesr method.prompter=none"]),
+        (["bicubic seeds=2", "nlm seeds=2"], ["bicubic", "nlm"]),
+        (["seesr", "seesr"], ["seesr", "seesr"]),
+    ],
+)
+def test_rows_of_a_table_are_named_by_what_tells_them_apart(labels, short):
+    assert job_names.distinct(labels) == short

@@ -44,6 +44,18 @@ def varied_words(task_overrides: Sequence[str]) -> list[str]:
     return [word for word in words if word not in given and not word.startswith(told)]
 
 
+def distinct(labels: Sequence[str]) -> list[str]:
+    """Return `labels` without the words that all have, and without the groups of keys: `sampler.start_from=lq`.
+
+    Where that would leave nothing, or make two alike, they stay as they are.
+    """
+    words = [label.split(" ") for label in labels]
+    common = set(words[0]).intersection(*words) if len(labels) > 1 else set[str]()
+    kept = [[re.sub(r"^(sampler|method)\.(?=\w+=)", "", word) for word in each if word not in common] for each in words]
+    short = [" ".join(each) for each in kept]
+    return short if all(short) and len(set(short)) == len(set(labels)) else list(labels)
+
+
 def varied_name(task_overrides: Sequence[str]) -> str:
     """Return the folder name of one job of a sweep of evaluations below its run name; "." where nothing else varies."""
     return ",".join(varied_words(task_overrides)).replace("/", "_") or "."

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from seesr_pl.evaluation.statistics import Interval
 from seesr_pl.text import shown
@@ -59,15 +60,20 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: 
 
 
 def scatter_chart(points: Mapping[str, tuple[float, float]], *, x_label: str, y_label: str) -> str:
-    """Draw a named point for each (x, y), x on a logarithmic axis; return SVG."""
+    """Draw a named point for each (x, y), x on a logarithmic axis where it spans a decade; return SVG."""
     with _svg(HEIGHT) as (axes, svg):
         for index, (name, (x, y)) in enumerate(points.items()):
             if isfinite(x) and isfinite(y) and x > 0:
                 axes.plot([x], [y], "o", color=SERIES[index % NUM_COLORS], markersize=7)
-                axes.annotate(name, (x, y), xytext=(6, 5), textcoords="offset points", color=TEXT, fontsize=10)
-        if axes.lines:
+                axes.annotate(
+                    shown(name), (x, y), xytext=(0, 7), textcoords="offset points", ha="center", color=TEXT, fontsize=10
+                )
+        costs = [x for x, _ in points.values() if isfinite(x) and x > 0]
+        if costs and max(costs) >= 10 * min(costs):
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter("{x:g}")  # the usual one writes mathematics, which text in SVG has not
+            # The usual ones write mathematics, which text in SVG has not.
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(0.25)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
