@@ -177,3 +177,21 @@ def test_an_evaluation_of_a_sweep_is_named_by_what_varies_and_its_run_name_does_
 ):
     monkeypatch.setattr("sys.argv", ["evaluate.py", *given])
     assert job_names.varied_words(job) == words
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tiny_dape"], r"'tiny_dape' is no KEY=VALUE; did you mean experiment=tiny_dape"),
+        (["experiment=dape", "fast"], r"'fast' is no KEY=VALUE; did you mean debug=fast\?"),
+        (["-m", "nothing"], r"'nothing' is no KEY=VALUE$"),
+    ],
+)
+def test_a_word_without_a_value_is_named_with_what_it_may_mean(words: list[str], message: str) -> None:
+    with pytest.raises(config.ConfigError, match=message):
+        launch.overrides(words, CONF, "train")
+
+
+def test_the_value_of_an_option_of_hydra_is_no_key() -> None:
+    words = ["experiment=dape", "--cfg", "job", "--package", "module", "-m", "~logger"]
+    assert launch.overrides(words, CONF, "train") == words

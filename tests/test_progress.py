@@ -27,3 +27,15 @@ def test_a_bar_of_bytes_learns_its_total_on_the_way(capsys):
     with bar("building", None, unit="bytes") as shown:
         shown.reach(1_500_000, 3_000_000)
     assert "1.5/3.0 MB" in capsys.readouterr().err
+
+
+def test_a_bar_of_which_nothing_was_done_does_not_stand_above_the_refusal(capsys):
+    def refused(done):
+        with bar("working", 4, unit="images") as shown:
+            shown.advance(done)
+            raise ValueError("no")
+
+    for done, expected in ((0, False), (1, True)):
+        with pytest.raises(ValueError, match="no"):
+            refused(done)
+        assert ("working" in capsys.readouterr().err) == expected

@@ -26,6 +26,7 @@ from seesr_pl.typed import hydra_value
 
 Resume = Literal["auto", "force", "never"]
 USER_ERRORS = (ValueError, FileNotFoundError, ImportError)
+_OPTIONS_WITH_VALUES = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd", "--experimental-rerun")
 RUN_VARIABLE = "SEESR_RUN_FOLDER"
 # Groups whose choices are plugins of Hydra: the package that they need, and our extra that installs it.
 _PLUGINS = (("launcher", "submitit", "slurm"), ("sweeper", "optuna", "sweep"))
@@ -67,6 +68,7 @@ def overrides(arguments: Sequence[str], config_dir: Path, config_name: str) -> l
         # Hydra composes the config before it prints help, and cannot do so without an experiment.
         return [*arguments, *([] if _names_experiment(arguments) else ["experiment=seesr"])]
     problems: list[str] = []
+    problems += _words_alone(arguments, config_dir)
     completed = [_completed(argument, roots, config_dir, problems) for argument in arguments]
     if {"-m", "--multirun"} & set(arguments):
         os.environ[SWEPT_VARIABLE] = " ".join(swept_keys(arguments))  # for `sweep_name`, wherever a job runs
@@ -255,6 +257,15 @@ def _completed(argument: str, roots: Sequence[str], config_dir: Path, problems: 
         except ValueError as error:
             problems.append(str(error))
     return argument
+
+
+def _words_alone(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
+    """Name each word that is neither KEY=VALUE nor an option of Hydra or its value."""
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        if "=" not in word and not word.startswith(("-", "~", "+")) and before not in _OPTIONS_WITH_VALUES:
+            files = config_dir.glob(f"*/{word}.yaml") if word.isidentifier() else ()
+            meant = " or ".join(sorted(f"{path.parent.name}={word}" for path in files))
+            yield f"{word!r} is no KEY=VALUE" + (f"; did you mean {meant}?" if meant else "")
 
 
 def _choice_problems(group: str, value: str, folder: Path) -> list[str]:

@@ -59,6 +59,8 @@ def read_stream(stream: IO[bytes], *, size: int, name: str) -> bytes:
 
 def read_text(path: str | Path, *, limit: int = MAX_RECORD_BYTES) -> str:
     """Read a UTF-8 file. Raises ValueError, which names it, where it is no such text or has more bytes than `limit`."""
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path} does not exist")
     with Path(path).open("rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:

@@ -57,7 +57,13 @@ def bar(description: str, total: float | None, *, unit: str) -> Iterator[Bar]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), *counts)
     more = (TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False))
     with Progress(*columns, *more, console=Console(stderr=True)) as progress:
-        yield Bar(progress, progress.add_task(description, total=total, note=""))
+        task = progress.add_task(description, total=total, note="")
+        try:
+            yield Bar(progress, task)
+        except BaseException:
+            # An empty bar tells nothing of what is refused.
+            progress.live.transient = not progress.tasks[task].completed
+            raise
 
 
 def track(items: Sequence[T], description: str, *, unit: str = "images") -> Iterator[T]:

@@ -42,12 +42,10 @@ class RunFolder(NamedTuple):
         path = Path(ckpt).expanduser()
         run = cls(path) if path.is_dir() else cls(path.parent.parent, path)
         if not run.checkpoint.is_file():
-            raise FileNotFoundError(
-                f"ckpt={ckpt}: {run.checkpoint} does not exist; give a run folder or a .ckpt file of it"
-            )
+            raise FileNotFoundError(f"{ckpt}: {run.checkpoint} does not exist; give a run folder or a .ckpt file of it")
         found = [folder for folder in (run.path, run.checkpoint.parent) if cls(folder).config.is_file()]
         if not found:
-            raise FileNotFoundError(f"ckpt={ckpt}: no config.yaml in {run.path}; keep a checkpoint in its run's folder")
+            raise FileNotFoundError(f"{ckpt}: no config.yaml in {run.path}; keep a checkpoint in its run's folder")
         return run._replace(path=found[0])
 
     @property
@@ -261,6 +259,6 @@ def _run_pipeline(ckpt: str | Path, dtype: "torch.dtype", trust: Collection[str]
 
     module = load_module(ckpt, trust=trust)
     if not isinstance(module, SeeSRDiffusion):
-        raise ValueError(f"ckpt={ckpt} is a run of {type(module).__name__}; restoring needs one of experiment=seesr")
+        raise ValueError(f"{ckpt} is a run of {type(module).__name__}; restoring needs one of experiment=seesr")
     cast_all_but_ram(module, dtype)
     return module.pipeline()

@@ -44,7 +44,8 @@ def step(expected: Plan) -> str:
     """Return how the images of an optimizer step are cut."""
     devices = f"{expected.num_devices} device" + "s" * (expected.num_devices > 1)
     return (
-        f"{expected.batch} images = {devices} x {expected.micro_batches} micro batches of {expected.micro_batch_size}"
+        f"{expected.batch} images = {devices} x {expected.micro_batches} micro "
+        f"batch{'es' * (expected.micro_batches != 1)} of {expected.micro_batch_size}"
     )
 
 
