@@ -42,6 +42,8 @@ def main(cfg: DictConfig) -> float | None:
             print(f"The {count} validation samples of {ckpts[0]}. {PUBLISHED}")
         config.preflight(cfg)
         task = cfg.task if cfg.task != "auto" else "tags" if ckpts and runs.learned_tags(ckpts[0]) else "restoration"
+        if "degradation" in cfg.benchmark:
+            instantiate(cfg.benchmark, _convert_="all").make(track=track)
         failed = TASKS[task](cfg)
         if cfg.get("logger") and task != "make_benchmark":
             log(cfg)
