@@ -262,9 +262,7 @@ def _sentence(metric: str, judged: Measured, other: Measured, is_bound: bool) ->
     """Say in words how `judged` differs from `other`, which may be the upper bound."""
     difference, low, high, _ = judged.interval(metric, other)
     if isnan(low):
-        return (
-            f"{metric}: {judged.name} minus {other.name} is {difference:.4g}; the images are too few for an interval."
-        )
+        return f"{metric}: {judged.name} minus {other.name} is {difference:.4g}; the resamples give no interval."
     if not (low > 0 or high < 0):
         return f"{metric}: no difference between {judged.name} and {other.name} is shown; the interval holds 0."
     direction = "higher" if low > 0 else "lower"
