@@ -75,7 +75,7 @@ def test_each_validation_leaves_a_table_and_pictures(tmp_path):
     run = trainer(tmp_path, max_steps=1, callbacks=[TagReport(tmp_path / "tags")])
     run.fit(module, loader([0]), loader([10, 12]))
     assert {path.name for path in (tmp_path / "tags" / "000001").iterdir()} == {
-        "tags.csv", "example_0.png", "example_1.png", "example_2.png",
+        "tags.csv", "summary.json", "example_0.png", "example_1.png", "example_2.png",
     }  # fmt: skip
     assert np.isfinite(run.callback_metrics["val/dape/representation_error"])
 
