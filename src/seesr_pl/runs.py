@@ -260,5 +260,6 @@ def _run_pipeline(ckpt: str | Path, dtype: "torch.dtype", trust: Collection[str]
     module = load_module(ckpt, trust=trust)
     if not isinstance(module, SeeSRDiffusion):
         raise ValueError(f"{ckpt} is a run of {type(module).__name__}; restoring needs one of experiment=seesr")
+    module.merge_lora()
     cast_all_but_ram(module, dtype)
     return module.pipeline()

@@ -64,6 +64,7 @@ def seesr(
         module = load_module(source, trust=trust or ())
         if not isinstance(module, SeeSRDiffusion):
             raise ValueError(f"{source} is a run of {type(module).__name__}; give one of experiment=seesr")
+        module.merge_lora()
         networks = Networks(module.stack.unet, module.stack.controlnet)
     (export_small if small else export_official)(networks, target)
     _report_folder(target)

@@ -20,6 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from seesr_pl.limits import read_json
 from seesr_pl.models import ram_files, ram_lists, ram_official
+from seesr_pl.models.lora import merge_lora
 from seesr_pl.models.ram_networks import RAMConfig, tagging_head, visual_encoder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -204,12 +205,7 @@ class RAM(nn.Module):
 
         For inference with DAPE alone: plain RAM is gone, so that `adapter=False` and `save_pretrained` are errors.
         """
-        for parent in list(self.modules()):
-            for name, layer in list(parent.named_children()):
-                if isinstance(layer, BaseTunerLayer):
-                    layer.merge()
-                    setattr(parent, name, layer.get_base_layer())
-                    self.is_merged = True
+        self.is_merged = merge_lora(self) or self.is_merged
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:

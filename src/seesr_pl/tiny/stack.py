@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from safetensors.torch import load_file
 from torch import nn
 
 from seesr_pl.checkpoints.convert import read_dape
@@ -49,6 +50,7 @@ RAM_CONFIG = RAMConfig(
 def tiny_stack(
     *,
     weights: Literal["shipped", "random", "skip"] = "random",
+    seesr: str | Path | None = None,
     dape: str | Path | None = None,
     lora_rank: int | None = None,
     seed: int = 0,
@@ -58,6 +60,7 @@ def tiny_stack(
     Args:
         weights: "shipped" is the prior and the RAM of the package, with RCA that starts as the identity; "random" is
             untrained; "skip" is random with a last layer of zeros, so that the LQ latent passes unchanged.
+        seesr: what `seesr convert seesr` makes of a run of `experiment=tiny_seesr`, to train further.
         dape: a run of `experiment=tiny_dape`, or a file that `seesr convert dape` writes, for the representation.
         lora_rank: of an untrained LoRA, without effect, that is added to RAM; not with `dape`.
         seed: of all random weights.
@@ -83,12 +86,21 @@ def tiny_stack(
             for parameter in unet.conv_out.parameters():
                 nn.init.zeros_(parameter)
         controlnet = tiny_controlnet(unet).eval()
+        if seesr is not None:
+            for part, network in (("unet", unet), ("controlnet", controlnet)):
+                network.load_state_dict(load_file(Path(seesr) / part / "diffusion_pytorch_model.safetensors"))
     return SeeSRStack(vae, text_encoder, tokenizer, unet, controlnet, ram, tiny_scheduler())
 
 
 def _missing_files(
-    weights: str = "random", dape: str | Path | None = None, lora_rank: int | None = None, seed: int = 0
+    weights: str = "random",
+    seesr: str | Path | None = None,
+    dape: str | Path | None = None,
+    lora_rank: int | None = None,
+    seed: int = 0,
 ) -> list[MissingFile]:
+    if seesr is not None and not (Path(seesr) / "controlnet").is_dir():
+        return [MissingFile(str(seesr), "a run of experiment=tiny_seesr", "seesr convert seesr RUN FOLDER")]
     if dape is None or Path(dape).is_file() or is_run(dape):
         return []
     fix = (

@@ -24,7 +24,7 @@ _MODEL_STATES = ("state_dict", "current_model_state")
 class PartlyFrozen(LightningModule):
     """What the two stages share: checkpoints without frozen parts, and batches of which only images are moved."""
 
-    frozen_parts: ClassVar[tuple[str, ...]]
+    frozen_parts: tuple[str, ...]
     """Names of the attributes that hold frozen networks; a checkpoint holds their hashes."""
     logged: ClassVar[tuple[str, ...]] = ("loss",)
     """Scalars of a micro batch that are logged as `train/<name>`; `micro_outputs` has them for each of the step."""

@@ -15,6 +15,7 @@ from seesr_pl.annotations import Amount, Count, Fraction, NotNegative, within_li
 from seesr_pl.files import MissingFile
 from seesr_pl.imaging.tensors import resize_bicubic, to_device, to_float
 from seesr_pl.models.denoiser import Condition, embed, encode, latent_shape, predict, tokens
+from seesr_pl.models.lora import add_lora, merge_lora
 from seesr_pl.models.prompts import PromptStyle, TagPrompter, missing_prompt_model, prompter
 from seesr_pl.models.ram import BICUBIC, RAM
 from seesr_pl.models.stack import SeeSRStack
@@ -43,6 +44,8 @@ class SeeSRDiffusion(PartlyFrozen):
         prompt_model: of "classification" and "caption", a folder or a name on the Hugging Face hub.
         representation: of the LQ image: "dape" is RAM with its LoRA, "ram" without, "none" one token of zeros.
         rca: whether the representation cross-attention runs and trains.
+        lora_rank: of a LoRA that trains in place of ControlNet and RCA, whose weights stay frozen; None trains these.
+            For weights that are trained already: zero convolutions stay what they are.
         sampler: settings that differ from the official ones when the run restores images.
         gradient_checkpointing: recompute activations of both networks in the backward pass.
         compile: `torch.compile` of UNet and ControlNet: each as a whole, or the transformer blocks that repeat in them.
@@ -54,7 +57,7 @@ class SeeSRDiffusion(PartlyFrozen):
     Raises ValueError where the stack's RAM has no LoRA and `tags` or `representation` asks for it.
     """
 
-    frozen_parts = ("vae", "text_encoder", "unet", "ram")
+    frozen_parts: tuple[str, ...] = ("vae", "text_encoder", "unet", "ram")
 
     @within_limits
     def __init__(
@@ -73,6 +76,7 @@ class SeeSRDiffusion(PartlyFrozen):
         prompt_model: str | None = None,
         representation: Representation = "dape",
         rca: bool = True,
+        lora_rank: Count | None = None,
         sampler: Mapping[str, Any] | None = None,
         gradient_checkpointing: bool = False,
         compile: Compiled = "none",
@@ -97,6 +101,9 @@ class SeeSRDiffusion(PartlyFrozen):
         self.val_loss = MeanMetric()
         self.requires_grad_(False)
         train_controlnet_and_rca(self.unet, self.controlnet, rca=rca)
+        if lora_rank is not None:
+            add_lora(self.unet, self.controlnet, rank=lora_rank, rca=rca)
+            self.frozen_parts = (*self.frozen_parts, "controlnet")  # all but the LoRA, which a checkpoint holds
         self.train()
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
@@ -106,6 +113,11 @@ class SeeSRDiffusion(PartlyFrozen):
     def missing_files(cls, tags: str = "ram", prompt_model: str | None = None) -> list[MissingFile]:
         """Return the model of the prompt style `tags`, if it is not on this machine."""
         return missing_prompt_model(tags, prompt_model, argument="prompt_model")
+
+    def merge_lora(self) -> None:
+        """Make the LoRA, if there is one, part of the weights: for a pipeline, and for what others read."""
+        for network in (self.unet, self.controlnet):
+            merge_lora(network)
 
     @property
     def stack(self) -> SeeSRStack:
