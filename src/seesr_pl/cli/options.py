@@ -44,18 +44,19 @@ def pipeline_builder(
     *,
     dtype: str,
     keep_base_unet: bool,
+    stay: bool = False,
     trust: Sequence[str] = (),
 ) -> Callable[[str], Any]:
-    """Return a picklable function that loads the pipeline to a device.
+    """Return a picklable function that loads the pipeline for a device, and to it unless it is to `stay` on the CPU.
 
     Raises ValueError where the options do not name enough weights, FileNotFoundError where a file is missing.
     """
     if ckpt is not None:
-        return functools.partial(_from_ckpt, ckpt, dtype, tuple(trust))
+        return functools.partial(_from_ckpt, ckpt, dtype, tuple(trust), stay)
     if base is None or seesr is None or ram is None:
         raise ValueError("which weights? give --ckpt, or --base, --seesr and --ram (and --dape)")
     require(missing(base=base, seesr=seesr, ram=ram, dape=dape))
-    return functools.partial(_from_official, (base, seesr, ram, dape), dtype, keep_base_unet)
+    return functools.partial(_from_official, (base, seesr, ram, dape), dtype, keep_base_unet, stay)
 
 
 def make_writable(out: Path) -> None:
@@ -78,15 +79,18 @@ def _option(setting: Setting) -> Any:
     return Annotated[setting.hint | None, typer.Option(*names, help=help_text, show_default=False)]
 
 
-def _from_ckpt(ckpt: Path, dtype: str, trust: Sequence[str], device: str) -> Any:
+def _from_ckpt(ckpt: Path, dtype: str, trust: Sequence[str], stay: bool, device: str) -> Any:
     from seesr_pl.imaging.tensors import existing_dtype
     from seesr_pl.runs import load_pipeline
 
     _hide_loading_bars()
-    return load_pipeline(ckpt, device=device, dtype=existing_dtype(dtype, device), trust=trust)
+    place, precision = "cpu" if stay else device, existing_dtype(dtype, device)
+    return load_pipeline(ckpt, device=place, dtype=precision, trust=trust)
 
 
-def _from_official(paths: tuple[Path, Path, Path, Path | None], dtype: str, keep_base_unet: bool, device: str) -> Any:
+def _from_official(
+    paths: tuple[Path, Path, Path, Path | None], dtype: str, keep_base_unet: bool, stay: bool, device: str
+) -> Any:
     import torch
 
     from seesr_pl.imaging.tensors import existing_dtype
@@ -96,7 +100,7 @@ def _from_official(paths: tuple[Path, Path, Path, Path | None], dtype: str, keep
     precision = getattr(torch, existing_dtype(dtype, device))
     pipeline = SeeSRPipeline.from_official(*paths, keep_base_unet=keep_base_unet, torch_dtype=precision)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return pipeline if stay else pipeline.to(device)
 
 
 def _hide_loading_bars() -> None:

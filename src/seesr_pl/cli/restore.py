@@ -21,6 +21,7 @@ from seesr_pl.text import say, say_left_out
 
 Ending = Literal["png", "jpg", "webp"]
 SamplerName = Literal["official", "unipc20", "dpmpp20", "turbo"]
+OffloadName = Literal["none", "model"]
 Prompter = Literal["own", "none", "classification", "caption", "ram", "dape"]
 
 
@@ -48,6 +49,10 @@ def restore(
     dtype: Annotated[DType, typer.Option(help=DTYPE_HELP)] = "auto",
     devices: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1")] = "auto",
     on: On = "local",
+    offload: Annotated[
+        OffloadName,
+        typer.Option(help="model: for a GPU below 12 GB, move the networks there in turn"),
+    ] = "none",
     compile: Annotated[bool, typer.Option(help="compile the networks: pays off for many images")] = False,
     overwrite: Annotated[bool, typer.Option(help="restore again where a result exists")] = False,
     fidelity: Annotated[
@@ -65,19 +70,30 @@ def restore(
 ) -> None:
     """Restore images. Run the same command again to continue. Exit code 1 if an image failed."""
     build = pipeline_builder(
-        ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=sampler == "turbo", trust=trust or ()
+        ckpt,
+        base,
+        seesr,
+        ram,
+        dape,
+        dtype=dtype,
+        keep_base_unet=sampler == "turbo",
+        stay=offload != "none",
+        trust=trust or (),
     )
     from seesr_pl.jobs import pool
     from seesr_pl.jobs.restore import RestorerSettings, batches, plan
+    from seesr_pl.sampling.offload import require_gpu
 
     chosen = sampling.sampler(**changes)  # raises where a value is out of its limits, before anything is loaded
     place = pool.place(on, devices, folder=out)
+    for name in place.devices if on == "local" else ():
+        require_gpu(offload, name)
     make_writable(out)
     if tags is not None and not tags.exists():
         raise FileNotFoundError(f"--tags {tags} does not exist; give a text file, or a folder that `seesr tag` wrote")
     planned = plan(inputs, out, ending=f".{ending}", samples=samples, tags=tags)
     settings = RestorerSettings(build, sampler, chosen, seed, prompter, prompter_model, overwrite, compile)
-    settings = settings._replace(fidelity=_checked(fidelity), metadata=metadata, alone=place.alone)
+    settings = settings._replace(fidelity=_checked(fidelity), metadata=metadata, alone=place.alone, offload=offload)
     _run(batches(planned.jobs, chosen.get("batch_size", 1)), planned.left_out, settings, place)
 
 

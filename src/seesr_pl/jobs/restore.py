@@ -16,6 +16,7 @@ from seesr_pl.imaging.io import DecodedImage, check_fits, files_of_equal_size, r
 from seesr_pl.jobs.pool import Advance
 from seesr_pl.limits import read_file
 from seesr_pl.models.stack import weights_hash
+from seesr_pl.sampling.offload import Offload, on_device
 from seesr_pl.sampling.pipeline import Restored, SeeSRPipeline
 from seesr_pl.sampling.restoring import OfficialDraws, restore_all
 from seesr_pl.sampling.settings import SAMPLERS, Sampling, at_fidelity
@@ -72,6 +73,7 @@ class RestorerSettings(NamedTuple):
         fidelity: moves the sampler by `at_fidelity`, before `changes`; None: not.
         metadata: write into each result how it was made.
         alone: whether one process does all jobs, in order.
+        offload: as of `on_device`; with another than "none" `build` leaves the pipeline on the CPU.
     """
 
     build: Callable[[str], SeeSRPipeline]
@@ -85,11 +87,14 @@ class RestorerSettings(NamedTuple):
     fidelity: float | None = None
     metadata: bool = True
     alone: bool = True
+    offload: Offload = "none"
 
     def restorer(self, device: str) -> "Restorer":
         """Build the pipeline on `device` and return its restorer."""
-        restorer = Restorer(self.build(device), self)
-        restorer.pipeline.merge_lora()  # after its weights are hashed
+        pipeline = self.build(device)
+        weights = weights_hashes(pipeline)  # before they are merged, or out of reach
+        restorer = Restorer(on_device(pipeline, device, self.offload), self, weights)
+        pipeline.merge_lora()
         return restorer
 
 
@@ -100,7 +105,9 @@ class Restorer:
     `recipe="official"` a result depends on those before it too, whose generators go on (`OfficialDraws`).
     """
 
-    def __init__(self, pipeline: SeeSRPipeline, settings: RestorerSettings) -> None:
+    def __init__(
+        self, pipeline: SeeSRPipeline, settings: RestorerSettings, weights: Mapping[str, str] | None = None
+    ) -> None:
         self.pipeline, self.seed, self.overwrite = pipeline, settings.seed, settings.overwrite
         self.metadata = settings.metadata
         if settings.prompter != "own":
@@ -119,7 +126,7 @@ class Restorer:
             pipeline.controlnet.compile()
         self.facts = {
             "settings": settings_of(pipeline, self.sampling),
-            "weights": weights_hashes(pipeline),
+            "weights": weights or weights_hashes(pipeline),
         }
 
     def __call__(self, jobs: Sequence[Job], advance: Advance) -> list[Outcome]:

@@ -74,7 +74,9 @@ class SeeSRPipeline(DiffusionPipeline):
     Raises ValueError for an unknown representation, style or setting.
     """
 
-    model_cpu_offload_seq: Any = "ram->text_encoder->unet->vae"
+    model_cpu_offload_seq: Any = "text_encoder->unet->vae"
+    # RAM is asked by its methods, which the hooks of diffusers do not see; the ControlNet runs at each step.
+    _exclude_from_cpu_offload: Any = ("ram",)
 
     def __init__(
         self,

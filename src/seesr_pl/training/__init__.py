@@ -1,5 +1,6 @@
 """Training: one LightningModule per stage, and the callbacks that watch it. Names are imported when first used."""
 
+import logging
 import warnings
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,17 @@ __getattr__ = attributes(
     },
 )
 
-# Both are intended: frozen parts stay in eval mode, and a sample's keys stay on the CPU.
+# Intended: frozen parts stay in eval mode, and a sample's keys stay on the CPU.
 warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
 warnings.filterwarnings("ignore", message="You have overridden `transfer_batch_to_device` in `LightningModule`")
+# A run that resumes finds its own checkpoints; the second is Lightning's own call.
+warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """Whether a message of Lightning is more than advice to install another product."""
+    return not any(name in record.getMessage() for name in ("litlogger", "litmodels"))
+
+
+logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_wanted)

@@ -5,6 +5,7 @@ from pathlib import Path
 from lightning import LightningModule, Trainer
 
 from seesr_pl.data.datamodule import ShardDataModule
+from seesr_pl.models.ram_networks import RAMConfig
 from seesr_pl.training.dape import DAPEDistillation
 from seesr_pl.training.estimate import MFU, Plan, plan
 from seesr_pl.training.seesr import SeeSRDiffusion
@@ -90,6 +91,12 @@ def _next_commands(module: LightningModule, run: str) -> list[str]:
         return [
             f"python evaluate.py ckpt={run}",
             f"seesr tag PHOTO.jpg --out tags --ckpt {run}",
-            f"python train.py experiment=seesr module.stack.dape={run}",
+            f"python train.py {_second_stage(module)} module.stack.dape={run}",
         ]
     return [f"open {run}/metrics.csv"]
+
+
+def _second_stage(module: DAPEDistillation) -> str:
+    """Return the experiment whose RAM this DAPE fits: that of the paper, or the tiny one, of smaller images."""
+    is_tiny = module.ram.config.image_size < RAMConfig().image_size
+    return "experiment=tiny_seesr module.representation=dape" if is_tiny else "experiment=seesr"
