@@ -47,7 +47,7 @@ def test_an_experiment_is_examined_before_its_weights_and_shards_are_there(tmp_p
     assert "seesr shards build SOURCE shards/coco" in line(result, "shards/coco/*.tar")
     assert "seesr weights" in line(result, "weights/ram_swin_large_14m.pth")
     assert "622,592 of" in line(result, "parameters")
-    assert "32 images = 8 devices x 1 micro batches of 4" in line(result, "a step")
+    assert "32 images = 8 devices x 1 micro batch of 4" in line(result, "a step")
     assert "GiB" in line(result, "memory of a device")
     assert list(tmp_path.iterdir()) == []
 
@@ -87,4 +87,4 @@ def test_a_narrow_terminal_cuts_nothing_off(tmp_path):
 def test_a_word_that_is_no_override_is_told_in_one_message():
     result = doctor("weights", "tiny_dape")
     assert isinstance(result.exception, ValueError)
-    assert "Error parsing override 'tiny_dape'; missing EQUAL" in str(result.exception)
+    assert "'tiny_dape' is no KEY=VALUE; did you mean experiment=tiny_dape" in str(result.exception)

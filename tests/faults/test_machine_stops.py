@@ -32,6 +32,7 @@ def same(left, right):
 
 @pytest.mark.parametrize("fault", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_a_signal_ends_the_run_with_a_checkpoint(pattern, tmp_path, fault):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in the background without it
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
     with pytest.raises(Stopped, match=f"{fault}: stopped after step 3 of 9; the same command again goes on from"):
         prepared(words(pattern, tmp_path, steps=9, fault=("FaultAt", {"step": 3, "fault": fault})))()
