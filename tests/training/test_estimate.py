@@ -76,6 +76,19 @@ def test_a_plan_cuts_the_batch_as_the_run_does():
     assert (found.available, found.days) == (None, None)
 
 
+def test_weights_that_do_not_fit_the_precision_are_refused_before_anything_is_counted():
+    data = ShardDataModule([], global_batch_size=2, crop_size=HQ_SIZE)
+    with pytest.raises(ValueError, match=r"frozen_dtype=bfloat16 does not fit trainer.precision=32-true"):
+        plan(
+            small_module(frozen_dtype="bfloat16"),
+            data,
+            num_devices=1,
+            max_steps=3,
+            precision="32-true",
+            device=torch.device("cpu"),
+        )
+
+
 @pytest.mark.slow
 def test_the_full_size_needs_what_the_documents_say():
     with torch.device("meta"):

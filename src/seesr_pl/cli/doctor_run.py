@@ -63,7 +63,8 @@ def _run(cfg: DictConfig, missing: Sequence[MissingFile]) -> Iterator[Finding]:
             device=device,
         )
     except ValueError as error:
-        yield Finding("batch", f"broken: {error}", "change data.global_batch_size or trainer.devices", broken=True)
+        keys = "trainer.precision" if "precision" in str(error) else "data.global_batch_size or trainer.devices"
+        yield Finding("a step", f"broken: {error}", f"change {keys}", broken=True)
         return
     yield Finding("parameters", notice.parameters(module))
     yield Finding("a step", notice.step(expected))

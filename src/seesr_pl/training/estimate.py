@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from seesr_pl.data.datamodule import ShardDataModule
 from seesr_pl.models.denoiser import Condition, predict
 from seesr_pl.training.dape import DAPEDistillation
-from seesr_pl.training.frozen import AUTOCAST_LAYERS
+from seesr_pl.training.frozen import AUTOCAST_LAYERS, PartlyFrozen, check_precision
 from seesr_pl.training.optim import sharded
 from seesr_pl.training.seesr import SeeSRDiffusion
 from seesr_pl.training.speed import device_peak_tflops, step_flops
@@ -94,8 +94,11 @@ def plan(
 ) -> Plan:
     """Return the plan of a run of `module` on `num_devices` like `device`; both may be what doctor made up of them.
 
-    Raises ValueError where the global batch cannot be cut for that many devices.
+    Raises ValueError where the global batch cannot be cut for that many devices, or `precision` does not fit the frozen
+    weights.
     """
+    if isinstance(module, PartlyFrozen):
+        check_precision(module.frozen_dtype, precision)  # what is counted below would fail on them
     parts = data.accumulation(num_devices)
     micro = data.global_batch_size // (parts * num_devices)
     on_gpu = device.type == "cuda"
