@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seesr_pl.files import MissingFile, Record, find_images, fingerprint, require, versions, write_whole
+from seesr_pl.files import MissingFile, Record, find_images, fingerprint, read_lines, require, versions, write_whole
 
 
 def _listed(folder: Path) -> list[str]:
@@ -24,6 +24,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         write_whole(tmp_path / "a.bin", fail)
     assert (tmp_path / "a.bin").read_bytes() == b"old"
     assert _listed(tmp_path) == ["a.bin"]
+
+
+def test_a_line_that_a_kill_cut_is_left_out_and_removed_by_the_writer_of_the_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    assert read_lines(path, repair=True) == []
+    path.write_text('{"a": 1}\n{"a"')
+    assert read_lines(path, repair=False) == [{"a": 1}]
+    assert path.read_text() == '{"a": 1}\n{"a"'
+    assert read_lines(path, repair=True) == [{"a": 1}]
+    assert path.read_text() == '{"a": 1}\n'
 
 
 def test_a_failed_folder_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:

@@ -132,6 +132,14 @@ def write_whole(
         raise
 
 
+def read_lines(path: Path, *, repair: bool) -> list[Any]:
+    """Return the JSON values of the lines of `path`, [] without it; a last line that a kill cut is left out."""
+    *lines, cut = (path.read_text(encoding="utf-8") if path.is_file() else "").split("\n")
+    if cut and repair:  # for what appends to the file: the next line must not be joined to it
+        write_whole(path, "".join(f"{line}\n" for line in lines))
+    return [json.loads(line) for line in lines]
+
+
 def fingerprint(*facts: Any) -> str:
     """Return a hash of nested plain values, 32 hexadecimal digits, equal in every process for equal facts.
 

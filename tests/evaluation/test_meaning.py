@@ -74,6 +74,10 @@ def test_a_set_is_judged_by_networks_once_and_gives_rows_for_hq_and_each_method(
     again = judge_semantics(benchmark, methods, tmp_path / "again", networks_that_fail, others=[out])
     assert json.loads((tmp_path / "again" / "semantics.json").read_text())["rows"] == rows
     assert again.sentences == shown.sentences
+    # A kill cut the last line: what is seen again is not joined to it.
+    (out / "seen.jsonl").write_text("\n".join([*lines[:-1], lines[-1][:20]]))
+    judge_semantics(benchmark, methods, out, networks)
+    assert (out / "seen.jsonl").read_text().splitlines() == lines
 
 
 class _Unused:

@@ -16,7 +16,7 @@ from seesr_pl.data.inputs import InputFile, InputImage, find_inputs, find_lq, ma
 from seesr_pl.data.prepare import BuildOptions, Prepared, prepare
 from seesr_pl.data.shards import INDEX_SUFFIX
 from seesr_pl.data.writer import ShardWriter
-from seesr_pl.files import LeftOut, fingerprint, write_whole
+from seesr_pl.files import LeftOut, fingerprint, read_lines, write_whole
 
 JOURNAL = "build.jsonl"
 REPORT = "report.json"
@@ -185,13 +185,8 @@ def _resume(out: Path, heading: dict[str, Any]) -> _Tally:
     """Read the journal in `out`, and remove the shards that it does not record."""
     out.mkdir(parents=True, exist_ok=True)
     journal = out / JOURNAL
-    # A line cut short by a kill has no newline; its shard is not recorded.
-    whole = (
-        [line for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        if journal.exists()
-        else []
-    )
-    lines = [json.loads(line) for line in whole]
+    # The shard of a line that was cut short is not recorded.
+    lines = read_lines(journal, repair=True)
     if lines and lines[0] != heading:
         raise ValueError(
             f"{out} holds a build of other sources or options, or their files have changed since: it was started with "
@@ -207,7 +202,8 @@ def _resume(out: Path, heading: dict[str, Any]) -> _Tally:
         tally.seen.update(line["seen"])
     if not tally.is_complete:
         _remove_unfinished(out, tally.shards)
-    write_whole(journal, "".join(whole) or json.dumps(heading) + "\n")
+    if not lines:
+        write_whole(journal, json.dumps(heading) + "\n")
     return tally
 
 

@@ -26,7 +26,7 @@ from seesr_pl.evaluation.pairing import listed
 from seesr_pl.evaluation.recognition import Detection, Networks, Segments
 from seesr_pl.evaluation.restoring import Track, silently
 from seesr_pl.evaluation.statistics import Interval, draw_counts, finite_or_none, standard_interval
-from seesr_pl.files import fingerprint, write_whole
+from seesr_pl.files import fingerprint, read_lines, write_whole
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.limits import read_file
 from seesr_pl.types import RGB
@@ -105,7 +105,7 @@ class _Look:
         self.version = fingerprint(annotations.version, versions, MAX_DETECTIONS, has_coco(), 1)
         self.known: dict[str, dict[str, Any]] = {}
         for path in (*others, store):
-            self.known |= _stored(path)
+            self.known |= {line["key"]: line["value"] for line in read_lines(path, repair=path == store)}
         self.store.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, name: str, path: Path) -> dict[str, Any]:
@@ -209,15 +209,6 @@ def _looked_up(keys: np.ndarray, values: Mapping[int, int]) -> np.ndarray:
     for key, value in values.items():
         found[keys == key] = value
     return found
-
-
-def _stored(path: Path) -> dict[str, dict[str, Any]]:
-    if not path.is_file():
-        return {}
-    # The last line of a run that was killed may be cut; it ends without a newline.
-    complete = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    records = [json.loads(line) for line in complete]
-    return {record["key"]: record["value"] for record in records}
 
 
 def _written(measured: Sequence[Measured], folder: Path, *, title: str) -> tables.Shown:

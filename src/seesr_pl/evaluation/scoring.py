@@ -12,7 +12,7 @@ from seesr_pl.evaluation.metrics import ImageMetric, Metrics
 from seesr_pl.evaluation.restoring import Restored, Track, silently
 from seesr_pl.evaluation.results import Result
 from seesr_pl.evaluation.statistics import metric_intervals
-from seesr_pl.files import fingerprint, write_whole
+from seesr_pl.files import fingerprint, read_lines
 from seesr_pl.imaging.io import read_rgb
 from seesr_pl.jobs import pool
 from seesr_pl.jobs.pool import Advance, Place
@@ -37,7 +37,7 @@ def score_all(
     can be added without computing the others again. `build(device=...)` makes `metrics` in each process of `place`, and
     is picklable, where there are several.
     """
-    known = _stored(store)
+    known = {line["key"]: line["value"] for line in read_lines(store, repair=True)}
     store.parent.mkdir(parents=True, exist_ok=True)
     found = {item.pair.name: _keys(item, metrics) for item in restored}
     keys, reasons = ({image: pair[part] for image, pair in found.items()} for part in (0, 1))
@@ -123,13 +123,3 @@ def _keys(item: Restored, metrics: Sequence[ImageMetric]) -> tuple[dict[str, str
 
 def _unusable(value: float) -> str:
     return "infinite: equal to its reference" if value == np.inf else f"the value is {value}"
-
-
-def _stored(store: Path) -> dict[str, float]:
-    if not store.is_file():
-        return {}
-    # The last line of a run that was killed may be cut; it ends without a newline.
-    complete = [line for line in store.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    records = [json.loads(line) for line in complete]
-    write_whole(store, "".join(complete))
-    return {record["key"]: record["value"] for record in records}
