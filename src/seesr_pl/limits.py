@@ -71,12 +71,12 @@ def read_text(path: str | Path, *, limit: int = MAX_RECORD_BYTES) -> str:
         raise ValueError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
-def read_json(path: str | Path, *keys: str) -> Any:
-    """Read a JSON file, with `keys` an object that has all of them.
+def read_json(path: str | Path, *keys: str, limit: int = MAX_RECORD_BYTES) -> Any:
+    """Read a JSON file of at most `limit` bytes, with `keys` an object that has all of them.
 
     Raises ValueError, which names the file, where it is anything else; OSError where it cannot be read.
     """
-    text = read_text(path)
+    text = read_text(path, limit=limit)
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

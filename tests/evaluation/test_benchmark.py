@@ -9,6 +9,7 @@ from PIL import Image
 from seesr_pl.evaluation import FolderBenchmark
 from seesr_pl.evaluation.benchmark import pixel_digest
 from seesr_pl.imaging.io import write_image
+from seesr_pl.limits import MAX_RECORD_BYTES
 
 
 def test_pairs_are_matched_by_name_and_sorted(benchmark):
@@ -31,6 +32,11 @@ def test_severities_are_read_where_they_are_known(benchmark, root):
     assert [batch["severity"].item() for batch in benchmark.batches(benchmark.pairs())] == [0] * 4
     (root / "severity.csv").write_text("name,severity\nlake_1,0.5\n")
     assert [batch["severity"].item() for batch in benchmark.batches(benchmark.pairs())] == [0, 0.5, 0, 0]
+
+
+def test_how_images_were_degraded_is_read_beyond_the_limit_of_a_record(benchmark, root):
+    (root / "degradations.json").write_text('{"lake_0": {}' + " " * MAX_RECORD_BYTES + "}")
+    assert benchmark.degradations() == {"lake_0": {}}
 
 
 def test_the_digest_depends_on_pixels_and_not_on_their_encoding(benchmark, root):

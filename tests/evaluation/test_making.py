@@ -80,6 +80,7 @@ def test_whole_images_keep_their_shape(images, tmp_path):
 
 def test_the_record_says_what_the_set_is_and_its_digest_is_that_of_the_pairs(images, tmp_path):
     made = _set(tmp_path / "set", images, seed=3)
+    _set(tmp_path / "set", images, seed=3, max_images=2).make()
     pairs = made.pairs()
     record = json.loads((tmp_path / "set" / "made.json").read_text())
     assert record["digest"] == pixel_digest(pairs)
@@ -88,6 +89,16 @@ def test_the_record_says_what_the_set_is_and_its_digest_is_that_of_the_pairs(ima
     assert (record["pairs"], record["sources"]) == (7, 3)
     assert set(record["versions"]) == {"numpy", "opencv-python-headless", "simplejpeg", "pillow"}
     assert made.severities().keys() == {pair.name for pair in pairs}
+
+
+@pytest.mark.parametrize("gone", ["lq/b_00.png", "hq/c_01.png", "severity.csv", "degradations.json"])
+def test_what_was_deleted_is_made_again(images, tmp_path, gone):
+    made = _set(tmp_path / "set", images)
+    made.make()
+    before = _bytes(tmp_path / "set")
+    (tmp_path / "set" / gone).unlink()
+    assert len(made.pairs()) == 7
+    assert _bytes(tmp_path / "set") == before
 
 
 def test_what_is_there_is_neither_made_again_nor_overwritten_by_another_set(images, tmp_path):

@@ -15,7 +15,7 @@ from seesr_pl.annotations import Count, within_limits
 from seesr_pl.evaluation.pairing import ImagesByStem, images_by_stem, reasons, require_fits, require_names
 from seesr_pl.files import MissingFile, write_whole
 from seesr_pl.imaging.io import read_rgb, write_image
-from seesr_pl.limits import read_json, read_rows
+from seesr_pl.limits import MAX_BYTES, read_json, read_rows
 from seesr_pl.types import RGB, Batch
 
 Published = Mapping[str, Mapping[str, float | str]]
@@ -161,7 +161,7 @@ class FolderBenchmark:
     def degradations(self) -> dict[str, Mapping[str, Any]]:
         """Return how each image was degraded, for `degradation.degrade_again`; {} where no file tells it."""
         path = self.root / DEGRADATIONS
-        return read_json(path) if path.is_file() else {}
+        return read_json(path, limit=MAX_BYTES) if path.is_file() else {}
 
     def _severity_rows(self) -> list[dict[str, str]]:
         path = self.root / SEVERITIES
@@ -183,6 +183,16 @@ def write_pairs(folder: str | Path, pairs: Iterable[MadePair]) -> int:
         csv.writer(file).writerows([("name", "severity", "kind"), *severities])
     write_whole(Path(folder) / DEGRADATIONS, json.dumps(records) + "\n")
     return len(severities)
+
+
+def count_pairs(folder: str | Path) -> int | None:
+    """Count the pairs that `write_pairs` wrote into `folder`; None where it did not end, or a file of them is gone."""
+    folder = Path(folder)
+    if not ((folder / SEVERITIES).is_file() and (folder / DEGRADATIONS).is_file()):
+        return None
+    names = [row["name"] for row in read_rows(folder / SEVERITIES, "name")]
+    is_whole = all((folder / kind / f"{name}.png").is_file() for name in names for kind in ("lq", "hq"))
+    return len(names) if is_whole else None
 
 
 def group_of(name: str, pattern: re.Pattern[str]) -> str:

@@ -1,7 +1,6 @@
 """Test sets that are made here: HQ crops, or whole images, degraded by key; the same bytes whenever they are made."""
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,15 +11,14 @@ from seesr_pl import keyed
 from seesr_pl.annotations import Amount, Count, within_limits
 from seesr_pl.data.stream import Degradation
 from seesr_pl.degradation import recorded
-from seesr_pl.evaluation.benchmark import FolderBenchmark, MadePair, Pair, pixel_digest, write_pairs
+from seesr_pl.degradation.real_esrgan import MIN_SIDE
+from seesr_pl.evaluation.benchmark import FolderBenchmark, MadePair, Pair, count_pairs, pixel_digest, write_pairs
 from seesr_pl.evaluation.pairing import images_by_stem, listed
 from seesr_pl.evaluation.restoring import Track, silently
-from seesr_pl.files import MissingFile, Record, fingerprint
+from seesr_pl.files import MissingFile, Record, fingerprint, versions
 from seesr_pl.imaging.io import image_size, read_rgb
 from seesr_pl.types import RGB
 
-MIN_SIDE = 32
-"""Below it the Real-ESRGAN chain has no image to degrade."""
 CROP = r"(.*)_\d+"
 """The name of a crop: its photograph's, and its number."""
 _CODECS = ("numpy", "opencv-python-headless", "simplejpeg", "pillow")
@@ -76,7 +74,7 @@ class MadeBenchmark(FolderBenchmark):
         self.degradation, self.seed, self.size, self.crops = degradation, seed, size, crops
 
     def make(self, *, track: Track[Any] = silently) -> dict[str, Any]:
-        """Make the pairs if they are not there, and return the record: settings, versions, number and digest of pairs.
+        """Make the pairs where any is missing, and return the record: settings, versions, number and digest of pairs.
 
         Raises ValueError where an image is too small or gets no crop, or where `root` holds something else.
         """
@@ -89,18 +87,18 @@ class MadeBenchmark(FolderBenchmark):
                 "set that was made here; give another folder, or remove it"
             )
         stamps = fingerprint(list(sources.values()))
-        if record.read().get("stamps") != stamps:
+        found = record.read()
+        if found.get("stamps") != stamps or found.get("pairs") != count_pairs(self.root):
             parts = self._parts(sources)
             record.write(what)
             count = write_pairs(self.root, (self._made(part) for part in track(parts, "make")))
-            pairs = FolderBenchmark.pairs(self)
+            pairs = FolderBenchmark(str(self.root), name=self.name, scale=self.scale).pairs()
             facts = {"images": str(self.images), "sources": len(sources), "pairs": count, "settings": settings}
-            versions = {name: version(name) for name in _CODECS}
-            record.write(what, stamps=stamps, digest=pixel_digest(pairs), versions=versions, **facts)
+            record.write(what, stamps=stamps, digest=pixel_digest(pairs), versions=versions(_CODECS), **facts)
         return record.read()
 
     def pairs(self) -> list[Pair]:
-        """Return the pairs, as `FolderBenchmark` does, after making those that are not there."""
+        """Return the pairs, as `FolderBenchmark` does, after making them all again where one is not there."""
         self.make()
         return super().pairs()
 
