@@ -2,7 +2,7 @@
 
     python benchmarks/restore.py speed --side 64 --rounds 3
     python benchmarks/restore.py memory --side 1024 [--vae kl]
-    python benchmarks/restore.py sizes --sides 256 512 1024            # results of 1, 4 and 16 megapixels
+    python benchmarks/restore.py sizes --small --sides 256 512 1024 2048   # results of 1, 4, 16 and 64 megapixels
 
 On the tiny stack with random weights of its RCA and ControlNet: the ratios of cost hold for any weights, the PSNR to
 the official setting's result does not measure quality. Cost is process CPU time, median of `--rounds`, options in turn
@@ -27,10 +27,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seesr_pl.checkpoints.stack import SD2_UNET, SD2_VAE
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
+from seesr_pl.models.stack import SeeSRStack
 from seesr_pl.sampling.pipeline import SeeSRPipeline
 from seesr_pl.tiny.stack import tiny_stack
 
 OFFICIAL = {"num_inference_steps": 50, "guidance_scale": 5.5, "tile": 4096, "overlap": 4, "cache": False}
+# Tiles whose number is in proportion to the image, from 1 megapixel on; no guidance, for the sake of time.
+SMALL = {"tile": 32, "overlap": 0, "vae_tile": 256, "guidance_scale": 1.0}
 OPTIONS: dict[str, dict[str, Any]] = {
     "official: 50 DDPM steps, guidance 5.5": {},
     "the same, in tiles of half the side": {"tile": None},
@@ -55,40 +58,71 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vae", choices=["dct", "kl"], default="dct", help="memory: with this kind of autoencoder")
+    parser.add_argument("--small", action="store_true", help="memory: smaller stock networks, small tiles, no guidance")
     parser.add_argument("--only", nargs="*", help="options whose name holds one of these words")
     arguments = parser.parse_args()
     if arguments.what == "sizes":
-        return sizes(arguments.sides, arguments.vae)
+        return sizes(arguments.sides, ["--small"] if arguments.small else ["--vae", arguments.vae])
     lq = np.random.default_rng(0).integers(0, 256, (arguments.side, arguments.side, 3), dtype=np.uint8)
     if arguments.what == "memory":
-        memory(lq, arguments.vae)
+        memory(lq, *((small_stack(), SMALL) if arguments.small else (tiny_parts(arguments.vae), {})))
     else:
         speed(lq, arguments.rounds, arguments.only)
     return None
 
 
-def sizes(sides: list[int], vae: str) -> None:
+def sizes(sides: list[int], networks: list[str]) -> None:
     """Print `memory` of each size, in a process of its own, and the cost of a megapixel."""
     print(
         "| result | peak before, MB | peak, MB | CPU seconds per step | a megapixel |\n| --- | --- | --- | --- | --- |"
     )
     for side in sides:
-        command = [sys.executable, __file__, "memory", "--side", str(side), "--vae", vae]
+        command = [sys.executable, __file__, "memory", "--side", str(side), *networks]
         row = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
         seconds = float(row.split("|")[-2])
-        print(f"{row} {seconds / (16 * side**2 / 1e6):.1f} |", flush=True)
+        print(f"{row} {seconds / (16 * side**2 / 1e6):.2f} |", flush=True)
 
 
-def memory(lq: np.ndarray, vae: str) -> None:
-    """Print the peak memory of the process before and after one guided step, default tiles."""
-    stack = tiny_stack()
-    pipe = quiet(SeeSRPipeline(*(stack if vae == "dct" else stack._replace(vae=tiny_kl(stack.vae)))))
+def memory(lq: np.ndarray, stack: SeeSRStack, settings: dict[str, Any]) -> None:
+    """Print the peak memory of the process before and after one step, by default guided and in the default tiles."""
+    pipe = quiet(SeeSRPipeline(*stack))
     pipe(lq[:32, :32], num_inference_steps=1, process_size=64)
     before, start = peak(), time.process_time()
-    size = pipe(lq, num_inference_steps=1, generator=torch.Generator().manual_seed(0)).images[0].size
+    size = pipe(lq, num_inference_steps=1, generator=torch.Generator().manual_seed(0), **settings).images[0].size
     seconds = time.process_time() - start
     print("| result | peak before, MB | peak, MB | CPU seconds per step |\n| --- | --- | --- | --- |")
-    print(f"| {size[0]}x{size[1]} | {before:.0f} | {peak():.0f} | {seconds:.0f} |")
+    print(f"| {size[0]}x{size[1]} | {before:.0f} | {peak():.0f} | {seconds:.1f} |")
+
+
+def tiny_parts(vae: str) -> SeeSRStack:
+    """Return the tiny stack, with an autoencoder of Stable Diffusion's class where `vae` is "kl"."""
+    stack = tiny_stack()
+    return stack if vae == "dct" else stack._replace(vae=tiny_kl(stack.vae))
+
+
+def small_stack() -> SeeSRStack:
+    """Return random networks of the stock classes, latents an eighth of the image's side, cheap enough for 64 MP."""
+    stack = tiny_stack()
+    text_encoder: Any = stack.text_encoder
+    config = SD2_UNET | {
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],  # attention costs least where latents are small
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+        "block_out_channels": [16, 32],
+        "layers_per_block": 1,
+        "attention_head_dim": [2, 4],
+        "norm_num_groups": 8,
+        "cross_attention_dim": text_encoder.config.hidden_size,
+    }
+    unet = SeeSRUNet.from_config(config)
+    vae = AutoencoderKL(
+        block_out_channels=(4, 4, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+    )
+    controlnet = SeeSRControlNet.from_unet(unet, conditioning_embedding_out_channels=(4, 4, 8, 8))
+    return stack._replace(unet=unet.eval(), controlnet=controlnet.eval(), vae=vae.eval())
 
 
 def tiny_kl(like: Any) -> AutoencoderKL:

@@ -82,7 +82,7 @@ def main() -> None:
     card = Card(given.images_per_second, given.node, given.network, given.disk)
     bytes_each = 2 if given.compression == "bf16" else 4
     print("| cards | micro batches | GB reduced | s not hidden | images/s | efficiency | days | price |")
-    print("| --- " * 8 + "|")
+    print(" ".join(["| ---"] * 8) + " |")
     rows = [row(cards, card, bytes_each=bytes_each, price=given.price) for cards in (1, 2, 4, 8, 16, 32, 64)]
     for one in rows:
         print(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -161,3 +162,13 @@ def test_the_recipes_of_contributing_do_what_they_say(tmp_path):
         ).stdout
     assert "mae_rgb" in said
     assert "film_validation/summary.json" in said
+
+
+def test_the_table_of_scaling_is_the_output_of_its_script(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["scaling.py"])
+    runpy.run_path(str(ROOT / "benchmarks" / "scaling.py"), run_name="__main__")
+    told = [line for line in capsys.readouterr().out.splitlines() if line]
+    document = (ROOT / "docs" / "scaling.md").read_text()
+    table = [line for line in told if line.startswith("|")]
+    assert "\n".join(line.rstrip() for line in table) in document
+    assert all(line in " ".join(document.split()) for line in told if not line.startswith("|"))

@@ -1,6 +1,6 @@
 """A run of two ranks that counts its collectives: `python collective_runs.py FOLDER` writes FOLDER/counts.json.
 
-Callbacks are those of a run that ask the other ranks.
+Callbacks are those of a run that ask the other ranks; a further word, `phases`, has the parts of a step measured too.
 """
 
 import json
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from seesr_pl.training.callbacks import LossByTimestep
 from seesr_pl.training.gradients import GradientNorm
+from seesr_pl.training.phases import Phases
 from seesr_pl.training.ranks import RankTimeout
 from seesr_pl.training.saving import LastCheckpoint
 
@@ -49,8 +50,9 @@ class Collectives(Checkpoint):  # of which the last one given comes last
             self.on_cpus = 0
 
 
-def main(folder):
-    collectives, logger = Collectives(), CSVLogger(folder)
+def main(folder, *extra):
+    collectives, logger, phases = Collectives(), CSVLogger(folder), Phases()
+    asking = [LossByTimestep(num_bins=2), GradientNorm(), LastCheckpoint(folder), RankTimeout(), collectives]
     trainer = Trainer(
         accelerator="cpu",
         devices=2,
@@ -62,7 +64,7 @@ def main(folder):
         enable_progress_bar=False,
         enable_model_summary=False,
         logger=logger,
-        callbacks=[LossByTimestep(num_bins=2), GradientNorm(), LastCheckpoint(folder), RankTimeout(), collectives],
+        callbacks=[*asking, *([phases] if extra else [])],
     )
     # Each rank has samples of its own.
     batches = [random_batch([10 * trainer.global_rank + k], size=32) for k in range(NUM_STEPS * ACCUMULATION)]
@@ -71,8 +73,9 @@ def main(folder):
     if trainer.is_global_zero:
         logger.save()
         (Path(folder) / "counts.json").write_text(json.dumps(collectives.steps))
+        (Path(folder) / "phases.json").write_text(json.dumps(phases.seconds))
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -17,12 +17,23 @@ from seesr_pl.training.sums import RankSums
 SCRIPT = Path(__file__).parent / "collective_runs.py"
 
 
+def run(folder, *extra):
+    environment = os.environ | {"PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, SCRIPT, folder, *extra], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "counts.json").read_text())
+
+
+@pytest.mark.slow
+def test_the_reduction_is_a_phase_of_its_own_and_measuring_it_reduces_nothing_more(tmp_path):
+    steps = run(tmp_path, "phases")
+    assert {name for step in steps[2:] for name in step["names"]} == {"allreduce"}
+    assert all(seconds > 0 for seconds in json.loads((tmp_path / "phases.json").read_text()).values())
+
+
 @pytest.mark.slow
 def test_a_step_has_no_collective_but_the_gradients_and_one_where_something_is_logged(tmp_path):
-    environment = os.environ | {"PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run([sys.executable, SCRIPT, tmp_path], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    steps = json.loads((tmp_path / "counts.json").read_text())
+    steps = run(tmp_path)
     # The first two steps find out in which order gradients come, and cut the buckets anew.
     steady = steps[2:]
     assert {name for step in steady for name in step["names"]} == {"allreduce"}

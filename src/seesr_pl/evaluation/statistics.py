@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy import stats
+from scipy import special  # scipy.stats takes longer to import than all else here
 from torch import Tensor
 
 from seesr_pl import keyed
@@ -155,7 +155,7 @@ def standard_interval(value: float, resampled: np.ndarray) -> Interval:
     Without at least two different ones it is not a number (Efron & Tibshirani, 1993, section 13.3).
     """
     finite = resampled[np.isfinite(resampled)]
-    spread = stats.norm.ppf((1 + CONFIDENCE) / 2) * finite.std(ddof=1) if len(finite) > 1 else np.nan
+    spread = special.ndtri((1 + CONFIDENCE) / 2) * finite.std(ddof=1) if len(finite) > 1 else np.nan
     half = spread if spread > 0 else np.nan
     return Interval(value, float(value - half), float(value + half), len(finite))
 
@@ -245,7 +245,7 @@ def _studentized(
     num_metrics, num_groups = sums.shape[1], len(counts)
     tail = 50 * (1 - CONFIDENCE)
     error = np.sqrt(num_groups / (num_groups - 1) * np.sum(sums**2, axis=0)) / counts.sum()
-    student = stats.t.ppf(1 - tail / 100, num_groups - 1)
+    student = special.stdtrit(num_groups - 1, 1 - tail / 100)
     if num_groups < MIN_GROUPS:
         return -student * error, student * error
     columns = np.concatenate([sums, sums**2, sums * counts[:, None], counts[:, None], counts[:, None] ** 2], axis=1)

@@ -7,11 +7,15 @@ from typing import Any, NamedTuple
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.distributed import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.futures import Future
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from seesr_pl.training.seesr import SeeSRDiffusion
 
-PHASES = ("data", "condition", "encode", "forward", "backward", "optimizer")
+PHASES = ("data", "encode", "condition", "forward", "backward", "communication", "optimizer")
 
 
 class Mark(NamedTuple):
@@ -26,8 +30,9 @@ class Phases(Callback):
     """Sum up, in `seconds`, the time of each of `PHASES` over the micro batches after the first `num_skipped`.
 
     On a GPU the moments are events that are recorded there and read at the end of training; no step waits for one.
-    "data" is all between two micro batches. Where gradients are reduced, that happens within "backward". `condition`,
-    `encode` and `forward` are told apart for `SeeSRDiffusion` alone; its networks must not be compiled.
+    "data" is all between two micro batches. "communication" is what the backward pass does not hide of the reduction of
+    gradients: from the last gradient on; with compressed gradients it is within "backward". `encode`, `condition` and
+    `forward` are told apart for `SeeSRDiffusion` alone; its networks must not be compiled.
 
     Args:
         num_skipped: micro batches that warm up.
@@ -45,13 +50,16 @@ class Phases(Callback):
         """Watch the networks of the step."""
         self._is_on_gpu = pl_module.device.type == "cuda"
         if isinstance(pl_module, SeeSRDiffusion):
-            if hasattr(pl_module.vae, "encoder"):  # the tiny one is a transform without networks
-                self._watch(pl_module.vae.encoder, "encode", pl_module)
+            for network in (pl_module.ram.visual_encoder, pl_module.text_encoder):
+                self._watch(network, "condition", pl_module)
             self._watch(pl_module.controlnet, "forward", pl_module)
+        model = trainer.strategy.model
+        if isinstance(model, DistributedDataParallel) and not model._comm_hooks:
+            model.register_comm_hook(None, self._reduce)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Begin the condition."""
-        self._mark("condition" if isinstance(pl_module, SeeSRDiffusion) else "forward")
+        """Begin the step."""
+        self._mark("encode" if isinstance(pl_module, SeeSRDiffusion) else "forward")
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Begin the backward pass."""
@@ -86,6 +94,11 @@ class Phases(Callback):
 
         hook: Callable[..., None] = begin
         self._handles.append(network.register_forward_pre_hook(hook))
+
+    def _reduce(self, group: Any, bucket: GradBucket) -> Future[Tensor]:
+        if bucket.is_last():
+            self._mark("communication")
+        return allreduce_hook(group, bucket)
 
     def _mark(self, phase: str) -> None:
         event = None

@@ -149,8 +149,8 @@ class SeeSRDiffusion(PartlyFrozen):
             begin_step()
         keys = self._keys(batch)
         hq = to_float(batch["hq"])
-        condition = self.condition(hq, batch)
 
+        # First, since its few large operations keep a GPU busy while the many small ones of the condition are launched:
         # z_0, a sample of the VAE's posterior, and z_t, its mixture with noise.
         shape = latent_shape(self.vae, hq)
         posterior_noise = to_device(keyed.normal(shape, purpose="posterior", **keys), self.device)
@@ -160,6 +160,7 @@ class SeeSRDiffusion(PartlyFrozen):
         timesteps = to_device(timesteps, self.device)
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
 
+        condition = self.condition(hq, batch)
         prediction = predict(self.unet, self.controlnet, noisy, timesteps, condition)
         target = prediction_target(self.scheduler, latents, noise, timesteps)
         losses = self.loss(prediction.float(), target.float())
