@@ -22,7 +22,7 @@ from seesr_pl.training.phases import Phases
 from seesr_pl.training.ranks import RankTimeout
 from seesr_pl.training.saving import LastCheckpoint
 
-ACCUMULATION, NUM_STEPS, LOGGED_EVERY = 2, 5, 2
+ACCUMULATION, NUM_STEPS, LOGGED_EVERY = 2, 6, 2
 
 
 class Collectives(Checkpoint):  # of which the last one given comes last

@@ -27,21 +27,21 @@ def run(folder, *extra):
 @pytest.mark.slow
 def test_the_reduction_is_a_phase_of_its_own_and_measuring_it_reduces_nothing_more(tmp_path):
     steps = run(tmp_path, "phases")
-    assert {name for step in steps[2:] for name in step["names"]} == {"allreduce"}
+    assert {name for step in steps[2:-1] for name in step["names"]} == {"allreduce"}
     assert all(seconds > 0 for seconds in json.loads((tmp_path / "phases.json").read_text()).values())
 
 
 @pytest.mark.slow
 def test_a_step_has_no_collective_but_the_gradients_and_one_where_something_is_logged(tmp_path):
     steps = run(tmp_path)
-    # The first two steps find out in which order gradients come, and cut the buckets anew.
-    steady = steps[2:]
+    # The first two steps find out in which order gradients come, and cut the buckets anew; the last one saves.
+    steady = steps[2:-1]
     assert {name for step in steady for name in step["names"]} == {"allreduce"}
     # On their CPUs, whatever the number of micro batches: is the step before finite, shall the run stop?
     assert [step["on_cpus"] for step in steady] == [2] * len(steady)
-    counts = {number: len(step["names"]) - 2 for number, step in enumerate(steps) if number >= 2}
+    counts = {number: len(step["names"]) - 2 for number, step in enumerate(steps[:-1]) if number >= 2}
     buckets = counts[2]
-    assert counts == {n: buckets + ((n + 1) % LOGGED_EVERY == 0) for n in range(2, NUM_STEPS)}
+    assert counts == {n: buckets + ((n + 1) % LOGGED_EVERY == 0) for n in range(2, NUM_STEPS - 1)}
 
     rows = list(csv.DictReader(next(tmp_path.rglob("metrics.csv")).open()))
     found = [float(row["train/loss"]) for row in rows if row["train/loss"]]

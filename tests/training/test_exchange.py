@@ -67,3 +67,10 @@ def test_states_are_cut_among_ranks_and_alone_they_are_not(one_of_two_ranks):
     dist.destroy_process_group()
     assert type(sharded(parameters, lr=0.1)) is torch.optim.AdamW
     dist.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+
+
+def test_ddp_takes_the_hook_that_compresses(one_rank):
+    model = nn.parallel.DistributedDataParallel(nn.Linear(2, 1, bias=False))
+    model.register_comm_hook(None, _in_bfloat16)
+    model(torch.tensor([[1.001, 3.0]])).sum().backward()
+    assert model.module.weight.grad.tolist() == [[1.0, 3.0]]

@@ -6,6 +6,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
+from torch._C._distributed_c10d import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
@@ -74,6 +75,6 @@ class MatrixProducts(Callback):
         torch.set_float32_matmul_precision(self.float32)
 
 
-def _in_bfloat16(group: Any, bucket: Any) -> Future[Tensor]:
+def _in_bfloat16(group: Any, bucket: GradBucket) -> Future[Tensor]:
     # By another name: torch refuses its own where there is no NCCL, although gloo can do it.
     return bf16_compress_hook(group, bucket)
