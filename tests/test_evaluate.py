@@ -294,6 +294,18 @@ def test_the_validation_samples_of_a_run_are_written_once_and_the_same_for_equal
     assert first[0].lq.stat().st_mtime_ns == before
     runs.write_validation(record("a", 96), tmp_path / "a" / "pairs")
     assert read_rgb(first[0].hq).shape == (96, 96, 3)
+    first[0].hq.unlink()
+    write_image(first[0].hq.with_name("of_other_data.png"), hq[0])
+    assert runs.write_validation(record("a", 64), tmp_path / "a" / "pairs") == 3
+    assert pixel_digest(FolderBenchmark(str(tmp_path / "a" / "pairs")).pairs()) == pixel_digest(second)
+    second[0].lq.unlink()
+    runs.write_validation(tmp_path / "b", tmp_path / "b" / "pairs")
+    assert second[0].lq.is_file()
+    (tmp_path / "own" / "lq").mkdir(parents=True)
+    write_image(tmp_path / "own" / "lq" / "photo.png", hq[0])
+    with pytest.raises(ValueError, match="own holds images of another program"):
+        runs.write_validation(tmp_path / "a", tmp_path / "own")
+    assert (tmp_path / "own" / "lq" / "photo.png").is_file()
 
 
 def test_a_run_without_validation_sources_asks_for_a_benchmark(tmp_path):

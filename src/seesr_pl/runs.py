@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import inspect
+import shutil
 import subprocess
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -176,11 +177,12 @@ def build_module(run: RunFolder, *, trust: Collection[str] = ()) -> Any:
 def write_validation(ckpt: str | Path, folder: Path, *, trust: Collection[str] = ()) -> int:
     """Write the validation samples of a run, degraded as in training, as pairs into `folder`; return their number.
 
-    What an earlier call wrote is kept where the run's data still are what they were.
+    What an earlier call wrote is kept where the run's data still are what they were, and removed where they are not.
 
-    `trust` is that of `load_module`. Raises ValueError for a pipeline folder, and for a run without validation sources.
+    `trust` is that of `load_module`. Raises ValueError for a pipeline folder, for a run without validation sources, and
+    where `folder` holds other images.
     """
-    from seesr_pl.evaluation.benchmark import write_pairs
+    from seesr_pl.evaluation.benchmark import count_pairs, write_pairs
 
     run = None if is_pipeline(ckpt) else RunFolder.of(ckpt)
     node = plain(run.recorded())["data"] if run else {}
@@ -188,7 +190,13 @@ def write_validation(ckpt: str | Path, folder: Path, *, trust: Collection[str] =
         raise ValueError(f"{ckpt} has no validation sources; name a set: benchmark=realsr benchmark.root=DIR, ...")
     datasets = build(node, key="data", origin=run.config, trust=trust).validation_datasets
     record, now = Record.beside(folder), fingerprint(_PAIRS, node, [dataset.fingerprint() for dataset in datasets])
-    if not record.holds(now):
+    kept = [folder / kind for kind in ("lq", "hq") if (folder / kind).exists()]
+    if kept and not record.path.is_file():
+        raise ValueError(f"benchmark.root={folder} holds images of another program; give a folder without images")
+    if not record.holds(now) or record.read().get("count") != count_pairs(folder):
+        record.write("")  # what a kill leaves is no result, and may be removed
+        for old in kept:
+            shutil.rmtree(old, ignore_errors=True)
         count = write_pairs(folder, (pair for part, dataset in enumerate(datasets) for pair in _pairs(part, dataset)))
         record.write(now, count=count)
     return int(record.read()["count"])
