@@ -111,7 +111,9 @@ def test_an_evaluation_is_a_table_with_images_its_means_and_its_report(tmp_path)
     benchmark, folder = FolderBenchmark(str(tmp_path)), tmp_path / "out"
     given = {"name": "bicubic", "settings": {"scale": 4}, "metrics": image_metrics(["psnr_y"])}
     judge_method(benchmark, lambda device: Bicubic(), folder, **given)
-    log_evaluation(WandB(folder), folder, benchmark.pairs())
+    logger = WandB(folder)
+    logger.experiment.config.update({"evaluation": {"scale": 2}})  # as a run that goes on online has it
+    log_evaluation(logger, folder, benchmark.pairs())
     logged = Logged(next(folder.glob("wandb/offline-run-*")))
     told = json.loads((folder / "summary.json").read_text())["metrics"]["psnr_y"]
     assert [logged.summary[name] for name in ("psnr_y", "psnr_y/low", "psnr_y/high")] == [told["mean"], *told["ci95"]]

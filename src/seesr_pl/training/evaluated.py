@@ -26,7 +26,8 @@ def log_evaluation(logger: WandB, folder: Path, pairs: Sequence[Pair], *, num_im
     """
     summary = json.loads((folder / "summary.json").read_text())
     run = logger.experiment
-    run.config.update({"evaluation": summary.get("settings", {}), "checkpoint": summary.get("checkpoint")})
+    told = {"evaluation": summary.get("settings", {}), "checkpoint": summary.get("checkpoint")}
+    run.config.update(told, allow_val_change=True)  # a run that goes on has those of the evaluation before
     run.summary.update(dict(_scalars(summary, folder / "semantics.json")))
     table = _table(folder, pairs[:num_images])
     if table is not None:
