@@ -18,6 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from seesr_pl import config, job_names, launch, process, runs, sweeps
 from seesr_pl.evaluation.options import Stage, checkpoints, evaluation_name, method_settings, option_problems
 from seesr_pl.files import Record
+from seesr_pl.limits import read_json
 from seesr_pl.progress import track
 
 VALIDATION = "validation"
@@ -159,6 +160,7 @@ def typed(words: Sequence[str]) -> str:
 def evaluate_semantics(cfg: DictConfig) -> int:
     """Restore and score as `evaluate_restoration`, then compare what networks see in the results with annotations."""
     from seesr_pl.evaluation import CocoBenchmark, Metrics, judge_method, judge_semantics, networks_in, show
+    from seesr_pl.evaluation.results import distinct_name
 
     benchmark, folder = instantiate(cfg.benchmark, _convert_="all"), Path(cfg.paths.run)
     if not isinstance(benchmark, CocoBenchmark):
@@ -168,7 +170,8 @@ def evaluate_semantics(cfg: DictConfig) -> int:
     ckpts = checkpoints(cfg.ckpt) if needs_pipeline(cfg) else []
     names = [evaluation_name(ckpt, cfg.method.name, "") for ckpt in ckpts] if len(ckpts) > 1 else [cfg.method.name]
     results = {name: folder / name if number else folder for number, name in enumerate(names)}
-    results |= {str(Record(Path(other) / "summary.json").read()["method"]): Path(other) for other in cfg.compare}
+    for other in map(Path, cfg.compare):
+        results[distinct_name(str(read_json(other / "summary.json", "method")["method"]), other, results)] = other
     if "bicubic" not in results:
         results["bicubic"] = folder / "bicubic"
         given: dict[str, Any] = {"name": "bicubic", "settings": {}, "stages": ["restore"], "track": track}

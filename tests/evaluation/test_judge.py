@@ -23,8 +23,9 @@ from seesr_pl.evaluation import (
     write_result,
 )
 from seesr_pl.evaluation.benchmark import pixel_digest
-from seesr_pl.evaluation.metrics import ImageMetric
+from seesr_pl.evaluation.metrics import ImageMetric, Metrics
 from seesr_pl.imaging.io import read_rgb, write_image
+from seesr_pl.jobs import pool
 from seesr_pl.types import RGB
 
 NUMBERS = ("restore", "score")
@@ -295,3 +296,28 @@ def test_the_page_names_checkpoint_and_step_and_has_a_row_for_each_setting(bench
     assert f"<title>ours on {benchmark.name}: run/last.ckpt, step 250</title>" in page
     assert re.search(r"sampler\.tile</td>\s*<td class=\"text\">96</td>", page)
     assert "<dd>commit abc</dd>" in page
+
+
+def test_a_set_without_references_is_judged_to_its_end(benchmark, tmp_path):
+    real = FolderBenchmark(str(benchmark.root), hq=None)
+    metrics = Metrics([ImageMetric("level", lambda sr, hr: float(sr.mean()), False, True, "1")], {})
+    judge_method(real, bicubic, tmp_path, name="bicubic", settings={}, metrics=metrics)
+    assert json.loads((tmp_path / "summary.json").read_text())["metrics"]["level"]["n"] == len(real.pairs())
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_an_evaluation_of_the_same_name_stands_beside_the_new_one_by_its_folder(benchmark, tmp_path):
+    given = {"name": "seesr", "settings": {}, "metrics": image_metrics(["psnr_y"]), "stages": NUMBERS}
+    judge_method(benchmark, bicubic, tmp_path / "first", **given)
+    judge_method(benchmark, bicubic, tmp_path / "second", compare=[tmp_path / "first"], **given)
+    table = (tmp_path / "second" / "table.md").read_text()
+    assert "| seesr |" in table
+    assert "| seesr (first) |" in table
+
+
+@pytest.mark.whole
+def test_what_restores_nothing_says_so_in_another_process_too(benchmark, tmp_path):
+    place = pool.place("local", "cpu", folder=tmp_path, num_processes=2)
+    given = {"name": "bicubic", "settings": {}, "metrics": image_metrics(["psnr_y"]), "place": place}
+    with pytest.raises(ValueError, match=r"stages=\['score'\] leaves out restore"):
+        judge_method(benchmark, bicubic, tmp_path, stages=["score"], **given)

@@ -98,7 +98,6 @@ def load_stack(
     from seesr_pl.models.stack import SeeSRStack
     from seesr_pl.models.weights import from_folder
 
-    assert ram is not None  # missing_files names it
     base = Path(base)
     if seesr is None:
         unet = SeeSRUNet.from_unet(from_folder(UNet2DConditionModel, base / "unet"), rca_init=rca_init)

@@ -109,13 +109,7 @@ def image_metrics(
     is_auto = list(wanted) == [AUTO]
     if is_auto:
         wanted = dict.fromkeys((*DEFAULTS, CONSISTENCY[bool(degradations)], "tags_f1") if tagger else DEFAULTS)
-    if not wanted:
-        raise ValueError(f"metrics: none is named; known: {', '.join(NAMES)}")
-    for name in (*wanted, *weights):
-        if name not in NAMES:
-            near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.3)
-            hint = f"; did you mean {near[0]!r}?" if near else ";"
-            raise ValueError(f"metrics: {name!r} is not a metric{hint} known: {', '.join(NAMES)}")
+    _check_names([*wanted, *weights])
     of_set: list[SetMetric] = []
     found = Metrics([], {"tags_f1": NO_RAM} if is_auto and not tagger else {}, of_set)
     faithful = consistency(degradations)
@@ -142,6 +136,16 @@ def image_metrics(
     if strict and refused:
         raise ValueError("\n".join(refused))
     return found
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if not names:
+        raise ValueError(f"metrics: none is named; known: {', '.join(NAMES)}")
+    for name in names:
+        if name not in NAMES:
+            near = difflib.get_close_matches(name.lower(), NAMES, n=1, cutoff=0.3)
+            hint = f"; did you mean {near[0]!r}?" if near else ";"
+            raise ValueError(f"metrics: {name!r} is not a metric{hint} known: {', '.join(NAMES)}")
 
 
 def psnr_y(sr: RGB, hr: RGB, *, crop_border: int = 0, luma_range: LumaRange = "limited") -> float:

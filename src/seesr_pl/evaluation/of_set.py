@@ -30,6 +30,8 @@ def with_set_metrics(
 
     A value is kept in `folder`, and used again for the same files and version.
     """
+    if not metrics:
+        return result, {}
     files = [(path, references[name]) for name, path in result.paths.items()]
     found, reasons = dict(result.intervals), {}
     for metric in metrics:

@@ -190,8 +190,13 @@ def _views(pair: Pair, results: Sequence[Result], close_ups: Sequence[CloseUp]) 
     return views
 
 
+def _of_images(metrics: Sequence[Metric], result: Result) -> list[Metric]:
+    """Return the metrics of which images have values; that of a set orders none."""
+    return [metric for metric in metrics if any(metric.name in scores for scores in result.values.values())]
+
+
 def _worst_first(pairs: Sequence[Pair], result: Result, metrics: Sequence[Metric]) -> list[Pair]:
-    usable = [metric for metric in metrics if metric.name in result.intervals]
+    usable = _of_images(metrics, result)
     if not usable:
         return list(pairs)
     sign = 1 if usable[0].higher_is_better else -1
@@ -202,7 +207,7 @@ def _examples(
     shown: Mapping[str, Mapping[str, str]], result: Result, metrics: Sequence[Metric]
 ) -> list[dict[str, Any]]:
     """Return the best, the middle and the worst of the embedded images by the first metric, in few views."""
-    usable = [metric for metric in metrics if metric.name in result.intervals]
+    usable = _of_images(metrics, result)
     if not usable:
         return []
     names, metric = list(shown), usable[0].name

@@ -67,7 +67,7 @@ def restore(
     An image that the method cannot take, or gives in a wrong size, has a `failure` and ends nothing. Raises ValueError
     where no image at all could be restored, OSError where the disk is full.
     """
-    done = {} if overwrite else {pair.name: _kept(pair, folder, settings) for pair in pairs}
+    done = {} if overwrite else {pair.name: kept(pair, folder, settings) for pair in pairs}
     missing = [pair for pair in pairs if done.get(pair.name) is None]
     if missing:
         if place.alone:
@@ -102,7 +102,8 @@ def _made_by(settings: Mapping[str, Any], pair: Pair) -> str:
     return fingerprint(settings, read_file(pair.lq))
 
 
-def _kept(pair: Pair, folder: Path, settings: Mapping[str, Any]) -> Restored | None:
+def kept(pair: Pair, folder: Path, settings: Mapping[str, Any]) -> Restored | None:
+    """Return the image of `pair` in `folder` if it was made of the same lq with the same settings; otherwise None."""
     path = folder / f"{pair.name}.png"
     record = Record.beside(path)
     try:

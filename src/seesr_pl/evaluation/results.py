@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import nan
 from pathlib import Path
 from types import MappingProxyType
@@ -81,6 +81,11 @@ class Comparison(NamedTuple):
             f"{self.metric}: {name} is {direction} than {self.reference} by {amount} "
             f"({bounds[0]:.4g} to {bounds[1]:.4g}, p = {self.p_value:.2g})."
         )
+
+
+def distinct_name(name: str, folder: str | Path, taken: Collection[str]) -> str:
+    """Return the name of the method of the evaluation in `folder`, with the folder's where another has it already."""
+    return f"{name} ({Path(folder).name})" if name in taken else name
 
 
 def write_result(

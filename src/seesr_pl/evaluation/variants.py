@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from seesr_pl.evaluation.benchmark import Pair
 from seesr_pl.evaluation.methods import Method
 from seesr_pl.evaluation.metrics import ImageMetric, Metrics
-from seesr_pl.evaluation.restoring import Restored
+from seesr_pl.evaluation.restoring import Restored, kept
 from seesr_pl.evaluation.results import Result
 from seesr_pl.files import Record
 from seesr_pl.imaging.io import read_rgb
@@ -63,18 +63,6 @@ class Varied(NamedTuple):
         return self.folder / f"{pair.name}.png"
 
 
-class Refused:
-    """The method of an evaluation that restores nothing: whatever is not there yet fails."""
-
-    name = "refused"
-
-    def __init__(self, device: str) -> None:
-        pass
-
-    def __call__(self, lq: RGB, *, name: str) -> RGB:
-        raise ValueError("not restored yet, and stages leaves out restore")
-
-
 def restore_variants(
     variants: Sequence[Variant],
     pairs: Sequence[Pair],
@@ -90,8 +78,12 @@ def restore_variants(
     found = []
     for variant in variants:
         place = folder / "variants" / variant.name
-        restored = restore(variant.build if may_build else Refused, pairs, place, settings=variant.settings)
-        failed = {item.pair.name: item.failure for item in restored if item.failure}
+        if may_build:
+            restored = restore(variant.build, pairs, place, settings=variant.settings)
+            failed = {item.pair.name: item.failure for item in restored if item.failure}
+        else:
+            absent = [pair.name for pair in pairs if kept(pair, place, variant.settings) is None]
+            failed = dict.fromkeys(absent, "not restored yet, and stages leaves out restore")
         found.append(Varied(variant.kind, place, failed))
     return found
 
