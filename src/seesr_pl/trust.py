@@ -34,8 +34,10 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML was
 _MAX_CONFIG_BYTES = 1 << 20
 _MAX_RESOLVED = 1_000_000
 _MAX_DEPTH = 100
-_REFERENCE = re.compile(r"\$\{(\.*)([^${}:,\s]*)\}")
-"""An interpolation of a key, `${a.b}` or `${..b}`; what resolvers are given holds such too."""
+_REFERENCE = re.compile(r"\$\{[ \t]*(\.*)([^${}: \t]*)[ \t]*\}")
+"""An interpolation of a key, `${a.b}`, `${..b}` or `${ a.b }`; what resolvers are given holds such too."""
+_BUILT_IN = re.compile(r"\$\{[ \t]*(oc\.[^${}: \t]*)[ \t]*:")
+"""A resolver of OmegaConf; those but `oc.env` copy what their text names, where no reference tells."""
 
 
 def read_config(path: Path) -> DictConfig:
@@ -116,7 +118,11 @@ class _Resolved:
         if place not in self.sizes:
             self.sizes[place] = 0
             node = self.config
-            for name in place:
+            for depth, name in enumerate(place):
+                if isinstance(node, str):  # the place leads through what this text refers to
+                    parts = [(*part, *place[depth:]) for part in _references(node, place[:depth])]
+                    self.sizes[place] = sum(self.size(part) for part in parts)
+                    return self.sizes[place]
                 node = _child(node, name)
             names = range(len(node)) if isinstance(node, list) else node if isinstance(node, dict) else ()
             parts = [*((*place, str(name)) for name in names), *_references(node, place)]
@@ -127,16 +133,24 @@ class _Resolved:
 
 def _child(node: Any, name: str) -> Any:
     if isinstance(node, list):
-        return node[int(name)] if name.isdecimal() and int(name) < len(node) else None
+        try:
+            return node[int(name)] if 0 <= int(name) < len(node) else None  # "+1" and "1_0" too, as OmegaConf
+        except ValueError:
+            return None
     return next((value for key, value in node.items() if str(key) == name), None) if isinstance(node, dict) else None
 
 
 def _references(node: Any, place: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the places that a text refers to; ValueError where the name of one is another interpolation."""
+    """Yield the places that a text refers to; ValueError for a name that is an interpolation, or `oc.` but `oc.env`."""
     if not isinstance(node, str):
         return
     if re.search(r"\$\{[^{}:]*\$\{", node):
         raise ValueError(f"{'.'.join(place)} = {node}: the name of a key may not be an interpolation")
+    if refused := [name for name in _BUILT_IN.findall(node) if name != "oc.env"]:
+        raise ValueError(
+            f"{'.'.join(place)} uses the resolver {refused[0]}, of which few bytes stand for many; of OmegaConf's own "
+            "a recorded config may use oc.env alone: write ${key} or the value"
+        )
     for dots, name in _REFERENCE.findall(node):
         above = place[: len(place) - len(dots)] if dots else ()
         yield (*above, *(word for word in re.split(r"[.\[\]]+", name) if word))

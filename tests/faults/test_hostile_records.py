@@ -32,6 +32,15 @@ BOMBS = {
     "nodes that double": "a0: [1]\n" + "".join(f"a{n + 1}: ['${{a{n}}}', '${{a{n}}}']\n" for n in range(LEVELS)),
     "relative references": "b:\n  a0: ha\n" + "".join(f"  a{n + 1}: '${{.a{n}}}${{.a{n}}}'\n" for n in range(LEVELS)),
     "arguments of resolvers": "a0: ha\n" + "".join(f"a{n + 1}: '${{x:${{a{n}}},${{a{n}}}}}'\n" for n in range(LEVELS)),
+    "blanks in references": "a0: ha\n" + "".join(f"a{n + 1}: '${{ a{n} }}${{a{n}\t}}'\n" for n in range(LEVELS)),
+    "commas in names": "a,0: ha\n" + "".join(f"a,{n + 1}: '${{a,{n}}}${{a,{n}}}'\n" for n in range(LEVELS)),
+    "indices with a sign": "b:\n- ha\n" + "".join(f"- '${{.+{n}}}${{.+{n}}}'\n" for n in range(LEVELS)),
+    "paths through references": "a0: {k: ha}\ni0: ${a0}\n"
+    + "".join(f"a{n}: {{k: '${{i{n - 1}.k}}${{i{n - 1}.k}}'}}\ni{n}: ${{a{n}}}\n" for n in range(1, LEVELS)),
+    **{
+        f"the resolver {name}": f"a0: [1]\na1: ['${{{name}:a0}}', '${{ {name} : a0}}']\n"
+        for name in ("oc.select", "oc.deprecated", "oc.dict.values", "oc.dict.keys", "oc.create", "oc.decode")
+    },
     "a name that is made up": "a0: ha\nb: '${a${c}}'\nc: 0\n",
     "depth": DEEP,
     "depth of blocks": "- " * 100_000,
@@ -63,6 +72,15 @@ def test_what_a_run_records_is_read_as_it_is(tmp_path):
 def test_a_reference_counts_as_often_as_it_is_made(tmp_path):
     (tmp_path / "few.yaml").write_text("a: ha\nb: '${a}${a}'\nc: {d: '${b}', e: ['${b}', '${.0}'], f: '${..b}'}\n")
     assert OmegaConf.to_container(read_config(tmp_path / "few.yaml"))["b"] == "${a}${a}"
+
+
+def test_references_of_every_form_are_resolved(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEESR_TEST", "set")
+    (tmp_path / "forms.yaml").write_text(
+        "a: {b: [x]}\nc: ${a}\nd: '${ c.b[0] }'\ne: '${oc.env:SEESR_TEST}${oc.env:SEESR_NONE,${c.b.0}}'\n"
+    )
+    cfg = read_config(tmp_path / "forms.yaml")
+    assert (cfg.d, cfg.e) == ("x", "setx")
 
 
 def readers(folder):
