@@ -9,16 +9,19 @@ pytest.importorskip("gradio", reason="the extra [demo] is not installed")
 
 
 def test_the_page_looks_and_restores():
-    from seesr_pl.cli.page import _look, _restore, page
+    from seesr_pl.cli.page import _look, page
+    from seesr_pl.jobs.restore import weights_hashes
     from seesr_pl.sampling.pipeline import SeeSRPipeline
 
     pipeline = SeeSRPipeline(*small_stack())
     pipeline.set_progress_bar_config(disable=True)
-    assert page(pipeline).fns
+    weights = weights_hashes(pipeline)
+    restore = next(one.fn for one in page(pipeline).fns.values() if one.name == "restore")
+    assert pipeline.ram.is_merged
     image = Image.fromarray(np.zeros((128, 128, 3), np.uint8))
     assert isinstance(_look(pipeline)(image), str)
-    (before, after), made = _restore(pipeline)(image, "sky", "", "turbo", 4, 0)
+    (before, after), made = restore(image, "sky", "", "turbo", 4, 0)
     assert before.shape == after.shape == (512, 512, 3)
     assert (made["seed"], made["sampler"], made["settings"]["num_inference_steps"]) == (0, "turbo", 2)
-    assert "unet" in made["weights"]
+    assert made["weights"] == weights
     assert "seesr-pl" in made["versions"]

@@ -1,6 +1,5 @@
 """`seesr demo`: serve a web page that restores an uploaded image."""
 
-import functools
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,20 +38,24 @@ def demo(
     from seesr_pl.jobs.pool import existing_device
 
     build = pipeline_builder(ckpt, base, seesr, ram, dape, dtype=dtype, keep_base_unet=turbo, trust=trust or ())
-    pipeline = build(existing_device(device))
-    pipeline.merge_lora()
-    page(pipeline).queue().launch(server_name=host, server_port=port)
+    page(build(existing_device(device))).queue().launch(server_name=host, server_port=port)
 
 
 def page(pipeline: "SeeSRPipeline") -> "gradio.Blocks":
-    """Build the page of one pipeline, which restores one image at a time; its choices are those of `Sampling`."""
+    """Build the page of one pipeline, which restores one image at a time; its choices are those of `Sampling`.
+
+    DAPE's LoRA is merged into the pipeline's RAM; results name the weights from before, as `seesr restore` does.
+    """
     import gradio
 
+    from seesr_pl.jobs.restore import weights_hashes
     from seesr_pl.sampling.settings import SAMPLERS, settings
 
     upscale_setting = next(setting for setting in settings() if setting.name == "upscale")
     own = pipeline.sampling
     preset = f"own: that of the run, steps {own.num_inference_steps}, guidance {own.guidance_scale:g}"
+    weights = weights_hashes(pipeline)
+    pipeline.merge_lora()
     look = _look(pipeline)
     with gradio.Blocks(title="SeeSR") as blocks:
         gradio.Markdown("# SeeSR\nUpload an image or take an example, check its tags, restore it.")
@@ -72,7 +75,7 @@ def page(pipeline: "SeeSRPipeline") -> "gradio.Blocks":
                 slider = gradio.ImageSlider(label="Before | after", type="numpy", format="png")
                 made = gradio.JSON(label="How the result was made")
         image.upload(look, image, tags)
-        button.click(_restore(pipeline), [image, tags, prompt, sampler, upscale, seed], [slider, made])
+        button.click(_restore(pipeline, weights), [image, tags, prompt, sampler, upscale, seed], [slider, made])
     return blocks
 
 
@@ -99,18 +102,16 @@ def _look(pipeline: "SeeSRPipeline") -> Any:
     return look
 
 
-def _restore(pipeline: "SeeSRPipeline") -> Any:
+def _restore(pipeline: "SeeSRPipeline", weights: dict[str, str]) -> Any:
     import gradio
     import numpy as np
     from PIL import Image
 
     from seesr_pl.files import versions
-    from seesr_pl.jobs.restore import settings_of, weights_hashes
+    from seesr_pl.jobs.restore import settings_of
     from seesr_pl.sampling.images import as_rgb
     from seesr_pl.sampling.restoring import restore as restore_one
     from seesr_pl.sampling.settings import SAMPLERS
-
-    weights = functools.cache(lambda: weights_hashes(pipeline))
 
     def restore(
         image: Image.Image | None, tags: str, prompt: str, sampler: str, upscale: int, seed: int
@@ -134,7 +135,7 @@ def _restore(pipeline: "SeeSRPipeline") -> Any:
         )
         before = image.resize((restored.rgb.shape[1], restored.rgb.shape[0]), Image.Resampling.BICUBIC)
         made = {"seed": seed, "tags": restored.tags, "prompt": prompt, "sampler": sampler}
-        made |= {"settings": settings_of(pipeline, sampling), "weights": weights(), "versions": versions()}
+        made |= {"settings": settings_of(pipeline, sampling), "weights": weights, "versions": versions()}
         return (np.asarray(before), restored.rgb), made
 
     return restore
