@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from stacks import small_stack
 
 from seesr_pl.imaging.tensors import to_uint8
@@ -60,6 +61,19 @@ def test_half_precision_leaves_ram_alone(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     half = SeeSRPipeline.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
     assert (half.unet.dtype, half.vae.dtype, half.ram.dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
+
+
+def test_a_given_part_is_not_read_and_a_word_for_the_type_means_float32(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    for name, stem in {"vae": "diffusion_pytorch_model", "text_encoder": "model"}.items():
+        path = tmp_path / name / f"{stem}.safetensors"
+        half = {key: value.half() for key, value in load_file(path).items()}
+        save_file(half, path.with_name(f"{stem}.fp16.safetensors"), metadata={"format": "pt"})
+        path.unlink()
+    (tmp_path / "vae" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"no weights")
+    again = SeeSRPipeline.from_pretrained(tmp_path, torch_dtype="auto", vae=pipeline.vae)
+    assert again.vae is pipeline.vae
+    assert (again.text_encoder.dtype, again.unet.dtype) == (torch.float32, torch.float32)
 
 
 def test_a_picture_is_restored_alike_alone_among_others_and_in_a_batch(pipeline):

@@ -41,6 +41,19 @@ HERE = Place()
 """This process, on the CPU."""
 
 
+class Progress:
+    """Hands on to `advance` what it is called with, up to `left` in all: what is done twice counts once."""
+
+    def __init__(self, left: float, advance: Advance) -> None:
+        self.left, self.advance = left, advance
+
+    def __call__(self, amount: float) -> None:
+        """Advance by `amount`, or by what is left."""
+        amount = min(amount, self.left)
+        self.left -= amount
+        self.advance(amount)
+
+
 def place(on: str, devices: str, *, folder: Path, num_processes: int = 1) -> Place:
     """Check where jobs are to be done, before anything slow.
 

@@ -13,11 +13,12 @@ from PIL import Image
 from seesr_pl.data.shards import tag_text
 from seesr_pl.files import IMAGE_SUFFIXES, ImageFile, LeftOut, Record, find_images, fingerprint, meets_all, versions
 from seesr_pl.imaging.io import DecodedImage, check_fits, files_of_equal_size, read_decoded, write_decoded
-from seesr_pl.jobs.pool import Advance
+from seesr_pl.jobs.pool import Advance, Progress
 from seesr_pl.limits import read_file
 from seesr_pl.models.stack import weights_hash
+from seesr_pl.sampling.images import Restored
 from seesr_pl.sampling.offload import Offload, on_device
-from seesr_pl.sampling.pipeline import Restored, SeeSRPipeline
+from seesr_pl.sampling.pipeline import SeeSRPipeline
 from seesr_pl.sampling.restoring import OfficialDraws, restore_all
 from seesr_pl.sampling.settings import SAMPLERS, Sampling, at_fidelity
 
@@ -136,7 +137,7 @@ class Restorer:
         where no result can be written any more: the disk is full.
         """
         before = self._draws and self._draws.state()
-        progress = _Progress(len(jobs), advance)
+        progress = Progress(len(jobs), advance)
         begun = [_tried(job, functools.partial(self._read, job)) for job in jobs]
         ready = [one for one in begun if isinstance(one, Ready)]
         progress(len(jobs) - len(ready))
@@ -162,7 +163,7 @@ class Restorer:
         check_fits(job.target, width, height)
         return Ready(job, image, made_by)
 
-    def _restored(self, ready: Sequence[Ready], progress: "_Progress") -> list[Restored | Outcome]:
+    def _restored(self, ready: Sequence[Ready], progress: Progress) -> list[Restored | Outcome]:
         """Restore images together, or each alone where that fails."""
         together = _tried(
             ready[0].job,
@@ -238,18 +239,6 @@ def weights_hashes(pipeline: SeeSRPipeline) -> dict[str, str]:
     """Return a hash of each network's weights, by the name of the network."""
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     return {name: weights_hash(network.state_dict()) for name, network in networks.items()}
-
-
-class _Progress:
-    """Hands on what is advanced, up to `left` in all: what is done twice counts once."""
-
-    def __init__(self, amount: float, advance: Advance) -> None:
-        self.left, self.advance = amount, advance
-
-    def __call__(self, amount: float) -> None:
-        amount = min(amount, self.left)
-        self.left -= amount
-        self.advance(amount)
 
 
 def _tried(job: Job, work: Callable[[], T]) -> T | Outcome:

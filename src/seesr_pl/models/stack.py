@@ -2,18 +2,26 @@
 
 import hashlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.pipelines import pipeline_loading_utils
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from seesr_pl.models.ram import RAM
 from seesr_pl.models.seesr import SeeSRControlNet, SeeSRUNet
+from seesr_pl.models.weights import from_folder, loading
+
+# diffusers saves and loads components by a table of base classes, looked up in the module of the component's class.
+_OURS = {key: ["save_pretrained", "from_pretrained"] for key in ("RAM", "SeeSRUNet", "SeeSRControlNet")}
+pipeline_loading_utils.LOADABLE_CLASSES["seesr_pl.models.ram"] = {"RAM": _OURS["RAM"]}
+pipeline_loading_utils.ALL_IMPORTABLE_CLASSES.update(_OURS)
 
 
 class SeeSRStack(NamedTuple):
@@ -58,6 +66,25 @@ def import_parts(index: dict[str, Any]) -> None:
     for part in index.values():
         if isinstance(part, list) and str(part[0]).startswith("seesr_pl."):
             importlib.import_module(part[0])
+
+
+def stock_parts(folder: str | Path, types: Any, *, given: Collection[str]) -> dict[str, Any]:
+    """Read the VAE and text encoder of a pipeline's `folder` whose weights diffusers would not find (`loading`).
+
+    UNet and ControlNet see to it themselves.
+
+    Args:
+        folder: of the pipeline, or its name on the Hugging Face hub, where nothing is read.
+        types: as diffusers' `dtype`: a dict of dtypes by the name of the part, and "default"; anything else is float32.
+        given: names of parts that are not read.
+    """
+    by_part: dict[str, Any] = types if isinstance(types, dict) else {}
+    networks: dict[str, Any] = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+    return {
+        name: from_folder(network, Path(folder) / name, by_part.get(name, by_part.get("default", torch.float32)))
+        for name, network in networks.items()
+        if name not in given and loading(Path(folder) / name)
+    }
 
 
 def _digest(item: tuple[str, Tensor]) -> bytes:

@@ -38,6 +38,13 @@ class Work(NamedTuple):
     target: tuple[int, int]
 
 
+class Restored(NamedTuple):
+    """One restored image, uint8 RGB (h, w, 3), and the tags in its prompt."""
+
+    rgb: RGB
+    tags: str
+
+
 def prepare(
     rgb: RGB,
     upscale: float,

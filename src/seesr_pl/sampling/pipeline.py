@@ -5,17 +5,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, cast, get_args
+from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.pipelines import pipeline_loading_utils
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 from torch import Tensor
-from transformers import CLIPTextModel
 
 from seesr_pl.checkpoints.stack import load_stack
 from seesr_pl.imaging.io import groups_of_equal_size
@@ -23,11 +20,10 @@ from seesr_pl.imaging.tensors import to_float, to_uint8
 from seesr_pl.models.denoiser import decode, downscale_factor, embed
 from seesr_pl.models.prompts import Prompter, PromptStyle, tag_texts
 from seesr_pl.models.prompts import prompter as make_prompter
-from seesr_pl.models.stack import SeeSRStack, cast_all_but_ram, import_parts
-from seesr_pl.models.weights import from_folder, loading
+from seesr_pl.models.stack import SeeSRStack, cast_all_but_ram, import_parts, stock_parts
 from seesr_pl.sampling import images
 from seesr_pl.sampling.denoising import Generators, OnStep, denoise, drawn_start, fresh_scheduler
-from seesr_pl.sampling.images import RGB, AnyImage, Work
+from seesr_pl.sampling.images import RGB, AnyImage, Restored, Work
 from seesr_pl.sampling.settings import OFFICIAL, Sampling
 
 Representation = Literal["dape", "ram", "none"]
@@ -39,11 +35,6 @@ CLASS_NAME = "seesr_pl.sampling.SeeSRPipeline"
 # The settings that `denoise` takes; its scheduler is diffusers' object.
 _LOOP = [name for name in inspect.signature(denoise).parameters if name != "scheduler" and hasattr(OFFICIAL, name)]
 
-# diffusers saves and loads components by a table of base classes, looked up in the module of the component's class.
-_OURS = {key: ["save_pretrained", "from_pretrained"] for key in ("RAM", "SeeSRUNet", "SeeSRControlNet")}
-pipeline_loading_utils.LOADABLE_CLASSES["seesr_pl.models.ram"] = {"RAM": _OURS["RAM"]}
-pipeline_loading_utils.ALL_IMPORTABLE_CLASSES.update(_OURS)
-
 
 @dataclass
 class SeeSRPipelineOutput(BaseOutput):
@@ -51,13 +42,6 @@ class SeeSRPipelineOutput(BaseOutput):
 
     images: list[Image.Image]
     tags: list[str]
-
-
-class Restored(NamedTuple):
-    """One restored image, uint8 RGB (h, w, 3), and the tags in its prompt."""
-
-    rgb: RGB
-    tags: str
 
 
 class SeeSRPipeline(DiffusionPipeline):
@@ -130,10 +114,8 @@ class SeeSRPipeline(DiffusionPipeline):
         """As diffusers, but a single `dtype` leaves RAM in float32, and an fp16 variant is found without `variant`."""
         dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
         types: Any = {"default": dtype, "ram": torch.float32} if isinstance(dtype, torch.dtype) else dtype
-        for name, network in {"vae": AutoencoderKL, "text_encoder": CLIPTextModel}.items():
-            part = Path(pretrained_model_name_or_path) / name
-            if not kwargs.get("variant") and loading(part):  # UNet and ControlNet see to it themselves
-                kwargs.setdefault(name, from_folder(network, part, types.get(name, types.get("default"))))
+        if not kwargs.get("variant"):
+            kwargs |= stock_parts(pretrained_model_name_or_path, types, given=kwargs)
         kwargs["dtype"] = types
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 

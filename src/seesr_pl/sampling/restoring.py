@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from seesr_pl import keyed
-from seesr_pl.sampling.images import RGB
-from seesr_pl.sampling.pipeline import Restored, SeeSRPipeline
+from seesr_pl.sampling.images import RGB, Restored
+from seesr_pl.sampling.pipeline import SeeSRPipeline
 from seesr_pl.sampling.settings import Sampling
 
 OnStep = Callable[[int], object]
