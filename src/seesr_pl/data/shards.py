@@ -42,9 +42,9 @@ _RECORD = np.dtype(
 _LQ_FIELDS = [("lq_offset", "<u8"), ("lq_bytes", "<u4"), ("lq_crc32", "<u4"), ("lq_width", "<u4"), ("lq_height", "<u4")]
 # A record of version 2 ends with the LQ image; where no sample has one, the index is of version 1.
 _RECORDS = {1: _RECORD, 2: np.dtype([*_RECORD.descr, *_LQ_FIELDS])}
-# Webdataset's rule: the key ends at the first dot of the file name (webdataset/tariterators.py: base_plus_ext).
 MAX_TAG_BYTES = 1 << 16
 """Bytes of the tags of one image."""
+# Webdataset's rule: the key ends at the first dot of the file name (webdataset/tariterators.py: base_plus_ext).
 _MEMBER_NAME = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$", re.DOTALL)
 
 

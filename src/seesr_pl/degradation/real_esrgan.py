@@ -121,8 +121,8 @@ class FixedParams(NamedTuple):
     kind: str = "downscaling"
 
 
-class _Downscaling:
-    """A degradation that draws nothing and only reduces the resolution, each subclass in its way."""
+class BicubicDegradation:
+    """Downscale with antialiased bicubic, the field's classical setting (MATLAB's imresize, within one level)."""
 
     scale: int = SCALE
 
@@ -135,25 +135,25 @@ class _Downscaling:
 
     def apply(self, hq: Pixels, params: FixedParams) -> tuple[Pixels, Pixels]:
         """Return (hq, lq), uint8 RGB: hq as given, lq (h / scale, w / scale, 3); ValueError as in the chain."""
-        check_pixels(hq, self.scale)
-        return hq, self._downscaled(hq, (hq.shape[1] // self.scale, hq.shape[0] // self.scale))
-
-    def _downscaled(self, hq: Pixels, size: tuple[int, int]) -> Pixels:
-        raise NotImplementedError
+        size = _downscaled_size(hq, self.scale)
+        return hq, np.asarray(PillowImage.fromarray(hq).resize(size, PillowImage.Resampling.BICUBIC))
 
 
-class BicubicDegradation(_Downscaling):
-    """Downscale with antialiased bicubic, the field's classical setting (MATLAB's imresize, within one level)."""
-
-    def _downscaled(self, hq: Pixels, size: tuple[int, int]) -> Pixels:
-        return np.asarray(PillowImage.fromarray(hq).resize(size, PillowImage.Resampling.BICUBIC))
-
-
-class NoDegradation(_Downscaling):
+class NoDegradation:
     """Only reduce the resolution: each low-quality pixel is the mean of scale x scale high-quality pixels."""
 
-    def _downscaled(self, hq: Pixels, size: tuple[int, int]) -> Pixels:
-        return cv2.resize(hq, size, interpolation=cv2.INTER_AREA)
+    scale: int = SCALE
+
+    def __init__(self, *, scale: int = SCALE) -> None:
+        self.scale = checked_scale(scale)
+
+    def sample(self, seed: int, epoch: int, index: int) -> FixedParams:
+        """Return the same parameters for every sample."""
+        return FixedParams()
+
+    def apply(self, hq: Pixels, params: FixedParams) -> tuple[Pixels, Pixels]:
+        """Return (hq, lq), uint8 RGB: hq as given, lq (h / scale, w / scale, 3); ValueError as in the chain."""
+        return hq, cv2.resize(hq, _downscaled_size(hq, self.scale), interpolation=cv2.INTER_AREA)
 
 
 def checked_scale(scale: int) -> int:
@@ -171,6 +171,12 @@ def check_pixels(hq: Pixels, scale: int) -> None:
         raise ValueError(
             f"hq is {hq.shape[1]}x{hq.shape[0]}; sides must be at least {MIN_SIDE} and divisible by {scale}"
         )
+
+
+def _downscaled_size(hq: Pixels, scale: int) -> tuple[int, int]:
+    """Return (width, height) of the low-quality image; ValueError as of `check_pixels`."""
+    check_pixels(hq, scale)
+    return hq.shape[1] // scale, hq.shape[0] // scale
 
 
 def _blur_resize_noise(image: Image, stage: StageParams, height: int, width: int) -> Image:

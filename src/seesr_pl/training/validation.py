@@ -45,13 +45,14 @@ class Shown(NamedTuple):
     @property
     def panel(self) -> np.ndarray:
         """Key and tags, below them the images with what each shows, its PSNR and SSIM; small ones are enlarged."""
-        factor = -(-_MIN_SIDE // self.images[0].shape[1])
+        side = self.images[0].shape[1]
+        factor = -(-_MIN_SIDE // side)
+        size = factor * side // 18
         sr_psnr, sr_ssim, psnr, ssim = self.scores
         titles = (f"bicubic {psnr:.2f} dB, {ssim:.3f}", f"restored {sr_psnr:.2f} dB, {sr_ssim:.3f}", "HQ")
         cells = []
         for title, image in zip(titles, self.images, strict=True):
             large = image.repeat(factor, 0).repeat(factor, 1)
-            size = large.shape[1] // 18
             cells.append(np.concatenate([text([[(title, INK)]], width=large.shape[1], size=size, ground=WHITE), large]))
         images = row(*cells, gap=_GAP)
         lines = wrapped(self.key, [(tag, INK) for tag in self.tags.split(", ")], width=images.shape[1], size=size)
