@@ -159,7 +159,7 @@ def test_the_installed_commands_run_the_scripts_of_the_checkout(command: str, sa
 def test_a_wheel_takes_the_scripts_and_the_config_along() -> None:
     project = tomllib.loads((CONF.parent / "pyproject.toml").read_text())
     taken = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert taken == {name: f"seesr_pl/commands/{name}" for name in ("conf", "train.py", "evaluate.py")}
+    assert taken == {name: f"seesr_pl/commands/{name}" for name in ("conf", "data", "train.py", "evaluate.py")}
     assert all((CONF.parent / name).exists() for name in taken)
 
 

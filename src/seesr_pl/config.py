@@ -244,6 +244,8 @@ def _device_problems(accelerator: Any, devices: Any) -> list[str]:
     """Tell where the Trainer is to run on more GPUs than there are; the names of accelerators it checks itself."""
     import torch
 
+    if isinstance(devices, str) and devices != "auto" and not devices.lstrip("-").replace(",", "").isdecimal():
+        return [f"trainer.devices = {devices!r}: expected auto, a number, or numbers of GPUs such as [0,1]"]
     there = torch.cuda.device_count()
     wanted = devices if isinstance(devices, int) and devices > 0 else 1
     if accelerator not in ("gpu", "cuda") or wanted <= there:

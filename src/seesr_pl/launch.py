@@ -63,7 +63,7 @@ def overrides(arguments: Sequence[str], config_dir: Path, config_name: str) -> l
     """
     if any(argument.startswith(("-cp", "-cn", "--config")) for argument in arguments):
         return list(arguments)  # a process that Lightning launched: its config was composed and checked by rank 0
-    roots = [*root_keys(config_dir / f"{config_name}.yaml"), "hydra"]
+    roots = sorted({*root_keys(config_dir / f"{config_name}.yaml"), "hydra"})
     if {"--help", "-h"} & set(arguments) and "experiment" in roots:
         # Hydra composes the config before it prints help, and cannot do so without an experiment.
         return [*arguments, *([] if _names_experiment(arguments) else ["experiment=seesr"])]
@@ -244,7 +244,9 @@ def _completed(argument: str, roots: Sequence[str], config_dir: Path, problems: 
         return argument
     root = name.split(".")[0].split("@")[0].split("/")[0]
     if root not in roots:
-        problems.append(unknown(root, roots))
+        texts = {path.parent.name: path.read_text() for path in sorted(config_dir.glob("*/default.yaml"))}
+        inner = [group for group, text in texts.items() if re.search(rf"^{re.escape(name)}:", text, re.MULTILINE)]
+        problems.append(f"{name}: unknown key; did you mean {inner[0]}.{argument}?" if inner else unknown(root, roots))
     elif (config_dir / name).is_dir():
         problems += _choice_problems(name, value, config_dir / name)
     elif name == "run_name" and re.fullmatch(r"[\w.+,-]+", value):

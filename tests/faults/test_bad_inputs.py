@@ -48,6 +48,8 @@ WORDS = {
     "modul.learning_rate": ("1", "did you mean module?"),
     "trainer.max_steps": ("1.5", "expected int"),
     "trainer.precision": ("8", "expected"),
+    "trainer.devices": ("two", "expected auto, a number"),
+    "max_steps": ("3", "did you mean trainer.max_steps=3?"),
     "data.crop": ("center", "one of 'random', 'resize'"),
     "data.num_workers": ("many", "expected int"),
     "callbacks.gradient_norm": ("5", "expected null"),
