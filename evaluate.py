@@ -3,7 +3,6 @@
 import copy
 import functools
 import inspect
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,8 +14,16 @@ from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from seesr_pl import config, job_names, launch, process, runs, sweeps
-from seesr_pl.evaluation.options import Stage, checkpoints, evaluation_name, method_settings, option_problems
+from seesr_pl import config, job_names, launch, process, runs, sweeps, typed
+from seesr_pl.evaluation.options import (
+    Stage,
+    checkpoints,
+    evaluation_name,
+    logger_problems,
+    method_settings,
+    not_varied,
+    option_problems,
+)
 from seesr_pl.files import Record
 from seesr_pl.limits import read_json
 from seesr_pl.progress import track
@@ -42,7 +49,7 @@ def main(cfg: DictConfig) -> float | None:
             count = runs.write_validation(ckpts[0], Path(cfg.benchmark.root), trust=cfg.trust)
             print(f"The {count} validation samples of {ckpts[0]}. {PUBLISHED}")
         config.preflight(cfg)
-        task = cfg.task if cfg.task != "auto" else "tags" if ckpts and runs.learned_tags(ckpts[0]) else "restoration"
+        task = task_of(cfg)
         if "degradation" in cfg.benchmark:
             instantiate(cfg.benchmark, _convert_="all").make(track=track)
         failed = TASKS[task](cfg)
@@ -78,10 +85,17 @@ def check(cfg: DictConfig) -> None:
     pipeline = needs_pipeline(cfg) and cfg.task != "make_benchmark"
     needs_ckpt = cfg.task == "tags" or pipeline or cfg.benchmark.name == VALIDATION
     problems = option_problems(config.plain(cfg), needs_ckpt=needs_ckpt, outputs=cfg.paths.outputs)
-    if cfg.get("logger") and "wandb" not in cfg.logger:
-        problems.append("logger: an evaluation is logged to W&B alone: logger=wandb; its files hold all that it found")
+    if cfg.get("logger") and not problems:
+        problems = logger_problems(config.plain(cfg), task=task_of(cfg))
     if problems:
         raise config.ConfigError(problems)
+
+
+def task_of(cfg: DictConfig) -> str:
+    """Return the task, which `auto` leaves to what the first checkpoint learned."""
+    ckpts = checkpoints(cfg.ckpt) if cfg.task == "auto" else []
+    learned = "tags" if ckpts and runs.learned_tags(ckpts[0]) else "restoration"
+    return learned if cfg.task == "auto" else str(cfg.task)
 
 
 def evaluate_restoration(cfg: DictConfig) -> int:
@@ -102,14 +116,12 @@ def evaluate_restoration(cfg: DictConfig) -> int:
     numbers: Sequence[Stage] = [stage for stage in cfg.stages if stage != "report"]
     compare = list(cfg.compare)
     failed: dict[str, str] = {}
-    common["metrics"].skipped.update(not_varied(cfg))
+    common["metrics"].skipped.update(not_varied(config.plain(cfg), get_object(cfg.method._target_)))
     for other in ckpts[1:] if needs_pipeline(cfg) else ():
         name = evaluation_name(other, cfg.method.name, "")
-        build, made = build_method(cfg, other), settings(cfg, other)
-        told = runs.about(other)
-        given: dict[str, Any] = {"name": name, "settings": made, "stages": numbers, "about": told}
-        given["variants"] = variants(cfg, other)
-        theirs = judge_method(benchmark, build, folder / name, **given, **common)
+        given: dict[str, Any] = {"name": name, "settings": settings(cfg, other), "stages": numbers}
+        given |= {"about": runs.about(other), "variants": variants(cfg, other)}
+        theirs = judge_method(benchmark, build_method(cfg, other), folder / name, **given, **common)
         failed |= {f"{name}, {image}": reason for image, reason in theirs.failed.items()}
         compare.append(folder / name)
     if cfg.benchmark.name == VALIDATION and cfg.method.name != "bicubic":
@@ -126,7 +138,7 @@ def evaluate_restoration(cfg: DictConfig) -> int:
         settings=settings(cfg, ckpt),
         stages=cfg.stages,
         compare=compare if "score" in cfg.stages else (),
-        command=typed(sys.orig_argv),
+        command=typed.command(sys.orig_argv),
         about=runs.about(ckpt if needs_pipeline(cfg) else None),
         variants=variants(cfg, ckpt),
         **common,
@@ -143,18 +155,9 @@ def evaluate_tags(cfg: DictConfig) -> int:
     benchmark, ckpts = instantiate(cfg.benchmark, _convert_="all"), checkpoints(cfg.ckpt)
     for ckpt in ckpts:
         folder = Path(cfg.paths.run) / (evaluation_name(ckpt, "", "") if len(ckpts) > 1 else "")
-        ram, command = runs.load_ram(ckpt, trust=cfg.trust).to(device(cfg)), shlex.join(["python", *sys.argv])
-        show(judge_tags(ram, benchmark, folder, track=track, command=command))
+        ram = runs.load_ram(ckpt, trust=cfg.trust).to(device(cfg))
+        show(judge_tags(ram, benchmark, folder, track=track, command=typed.command(sys.orig_argv)))
     return 0
-
-
-def typed(words: Sequence[str]) -> str:
-    """Return the command of `words`, this process's own, as it was typed; where another program began it, as given."""
-    programs = {"evaluate.py": "python evaluate.py", "seesr-evaluate": "seesr-evaluate"}
-    for place, word in enumerate(words):
-        if Path(word).name in programs:
-            return f"{programs[Path(word).name]} {shlex.join(words[place + 1 :])}"
-    return shlex.join(["python", *sys.argv])
 
 
 def evaluate_semantics(cfg: DictConfig) -> int:
@@ -235,7 +238,8 @@ def variants(cfg: DictConfig, ckpt: str | None) -> list[Any]:
         OmegaConf.update(changed, f"method.{key}", value, force_add=True)
         return Variant(kind, name, build_method(changed, ckpt), settings(changed, ckpt))
 
-    missing, found, first = not_varied(cfg), [], OmegaConf.select(cfg, "method.seed") or 0
+    missing = not_varied(config.plain(cfg), get_object(cfg.method._target_))
+    found, first = [], OmegaConf.select(cfg, "method.seed") or 0
     if "seed_spread" not in missing:
         folders = list(enumerate(cfg.seeds, 1)) if isinstance(cfg.seeds, ListConfig) else []
         seeds = [] if folders else range(first + 1, first + cfg.seeds)
@@ -245,19 +249,6 @@ def variants(cfg: DictConfig, ckpt: str | None) -> list[Any]:
         name = f"tag_{cfg.counterfactual}".replace("/", "_")
         found.append(variant("tag", name, "tag_change", cfg.counterfactual))
     return found
-
-
-def not_varied(cfg: DictConfig) -> dict[str, str]:
-    """Say why the method cannot be tried under other seeds, or with another tag, where that is asked for."""
-    known = inspect.signature(get_object(cfg.method._target_)).parameters
-    missing = {}
-    if cfg.seeds != 1 and ("dir" if isinstance(cfg.seeds, ListConfig) else "seed") not in known:
-        given = "takes no folders: give a number" if isinstance(cfg.seeds, ListConfig) else "draws nothing at random"
-        given = "holds stored results: give their folders, seeds=[DIR,DIR]" if "dir" in known else given
-        missing["seed_spread"] = f"method={cfg.method.name} {given}"
-    if cfg.counterfactual and "tag_change" not in known:
-        missing["tag_effect"] = f"method={cfg.method.name} takes no tags"
-    return missing
 
 
 def settings(cfg: DictConfig, ckpt: str | None) -> dict[str, Any]:
@@ -272,12 +263,10 @@ def settings(cfg: DictConfig, ckpt: str | None) -> dict[str, Any]:
 def possible(cfg: DictConfig, benchmark: Any) -> dict[str, Any]:
     """Return what decides which metrics can be computed, and how."""
     given = {name: cfg[name] for name in ("niqe_parameters", "crop_border", "luma_range")}
-    weights = config.plain(cfg.metric_weights)
     path = cfg.tagger or next(iter(checkpoints(cfg.ckpt)), None)
     judge = functools.partial(runs.load_tagger, path, trust=tuple(cfg.trust)) if path else None
-    given |= {"degradations": benchmark.degradations(), "tagger": judge}
-    given["folder"] = cfg.metric_folder
-    return {**given, "weights": weights, "has_reference": benchmark.has_reference}
+    given |= {"degradations": benchmark.degradations(), "tagger": judge, "folder": cfg.metric_folder}
+    return {**given, "weights": config.plain(cfg.metric_weights), "has_reference": benchmark.has_reference}
 
 
 def place(cfg: DictConfig) -> Any:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from stacks import small_stack
 
-from seesr_pl import config, runs
+from seesr_pl import config, runs, typed
 from seesr_pl.data import ShardWriter
 from seesr_pl.evaluation import FolderBenchmark
 from seesr_pl.evaluation.benchmark import pixel_digest
@@ -94,15 +95,15 @@ def test_an_evaluation_leaves_images_scores_summary_and_report(evaluate, folder)
 
 
 @pytest.mark.parametrize(
-    ("words", "typed"),
+    ("words", "command"),
     [
         (["python", "evaluate.py", "ckpt=a b"], "python evaluate.py 'ckpt=a b'"),
         (["/v/bin/python3.11", "-u", "/r/evaluate.py", "method=nlm"], "python evaluate.py method=nlm"),
         (["/v/bin/python", "/v/bin/seesr-evaluate", "method=nlm"], "seesr-evaluate method=nlm"),
     ],
 )
-def test_the_command_of_a_report_is_the_one_that_was_typed(evaluate, words, typed):
-    assert evaluate.typed(words) == typed
+def test_the_command_of_a_report_is_the_one_that_was_typed(words, command):
+    assert typed.command(words) == command
 
 
 def test_an_evaluation_can_be_compared_with_a_finished_one(evaluate, folder):
@@ -165,6 +166,34 @@ def test_a_mistake_names_its_key_and_the_fix(evaluate, folder, overrides, messag
     with pytest.raises(config.ConfigError) as error:
         evaluate.check(_bicubic(folder, *overrides))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["logger=csv"], "logged to W&B alone: logger=wandb"),
+        (["stages=[restore]", "logger=wandb"], r"nothing is scored with stages=\['restore'\]; add score"),
+        (["stages=report", "logger=wandb", "task=semantics"], r"nothing is scored with stages=\['report'\]"),
+        (["task=tags", "ckpt=[.,..]", "logger=wandb"], "give one ckpt; several DAPEs have a summary each"),
+    ],
+)
+def test_what_would_leave_nothing_or_several_things_to_log_is_refused(evaluate, folder, overrides, message):
+    with pytest.raises(config.ConfigError, match=message):
+        evaluate.check(_bicubic(folder, *overrides))
+
+
+def test_the_command_of_an_evaluation_of_tags_is_the_one_that_was_typed(evaluate, folder, monkeypatch):
+    ckpt = folder.parent / "pipeline"
+    small_stack().ram.save_pretrained(ckpt / "ram")
+    (ckpt / "model_index.json").touch()
+    monkeypatch.setattr(sys, "orig_argv", ["python", "/bin/seesr-evaluate", "task=tags"])
+    evaluate.evaluate_tags(_bicubic(folder, "task=tags", f"ckpt={ckpt}", "device=cpu"))
+    page = (folder.parent / "outputs" / "bicubic_pipeline_folder" / "report.html").read_text()
+    assert "seesr-evaluate task=tags" in page
+
+
+def test_an_evaluation_of_tags_is_logged_without_scores(evaluate, folder):
+    evaluate.check(_bicubic(folder, "task=tags", "ckpt=.", "stages=[restore]", "logger=wandb"))
 
 
 @pytest.mark.parametrize("task", ["semantics", "make_benchmark"])

@@ -1,14 +1,26 @@
-"""What a user types as the value of a key, in the form in which Hydra takes it as it stands."""
+"""What a user types: the value of a key in the form in which Hydra takes it as it stands, and a whole command."""
 
 import os
 import re
 import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 _SPECIAL = frozenset("()[]{},=")
 """Characters of Hydra's grammar that names of folders have too: `RealSR(V3)`, `module.learning_rate=0.001,seed=1`."""
+
+
+def command(words: Sequence[str]) -> str:
+    """Return the command of `words`, this process's own, as it was typed; where another program began it, as given."""
+    programs = {"evaluate.py": "python evaluate.py", "seesr-evaluate": "seesr-evaluate"}
+    for place, word in enumerate(words):
+        if Path(word).name in programs:
+            return f"{programs[Path(word).name]} {shlex.join(words[place + 1 :])}"
+    return shlex.join(["python", *sys.argv])
 
 
 def hydra_value(key: str, value: str) -> str:

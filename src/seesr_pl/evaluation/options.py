@@ -1,5 +1,6 @@
 """What an evaluation may be told besides its benchmark and its method: the keys of its config that name no class."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,33 @@ def option_problems(values: Mapping[str, Any], *, needs_ckpt: bool, outputs: str
         if not Path(folder).expanduser().is_dir()
     ]
     return problems
+
+
+def logger_problems(values: Mapping[str, Any], *, task: str) -> list[str]:
+    """Say why an evaluation whose `task` is known cannot be logged: it would have no summary of its own, or several."""
+    stages = [values["stages"]] if isinstance(values["stages"], str) else values["stages"]
+    problems = []
+    if "wandb" not in values["logger"]:
+        problems.append("logger: an evaluation is logged to W&B alone: logger=wandb; its files hold all that it found")
+    if task in ("restoration", "semantics") and "score" not in stages:
+        problems.append(f"logger: nothing is scored with stages={stages}; add score, or leave logger out")
+    if task == "tags" and len(checkpoints(values["ckpt"])) > 1:
+        problems.append("logger: give one ckpt; several DAPEs have a summary each")
+    return problems
+
+
+def not_varied(values: Mapping[str, Any], method: Callable[..., Any]) -> dict[str, str]:
+    """Say why `method` cannot be tried under other seeds, or with another tag, where that is asked for."""
+    known = inspect.signature(method).parameters
+    has_folders, name = isinstance(values["seeds"], list), values["method"]["name"]
+    missing = {}
+    if values["seeds"] != 1 and ("dir" if has_folders else "seed") not in known:
+        given = "takes no folders: give a number" if has_folders else "draws nothing at random"
+        given = "holds stored results: give their folders, seeds=[DIR,DIR]" if "dir" in known else given
+        missing["seed_spread"] = f"method={name} {given}"
+    if values["counterfactual"] and "tag_change" not in known:
+        missing["tag_effect"] = f"method={name} takes no tags"
+    return missing
 
 
 def checkpoints(ckpt: str | Sequence[str] | None) -> list[str]:
