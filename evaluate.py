@@ -93,9 +93,8 @@ def check(cfg: DictConfig) -> None:
 
 def task_of(cfg: DictConfig) -> str:
     """Return the task, which `auto` leaves to what the first checkpoint learned."""
-    ckpts = checkpoints(cfg.ckpt) if cfg.task == "auto" else []
-    learned = "tags" if ckpts and runs.learned_tags(ckpts[0]) else "restoration"
-    return learned if cfg.task == "auto" else str(cfg.task)
+    ckpts = checkpoints(cfg.ckpt)
+    return str(cfg.task) if cfg.task != "auto" else "tags" if ckpts and runs.learned_tags(ckpts[0]) else "restoration"
 
 
 def evaluate_restoration(cfg: DictConfig) -> int:
@@ -238,16 +237,15 @@ def variants(cfg: DictConfig, ckpt: str | None) -> list[Any]:
         OmegaConf.update(changed, f"method.{key}", value, force_add=True)
         return Variant(kind, name, build_method(changed, ckpt), settings(changed, ckpt))
 
-    missing = not_varied(config.plain(cfg), get_object(cfg.method._target_))
-    found, first = [], OmegaConf.select(cfg, "method.seed") or 0
+    missing, found = not_varied(config.plain(cfg), get_object(cfg.method._target_)), []
     if "seed_spread" not in missing:
         folders = list(enumerate(cfg.seeds, 1)) if isinstance(cfg.seeds, ListConfig) else []
+        first = OmegaConf.select(cfg, "method.seed") or 0
         seeds = [] if folders else range(first + 1, first + cfg.seeds)
         found += [variant("seed", f"seed_{seed}", "seed", seed) for seed in seeds]
         found += [variant("seed", f"seed_{index}", "dir", folder) for index, folder in folders]
     if cfg.counterfactual and "tag_effect" not in missing:
-        name = f"tag_{cfg.counterfactual}".replace("/", "_")
-        found.append(variant("tag", name, "tag_change", cfg.counterfactual))
+        found.append(variant("tag", f"tag_{cfg.counterfactual}".replace("/", "_"), "tag_change", cfg.counterfactual))
     return found
 
 
