@@ -112,7 +112,7 @@ def evaluate_restoration(cfg: DictConfig) -> int:
     together = (config.plain(cfg.method).get("sampler") or {}).get("batch_size") or 1
     common: dict[str, Any] = {"together": together, "overwrite": cfg.overwrite, "track": track, "place": place(cfg)}
     common |= {"metrics": make_metrics(strict=cfg.strict, device=device(cfg)), "build_metrics": make_metrics}
-    chosen = [cfg.stages] if isinstance(cfg.stages, str) else cfg.stages
+    chosen: list[Any] = [cfg.stages] if isinstance(cfg.stages, str) else list(cfg.stages)
     numbers: Sequence[Stage] = [stage for stage in chosen if stage != "report"]
     compare = list(cfg.compare)
     failed: dict[str, str] = {}

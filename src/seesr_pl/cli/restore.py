@@ -21,7 +21,16 @@ from seesr_pl.text import say, say_left_out
 
 Ending = Literal["png", "jpg", "webp"]
 SamplerName = Literal["official", "unipc20", "dpmpp20", "turbo"]
-OffloadName = Literal["none", "model"]
+OffloadName = Annotated[
+    Literal["none", "model"], typer.Option(help="model: for a GPU below 12 GB, move the networks there in turn")
+]
+Fidelity = Annotated[
+    float | None,
+    typer.Option(help="0 generative to 1 faithful: moves guidance, ControlNet weight, start and color fix; 0.5: none"),
+]
+Tags = Annotated[
+    Path | None, typer.Option(help="tags to use: a text file, or a folder of NAME.txt as `seesr tag` writes it")
+]
 Prompter = Literal["own", "none", "classification", "caption", "ram", "dape"]
 
 
@@ -49,21 +58,11 @@ def restore(
     dtype: Annotated[DType, typer.Option(help=DTYPE_HELP)] = "auto",
     devices: Annotated[str, typer.Option(help="auto, cpu, cuda, or several: cuda:0,cuda:1")] = "auto",
     on: On = "local",
-    offload: Annotated[
-        OffloadName,
-        typer.Option(help="model: for a GPU below 12 GB, move the networks there in turn"),
-    ] = "none",
+    offload: OffloadName = "none",
     compile: Annotated[bool, typer.Option(help="compile the networks: pays off for many images")] = False,
     overwrite: Annotated[bool, typer.Option(help="restore again where a result exists")] = False,
-    fidelity: Annotated[
-        float | None,
-        typer.Option(
-            help="0 generative to 1 faithful: moves guidance, ControlNet weight, start and color fix; 0.5: none"
-        ),
-    ] = None,
-    tags: Annotated[
-        Path | None, typer.Option(help="tags to use: a text file, or a folder of NAME.txt as `seesr tag` writes it")
-    ] = None,
+    fidelity: Fidelity = None,
+    tags: Tags = None,
     metadata: Annotated[bool, typer.Option(help="write into each result how it was made")] = True,
     trust: Trust = None,
     **changes: Any,

@@ -89,12 +89,11 @@ def image_metrics(
 
     Args:
         names: of `NAMES`; AUTO is psnr_y and ssim_y, and with a `tagger` tags_f1 and the fitting one of `CONSISTENCY`.
-        has_reference: whether the test set has HQ images; without them, metrics that need one are skipped.
+        has_reference: whether there are HQ images; without them, metrics that need one are skipped.
         niqe_parameters: the path of `niqe_pris_params.npz` as published with BasicSR.
         weights: local files of metrics with a network, by name.
         folder: of published weights, as `seesr weights` fills it.
-        crop_border: pixels at each side that PSNR and SSIM leave out.
-        luma_range: of psnr_y and ssim_y.
+        crop_border: pixels at each side that PSNR and SSIM leave out; luma_range: of psnr_y and ssim_y.
         degradations: how images were degraded, by name, where that is known.
         tagger: loads the RAM that judges tags, on a device.
         device: for metrics with a network.
@@ -102,18 +101,16 @@ def image_metrics(
 
     Raises ValueError for an unknown name, with the nearest one that exists, and for a file that does not exist.
     """
-    # Here, because it imports this module.
-    from seesr_pl.evaluation.faithfulness import NO_RAM, consistency, tag_preservation
+    from seesr_pl.evaluation.faithfulness import NO_RAM, consistency, tag_preservation  # here: it imports this module
 
-    wanted = dict.fromkeys([names] if isinstance(names, str) else names)
-    is_auto = list(wanted) == [AUTO]
-    if is_auto:
-        wanted = dict.fromkeys((*DEFAULTS, CONSISTENCY[bool(degradations)], "tags_f1") if tagger else DEFAULTS)
+    given: Sequence[str] = list(dict.fromkeys([names] if isinstance(names, str) else names))
+    own = (*DEFAULTS, CONSISTENCY[bool(degradations)], "tags_f1") if tagger else DEFAULTS
+    wanted: Sequence[str] = own if given == [AUTO] else given
     _check_names([*wanted, *weights])
     of_set: list[SetMetric] = []
-    found = Metrics([], {"tags_f1": NO_RAM} if is_auto and not tagger else {}, of_set)
+    found = Metrics([], {"tags_f1": NO_RAM} if given == [AUTO] and not tagger else {}, of_set)
     faithful = consistency(degradations)
-    if wanted.keys() & set(TAG_SCORES):
+    if set(wanted) & set(TAG_SCORES):
         faithful |= tag_preservation(tagger and partial(tagger, device))
     for name in wanted:
         if name in NATIVE:
@@ -124,16 +121,14 @@ def image_metrics(
             metric = _niqe(niqe_parameters)
         else:
             metric = _iqa(name, device, weights.get(name), folder)
+        if not isinstance(metric, str) and metric.needs_reference and not has_reference:
+            metric = "needs reference images, which this set does not have"
         if isinstance(metric, str):
             found.skipped[name] = metric
-        elif metric.needs_reference and not has_reference:
-            found.skipped[name] = "needs reference images, which this set does not have"
-        elif isinstance(metric, SetMetric):
-            of_set.append(metric)
         else:
-            found.available.append(metric)
-    refused = [f"metric {name}: {reason}" for name, reason in found.skipped.items() if name in wanted]
-    if strict and refused:
+            (of_set if isinstance(metric, SetMetric) else found.available).append(metric)  # type: ignore[arg-type]  # by kind
+    refused = [f"metric {name}: {reason}" for name, reason in found.skipped.items() if strict and name in wanted]
+    if refused:
         raise ValueError("\n".join(refused))
     return found
 
