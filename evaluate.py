@@ -4,7 +4,7 @@ import copy
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from seesr_pl import config, job_names, launch, process, runs, sweeps, typed
 from seesr_pl.evaluation.options import (
-    Stage,
     checkpoints,
     evaluation_name,
     logger_problems,
     method_settings,
     not_varied,
     option_problems,
+    stages_of,
 )
 from seesr_pl.files import Record
 from seesr_pl.limits import read_json
@@ -55,7 +55,7 @@ def main(cfg: DictConfig) -> float | None:
         failed = TASKS[task](cfg)
         if cfg.get("logger") and task != "make_benchmark":
             log(cfg)
-        if HydraConfig.get().mode == RunMode.MULTIRUN and task == "restoration" and "score" in cfg.stages:
+        if HydraConfig.get().mode == RunMode.MULTIRUN and task == "restoration" and "score" in stages_of(cfg.stages):
             finished.append((cfg, row))
         if failed:
             raise SystemExit(1) from ValueError(f"{failed} images could not be restored, and count in no mean")
@@ -112,8 +112,8 @@ def evaluate_restoration(cfg: DictConfig) -> int:
     together = (config.plain(cfg.method).get("sampler") or {}).get("batch_size") or 1
     common: dict[str, Any] = {"together": together, "overwrite": cfg.overwrite, "track": track, "place": place(cfg)}
     common |= {"metrics": make_metrics(strict=cfg.strict, device=device(cfg)), "build_metrics": make_metrics}
-    chosen: list[Any] = [cfg.stages] if isinstance(cfg.stages, str) else list(cfg.stages)
-    numbers: Sequence[Stage] = [stage for stage in chosen if stage != "report"]
+    stages = stages_of(cfg.stages)
+    numbers = [stage for stage in stages if stage != "report"]
     compare = list(cfg.compare)
     failed: dict[str, str] = {}
     common["metrics"].skipped.update(not_varied(config.plain(cfg), get_object(cfg.method._target_)))
@@ -136,8 +136,8 @@ def evaluate_restoration(cfg: DictConfig) -> int:
         folder,
         name=evaluation_name(ckpt, cfg.method.name, "") if len(ckpts) > 1 else cfg.method.name,
         settings=settings(cfg, ckpt),
-        stages=cfg.stages,
-        compare=compare if "score" in cfg.stages else (),
+        stages=stages,
+        compare=compare if "score" in stages else (),
         command=typed.command(sys.orig_argv),
         about=runs.about(ckpt if needs_pipeline(cfg) else None),
         variants=variants(cfg, ckpt),

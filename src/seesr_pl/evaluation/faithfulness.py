@@ -86,11 +86,11 @@ class Tagger:
 
     def version(self) -> str:
         """Return a digest of what the scores depend on: weights without LoRA, tags, thresholds."""
-        digest = hashlib.blake2b(digest_size=16)
-        plain = {name.replace(".base_layer", ""): value for name, value in self.ram.state_dict().items()}
-        for name in sorted(name for name in plain if "lora_" not in name):
-            digest.update(name.encode() + plain[name].cpu().float().numpy().tobytes())
-        return fingerprint(digest.hexdigest(), self.ram.tag_names, self.ram.thresholds.tolist())
+        from seesr_pl.models.stack import weights_hash
+
+        state = {name.replace(".base_layer", ""): value for name, value in self.ram.state_dict().items()}
+        plain = {name: value.float() for name, value in state.items() if "lora_" not in name}
+        return fingerprint(weights_hash(plain), self.ram.tag_names, self.ram.thresholds.tolist())
 
     def _logits(self, image: RGB) -> Any:
         import torch

@@ -1,7 +1,5 @@
 """Whether restored images still show what they showed: section 4.3, by networks that detect and segment objects."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isnan
@@ -25,6 +23,7 @@ from seesr_pl.evaluation.coco import VOID, Annotations, Categories, CocoBenchmar
 from seesr_pl.evaluation.pairing import listed
 from seesr_pl.evaluation.recognition import Detection, Networks, Segments
 from seesr_pl.evaluation.restoring import Track, silently
+from seesr_pl.evaluation.results import csv_text
 from seesr_pl.evaluation.statistics import Interval, draw_counts, finite_or_none, standard_interval
 from seesr_pl.files import fingerprint, read_lines, write_whole
 from seesr_pl.imaging.io import read_rgb
@@ -229,11 +228,7 @@ def _written(measured: Sequence[Measured], folder: Path, *, title: str) -> table
         for row in measured
         for metric in metrics
     ]
-    content = io.StringIO()
-    writer = csv.DictWriter(content, list(facts[0]))
-    writer.writeheader()
-    writer.writerows(facts)
-    write_whole(folder / "semantics.csv", content.getvalue())
+    write_whole(folder / "semantics.csv", csv_text(facts))
     write_whole(folder / "semantics.json", json.dumps({"title": title, "rows": facts}, indent=2) + "\n")
     write_whole(folder / "semantics.md", tables.markdown(table))
     write_whole(folder / "semantics.tex", tables.latex(table))

@@ -78,8 +78,7 @@ def option_problems(values: Mapping[str, Any], *, needs_ckpt: bool, outputs: str
 
 def logger_problems(values: Mapping[str, Any], *, task: str) -> list[str]:
     """Say why an evaluation whose `task` is known cannot be logged: it would have no summary of its own, or several."""
-    stages = [values["stages"]] if isinstance(values["stages"], str) else values["stages"]
-    problems = []
+    stages, problems = stages_of(values["stages"]), []
     if "wandb" not in values["logger"]:
         problems.append("logger: an evaluation is logged to W&B alone: logger=wandb; its files hold all that it found")
     if task in ("restoration", "semantics") and "score" not in stages:
@@ -106,6 +105,11 @@ def not_varied(values: Mapping[str, Any], method: Callable[..., Any]) -> dict[st
 def checkpoints(ckpt: str | Sequence[str] | None) -> list[str]:
     """Return the checkpoints that the key `ckpt` names: none, one or several."""
     return [] if ckpt is None else [ckpt] if isinstance(ckpt, str) else list(ckpt)
+
+
+def stages_of(stages: Stage | Sequence[Stage]) -> list[Stage]:
+    """Return the stages that the key `stages` names: one as a word, or several."""
+    return [stages] if isinstance(stages, str) else list(stages)
 
 
 def evaluation_name(ckpt: str | Sequence[str] | None, method: str, benchmark: str) -> str:

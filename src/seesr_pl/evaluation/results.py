@@ -111,7 +111,7 @@ def write_result(
     }
     compared = [_in_row(comparison, result.name) for comparison in comparisons]
     if compared:
-        write_whole(Path(folder) / "comparisons.csv", _csv(compared))
+        write_whole(Path(folder) / "comparisons.csv", csv_text(compared))
     parts = {"metrics": metrics, "method": result.name, "unscored": dict(result.unscored), "comparisons": compared}
     parts["seconds"] = {image: round(seconds, 6) for image, seconds in result.seconds.items()}
     summary = {**parts, **facts}
@@ -183,9 +183,10 @@ def _in_row(comparison: Comparison, name: str) -> dict[str, Any]:
     }
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Return `rows` as CSV below a header; the columns are those of the first row, unless they are named."""
     content = io.StringIO()
-    writer = csv.DictWriter(content, list(rows[0]))
+    writer = csv.DictWriter(content, columns or list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
     return content.getvalue()

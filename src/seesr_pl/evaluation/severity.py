@@ -1,7 +1,5 @@
 """Scores by how badly the images were degraded, and by what, for sets whose `severity.csv` tells it."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seesr_pl.evaluation.results import Result
+from seesr_pl.evaluation.results import Result, csv_text
 from seesr_pl.evaluation.statistics import Interval, finite_or_none, metric_intervals
 from seesr_pl.files import write_whole
 
@@ -62,14 +60,9 @@ def by_kind(results: Sequence[Result], severities: Mapping[str, float], kinds: M
 
 def write_by_severity(path: Path, rows: Sequence[SeverityRow]) -> None:
     """Write `rows` as CSV, a line for each metric; nothing for no rows."""
-    content = io.StringIO()
-    writer = csv.DictWriter(
-        content, ["method", "kind", "severity_from", "severity_to", "metric", "mean", "low", "high", "images"]
-    )
-    writer.writeheader()
-    writer.writerows(in_lines(rows))
+    columns = ["method", "kind", "severity_from", "severity_to", "metric", "mean", "low", "high", "images"]
     if rows:
-        write_whole(path, content.getvalue())
+        write_whole(path, csv_text(in_lines(rows), columns))
 
 
 def in_lines(rows: Sequence[SeverityRow]) -> list[dict[str, Any]]:
